@@ -1,0 +1,60 @@
+# The two commands of the README: `make book` and `make test`. `make help` lists the rest.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+SITE := _build/html
+
+# The models are small: more threads cost more in waiting than they win, and two
+# notebooks run side by side.
+export OMP_NUM_THREADS ?= 1
+
+.PHONY: help env data book test lint format clean clean-all
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|'
+
+env: $(STAMP) ## set up .venv with the pinned requirements and the package
+
+$(STAMP): requirements.txt pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { \
+	  echo "No '$(PYTHON)' found. Install Python 3.11 or newer, or name one: make PYTHON=/path/to/python3 book"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "'$(PYTHON)' does not run, or is older than Python 3.11, which metarec needs."; \
+	  echo "Install one and name it, for example: make PYTHON=python3.12 book"; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { \
+	  echo "$(PYTHON) cannot make a virtual environment: its venv module is missing."; \
+	  echo "On Debian or Ubuntu: sudo apt-get install python3-venv. Then run this again."; exit 1; }
+	@test -x $(BIN)/pip || { echo "== Making the environment $(VENV)"; $(PYTHON) -m venv --clear $(VENV); }
+	@echo "== Installing requirements.txt into $(VENV) (the first time this takes some minutes)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+data: $(STAMP) ## fetch MovieLens-100K into the user's cache, unless it is there
+	@echo "== Looking for MovieLens-100K"
+	@$(BIN)/python -m metarec.data ml-100k --quiet
+
+book: data ## run the chapters and build the site in _build/html
+	@echo "== Building the book (chapters that have not changed come from the cache)"
+	@rm -rf $(SITE)
+	@$(BIN)/jupyter-book build . --all -W --keep-going -n
+	@echo "== The book is ready: open $(SITE)/index.html"
+
+test: book ## build the book, then run every test and every notebook
+	@echo "== Running the tests and, cell by cell, the notebooks"
+	@$(BIN)/python -m pytest tests book --nbval -n 2 --dist loadfile
+
+lint: $(STAMP) ## check style and types
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+format: $(STAMP) ## put the code into the house style
+	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
+
+clean: ## remove the site and every cache of the build
+	rm -rf _build .pytest_cache .mypy_cache .ruff_cache
+
+clean-all: clean ## remove the environment as well
+	rm -rf $(VENV) *.egg-info

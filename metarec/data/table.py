@@ -1,0 +1,98 @@
+"""The canonical table of ratings: its columns, its checks and its content hash."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+
+@dataclass(frozen=True)
+class RatingScale:
+    """The ratings that are allowed: low, low + step, ..., high.
+
+    Without a step every value in [low, high] is allowed. Raises ValueError if the
+    scale is empty.
+    """
+
+    low: float
+    high: float
+    step: float | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse an empty scale."""
+        if not self.low < self.high:
+            raise ValueError(f"a scale needs low < high, not {self.low}, {self.high}")
+        if self.step is not None and not 0 < self.step <= self.high - self.low:
+            raise ValueError(f"step {self.step} does not fit into {self}")
+
+    def __str__(self) -> str:
+        """Write the scale as in "1 to 5 in steps of 1"."""
+        steps = "" if self.step is None else f" in steps of {self.step:g}"
+        return f"{self.low:g} to {self.high:g}{steps}"
+
+    def contains(self, ratings: np.ndarray) -> np.ndarray:
+        """Tell for each rating, shape (n,), whether it lies on the scale."""
+        inside = (ratings >= self.low) & (ratings <= self.high)
+        if self.step is None:
+            return inside
+        steps = (np.where(inside, ratings, self.low) - self.low) / self.step
+        return inside & (np.abs(steps - np.round(steps)) < 1e-4)
+
+
+@dataclass(frozen=True, eq=False)
+class RatingData:
+    """One set of ratings in the canonical form, whatever file it came from.
+
+    `ratings`, one row a rating, in the order of the source file:
+
+    | column | dtype | meaning |
+    |---|---|---|
+    | user | int64 | row of `users`, 0 .. n_users - 1 |
+    | item | int64 | row of `items`, 0 .. n_items - 1 |
+    | rating | float32 | on `scale` |
+    | timestamp | int64 | seconds since 1970-01-01 UTC, 0 where unknown |
+
+    A pair (user, item) occurs once. `users`, one row a user: user_id (the label in the
+    source), then what is known, for MovieLens age (int64), gender and occupation (str).
+    `items`, one row an item: item_id (the label in the source), title (str), year
+    (Int64, <NA> if unknown) and genres (a tuple of str, empty if unknown). `citation`
+    says how to cite the data and under which terms they may be used.
+
+    Built by `rating_data`, `read_csv` and the loaders, which check all of this.
+    """
+
+    name: str
+    ratings: pd.DataFrame
+    users: pd.DataFrame
+    items: pd.DataFrame
+    scale: RatingScale
+    citation: str
+
+    @property
+    def n_users(self) -> int:
+        """Number of users, those without a rating included."""
+        return len(self.users)
+
+    @property
+    def n_items(self) -> int:
+        """Number of items, those without a rating included."""
+        return len(self.items)
+
+    def content_hash(self) -> str:
+        """Return a SHA-256 over the three tables, as 64 hexadecimal digits.
+
+        It depends on the names of the columns, the values and the order of the rows,
+        and neither on the platform nor on the file that the tables were read from.
+        """
+        digest = hashlib.sha256()
+        layout = {"user": "<i8", "item": "<i8", "rating": "<f4", "timestamp": "<i8"}
+        for column, dtype in layout.items():
+            digest.update(self.ratings[column].to_numpy().astype(dtype).tobytes())
+        for table in (self.users, self.items):
+            values = [table[column].astype(object).tolist() for column in table]
+            plain = [[None if v is pd.NA else v for v in column] for column in values]
+            text = json.dumps([list(table.columns), plain], default=str)
+            digest.update(text.encode("ascii"))
+        return digest.hexdigest()

@@ -1,0 +1,281 @@
+"""Users as tasks: who is trained on, what is support, what is query.
+
+The module turns a table of ratings into padded, masked batches with a leading task
+axis. It is the only door by which ratings reach a model: whoever trains on ``train``
+users asks for those users by name, and nothing of the others comes along.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from metarec.data import RatingData
+
+__all__ = [
+    "SUPPORT_SIZES",
+    "Examples",
+    "Tasks",
+    "TaskSampler",
+    "UserHistories",
+    "UserSplit",
+    "sinusoid_tasks",
+    "split_users",
+]
+
+SUPPORT_SIZES = (0, 1, 2, 3, 5, 10, 15)
+"""The sizes K of the support set at which the course judges a recommender."""
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Inputs and targets of ``B`` tasks, padded to ``N`` examples each.
+
+    Shapes: ``x`` (B, N) item indices or (B, N, F) features, ``y`` (B, N) targets,
+    ``mask`` (B, N), true where an example exists. What stands under a false mask must
+    not matter: losses multiply by the mask.
+
+    Built in: tasks
+    """
+
+    x: Tensor
+    y: Tensor
+    mask: Tensor
+
+    def __post_init__(self) -> None:
+        """Refuse shapes that would broadcast into a wrong answer."""
+        if self.y.shape != self.mask.shape or self.x.shape[:2] != self.y.shape:
+            raise ValueError(
+                "x, y and mask must agree in tasks and examples, but have shapes "
+                f"{tuple(self.x.shape)}, {tuple(self.y.shape)}, "
+                f"{tuple(self.mask.shape)}"
+            )
+
+    def __len__(self) -> int:
+        """Count the tasks."""
+        return len(self.y)
+
+
+@dataclass(frozen=True)
+class Tasks:
+    """A meta-batch: for each task a support set to adapt on, a query to judge by.
+
+    ``user`` (B,) holds the index of each task's user, or -1 where a task is no user.
+
+    Built in: tasks
+    """
+
+    support: Examples
+    query: Examples
+    user: Tensor
+
+    def __len__(self) -> int:
+        """Count the tasks."""
+        return len(self.support)
+
+
+@dataclass(frozen=True)
+class UserSplit:
+    """Three disjoint sets of users: meta-train, validation and test.
+
+    Each is a 1-D tensor of user indices. Raises ``ValueError`` if a user is in two.
+
+    Built in: tasks
+    """
+
+    train: Tensor
+    validation: Tensor
+    test: Tensor
+
+    def __post_init__(self) -> None:
+        """Refuse a user who is trained on and judged."""
+        everyone = torch.cat([self.train, self.validation, self.test])
+        if len(everyone.unique()) != len(everyone):
+            raise ValueError("a user stands in two parts of the split")
+
+
+def split_users(
+    n_users: int,
+    fold: int = 0,
+    n_folds: int = 5,
+    n_validation: int | None = None,
+    seed: int = 0,
+) -> UserSplit:
+    """Split users, not ratings: one fold is test, some of the rest validation.
+
+    The folds of one seed partition the users, so every user is a test user once.
+    ``n_validation`` users (a tenth of all by default) choose hyper-parameters.
+
+    Raises ``ValueError`` for a fold that does not exist or a part that is empty.
+
+    Built in: tasks
+    """
+    if not 0 <= fold < n_folds:
+        raise ValueError(f"fold must be in 0..{n_folds - 1}, got {fold}")
+    n_validation = n_users // 10 if n_validation is None else n_validation
+    order = np.random.default_rng(seed).permutation(n_users)
+    parts = np.array_split(order, n_folds)
+    rest = np.concatenate([part for i, part in enumerate(parts) if i != fold])
+    rest = np.random.default_rng((seed, fold)).permutation(rest)
+    train, validation = rest[n_validation:], rest[:n_validation]
+    if min(len(train), len(validation), len(parts[fold])) == 0:
+        raise ValueError(
+            f"{n_users} users are too few for {n_folds} folds and {n_validation} "
+            "validation users: ask for fewer folds or fewer validation users"
+        )
+    as_users = [torch.from_numpy(np.sort(p)) for p in (train, validation, parts[fold])]
+    return UserSplit(*as_users)
+
+
+class UserHistories:
+    """Each user's ratings in one order, ready to be cut into support and query.
+
+    Ratings are stored flat, user after user: user ``u`` owns the rows ``start[u]`` to
+    ``start[u + 1]`` of ``item`` and ``rating``. ``order="time"`` sorts by timestamp
+    (ties stay in file order), ``order="random"`` shuffles each user once by ``seed``.
+
+    The support of size K is the first K of that order and the query is everything
+    after the first ``reserved``: supports are nested over K and the query is the same
+    for every K, so a curve over K is a curve over information.
+
+    Built in: tasks
+    """
+
+    def __init__(
+        self, data: RatingData, order: str = "time", reserved: int = 15, seed: int = 0
+    ) -> None:
+        if order not in ("time", "random"):
+            raise ValueError(f'order must be "time" or "random", got {order!r}')
+        table = data.ratings
+        key = (
+            table["timestamp"].to_numpy()
+            if order == "time"
+            else np.random.default_rng(seed).permutation(len(table))
+        )
+        rows = np.lexsort((key, table["user"].to_numpy()))
+        self.reserved = reserved
+        self.n_items = data.n_items
+        self.scale = data.scale
+        self.item = torch.from_numpy(table["item"].to_numpy()[rows].astype(np.int64))
+        self.rating = torch.from_numpy(
+            table["rating"].to_numpy()[rows].astype(np.float32)
+        )
+        counts = np.bincount(table["user"], minlength=data.n_users)
+        self.start = torch.from_numpy(np.concatenate([[0], counts.cumsum()]))
+
+    def count(self, users: Tensor) -> Tensor:
+        """Number of ratings of each of ``users``, shape (B,)."""
+        return self.start[users + 1] - self.start[users]
+
+    def usable(self, users: Tensor) -> Tensor:
+        """Those of ``users`` who have a query: more than ``reserved`` ratings."""
+        return users[self.count(users) > self.reserved]
+
+    def ratings_of(self, users: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """All ratings of ``users``, flat: (position in ``users``, item, rating)."""
+        counts = self.count(users)
+        position = torch.repeat_interleave(torch.arange(len(users)), counts)
+        rows = torch.cat(
+            [torch.arange(int(self.start[u]), int(self.start[u + 1])) for u in users]
+            or [torch.empty(0, dtype=torch.long)]
+        )
+        return position, self.item[rows], self.rating[rows]
+
+    def _window(self, first: Tensor, length: Tensor) -> Examples:
+        """Pad the runs of ``length`` rows that begin at ``first`` into a batch."""
+        width = max(int(length.max()), 1)
+        column = torch.arange(width)
+        mask = column < length[:, None]
+        rows = torch.where(mask, first[:, None] + column, 0)
+        return Examples(
+            x=torch.where(mask, self.item[rows], 0),
+            y=torch.where(mask, self.rating[rows], 0.0),
+            mask=mask,
+        )
+
+    def tasks(self, users: Tensor, k: int | Tensor) -> Tasks:
+        """Cut ``users`` into tasks whose support has ``k`` ratings (one K, or each its).
+
+        Raises ``ValueError`` if K exceeds ``reserved`` (support and query would
+        overlap) or a user has no rating left for the query.
+        """
+        k = torch.as_tensor(k).expand(len(users))
+        if int(k.min()) < 0 or int(k.max()) > self.reserved:
+            raise ValueError(f"K must lie in 0..{self.reserved}, the reserved ratings")
+        short = users[self.count(users) <= self.reserved]
+        if len(short):
+            raise ValueError(
+                f"user {int(short[0])} has no more than {self.reserved} ratings, so no "
+                "query: choose users with `usable(users)` or lower `reserved`"
+            )
+        first = self.start[users]
+        return Tasks(
+            support=self._window(first, k),
+            query=self._window(first + self.reserved, self.count(users) - self.reserved),
+            user=users,
+        )
+
+
+@dataclass(frozen=True)
+class TaskSampler:
+    """One epoch of meta-batches: every user once, in random order, with a random K.
+
+    ``sizes`` are the support sizes to draw from. ``item_rows`` (n_users,), where given,
+    is added to a task's item indices: it points user ``u`` at a copy of the item table
+    that was fitted without u's ratings (see ``baselines.WarmStart``).
+
+    Built in: maml
+    """
+
+    histories: UserHistories
+    users: Tensor
+    sizes: Sequence[int] = SUPPORT_SIZES[1:]
+    meta_batch: int = 32
+    item_rows: Tensor | None = None
+
+    def __call__(self, generator: torch.Generator) -> Iterator[Tasks]:
+        """Yield the meta-batches of one epoch."""
+        sizes = torch.as_tensor(self.sizes)
+        order = torch.randperm(len(self.users), generator=generator)
+        for batch in order.split(self.meta_batch):
+            drawn = torch.randint(len(sizes), (len(batch),), generator=generator)
+            tasks = self.histories.tasks(self.users[batch], sizes[drawn])
+            yield self._with_rows(tasks)
+
+    def _with_rows(self, tasks: Tasks) -> Tasks:
+        if self.item_rows is None:
+            return tasks
+        shift = self.item_rows[tasks.user][:, None]
+        support, query = (
+            Examples(part.x + shift, part.y, part.mask)
+            for part in (tasks.support, tasks.query)
+        )
+        return Tasks(support, query, tasks.user)
+
+
+def sinusoid_tasks(
+    n_tasks: int, shots: int, generator: torch.Generator, query: int | None = None
+) -> Tasks:
+    """Draw the regression tasks of the MAML paper: y = A sin(x - phase).
+
+    A ~ U[0.1, 5], phase ~ U[0, pi], x ~ U[-5, 5]; ``shots`` support points and as many
+    query points unless ``query`` says otherwise. ``x`` has shape (B, N, 1).
+
+    Source: Finn, Abbeel & Levine (2017), section 5.1.
+    Built in: maml
+    """
+    query = shots if query is None else query
+    amplitude = 0.1 + 4.9 * torch.rand(n_tasks, 1, generator=generator)
+    phase = torch.pi * torch.rand(n_tasks, 1, generator=generator)
+    x = 10 * torch.rand(n_tasks, shots + query, generator=generator) - 5
+    y = amplitude * torch.sin(x - phase)
+    mask = torch.ones_like(x, dtype=torch.bool)
+    support, rest = (
+        Examples(x[:, part, None], y[:, part], mask[:, part])
+        for part in (slice(0, shots), slice(shots, None))
+    )
+    return Tasks(support, rest, torch.full((n_tasks,), -1))

@@ -1,0 +1,214 @@
+"""The outer loop: Adam on meta-batches, early stopping on users kept aside."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from metarec.meta import MAML
+from metarec.models import UserTable
+from metarec.tasks import Tasks
+
+__all__ = [
+    "TrainingConfig",
+    "TrainingLog",
+    "meta_train",
+    "save_aside",
+    "train_table",
+]
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How the outer loop runs: at most ``epochs``, fewer when validation says so.
+
+    Training stops after ``patience`` epochs without a better validation score and goes
+    back to the best one. ``learning_rate`` is Adam's, ``clip`` bounds the norm of the
+    meta-gradient, ``seed`` fixes the order of users and the drawn K.
+
+    Built in: maml
+    """
+
+    epochs: int = 100
+    learning_rate: float = 0.01
+    patience: int = 10
+    clip: float = 10.0
+    seed: int = 0
+
+
+@dataclass
+class TrainingLog:
+    """What happened, epoch by epoch: meta-loss and validation score, and the best.
+
+    Built in: maml
+    """
+
+    loss: list[float] = field(default_factory=list)
+    validation: list[float] = field(default_factory=list)
+    best_epoch: int = -1
+
+
+def meta_train(
+    meta: MAML,
+    batches: Callable[[torch.Generator], Iterator[Tasks]],
+    validate: Callable[[], float],
+    config: TrainingConfig | None = None,
+    checkpoint: str | Path | None = None,
+    progress: bool = True,
+) -> TrainingLog:
+    """Train ``meta`` in place and leave it at its best epoch.
+
+    ``batches`` yields one epoch of meta-batches (see `tasks.TaskSampler`); ``validate``
+    scores the learner as it stands, lower is better. With ``checkpoint`` every epoch is
+    saved there (aside, then renamed), and a run that was interrupted goes on from it
+    to the same parameters as one that was not.
+
+    Raises ``ValueError`` if the checkpoint belongs to another configuration,
+    ``FloatingPointError`` if the meta-loss is not finite.
+
+    Built in: maml
+    """
+    config = TrainingConfig() if config is None else config
+    trained = [p for p in meta.parameters() if p.requires_grad]
+    optimizer = torch.optim.Adam(trained, lr=config.learning_rate)
+    generator = torch.Generator().manual_seed(config.seed)
+    log = TrainingLog()
+    best = {name: value.clone() for name, value in meta.state_dict().items()}
+    if checkpoint is not None and Path(checkpoint).exists():
+        state = _read_checkpoint(Path(checkpoint), config)
+        meta.load_state_dict(state["meta"])
+        optimizer.load_state_dict(state["optimizer"])
+        generator.set_state(state["generator"])
+        log, best = TrainingLog(**state["log"]), state["best"]
+
+    epochs = range(len(log.loss), config.epochs)
+    bar = tqdm(epochs, desc="meta-training", unit="epoch", disable=not progress)
+    for epoch in bar:
+        if log.best_epoch >= 0 and epoch - log.best_epoch > config.patience:
+            break
+        log.loss.append(_one_epoch(meta, batches(generator), optimizer, config.clip))
+        log.validation.append(validate())
+        bar.set_postfix(validation=f"{log.validation[-1]:.4f}")
+        if log.validation[-1] <= min(log.validation):
+            log.best_epoch = epoch
+            best = {name: value.clone() for name, value in meta.state_dict().items()}
+        if checkpoint is not None:
+            state = {
+                "config": asdict(config),
+                "meta": meta.state_dict(),
+                "optimizer": optimizer.state_dict(),
+                "generator": generator.get_state(),
+                "log": asdict(log),
+                "best": best,
+            }
+            save_aside(Path(checkpoint), lambda path, s=state: torch.save(s, path))
+    meta.load_state_dict(best)
+    return log
+
+
+def _one_epoch(
+    meta: MAML,
+    batches: Iterator[Tasks],
+    optimizer: torch.optim.Optimizer,
+    clip: float,
+) -> float:
+    """Step through the meta-batches of one epoch; the mean meta-loss of a task."""
+    total, n_tasks = 0.0, 0
+    for tasks in batches:
+        loss = meta.loss(tasks)
+        if not torch.isfinite(loss):
+            raise FloatingPointError(
+                "the meta-loss is not finite: the inner loop diverged; start from a "
+                "smaller inner rate or take fewer inner steps"
+            )
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(meta.parameters(), clip)
+        optimizer.step()
+        total, n_tasks = total + loss.item() * len(tasks), n_tasks + len(tasks)
+    return total / max(n_tasks, 1)
+
+
+def _read_checkpoint(path: Path, config: TrainingConfig) -> dict[str, Any]:
+    """Load a checkpoint, refusing one that another run wrote."""
+    try:
+        state = torch.load(path, weights_only=True)
+    except Exception as error:
+        raise ValueError(
+            f"{path} is no checkpoint that can be read ({error}); delete it to start "
+            "afresh, or name another file"
+        ) from error
+    if state.get("config") != asdict(config):
+        raise ValueError(
+            f"{path} was written by a run with {state.get('config')}, not by "
+            f"{asdict(config)}; delete it to start afresh, or name another file"
+        )
+    return state
+
+
+def save_aside(path: Path, write: Callable[[Path], object]) -> None:
+    """Write beside ``path`` and rename: the old file stays whole if writing fails.
+
+    Plumbing: whatever is saved goes through it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
+    os.close(handle)
+    try:
+        write(Path(name))
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def train_table(
+    table: UserTable,
+    user: Tensor,
+    item: Tensor,
+    rating: Tensor,
+    epochs: int = 30,
+    batch: int = 2048,
+    learning_rate: float = 0.01,
+    penalty: float = 0.02,
+    seed: int = 0,
+    progress: bool = True,
+) -> list[float]:
+    """Fit a warm recommender by minibatches: the mean squared error of each epoch.
+
+    min sum_(u,i) (r_ui - r_hat_ui)^2 + penalty (|p_u|^2 + b_u^2 + |q_i|^2 + b_i^2),
+    the penalty once for each rating. Offsets start at the mean rating mu, and b_i is
+    penalised as its distance from mu. ``user``, ``item`` and ``rating`` have shape (N,).
+
+    Source: Koren, Bell & Volinsky (2009).
+    Built in: matrix-factorization
+    """
+    model, mu = table.model, rating.mean()
+    with torch.no_grad():
+        model.item_offset.fill_(mu)
+    parameters = [table.heads, model.item_factors, model.item_offset]
+    optimizer = torch.optim.Adam(parameters, lr=learning_rate)
+    generator = torch.Generator().manual_seed(seed)
+    history = []
+    for _ in tqdm(range(epochs), desc="training", unit="epoch", disable=not progress):
+        total = 0.0
+        for rows in torch.randperm(len(user), generator=generator).split(batch):
+            u, i = user[rows], item[rows]
+            error = (table(u, i) - rating[rows]).square()
+            size = table.heads[u].square().sum(-1)
+            size = size + model.item_factors[i].square().sum(-1)
+            size = size + (model.item_offset[i] - mu).square()
+            optimizer.zero_grad()
+            (error + penalty * size).mean().backward()
+            optimizer.step()
+            total += float(error.detach().sum())
+        history.append(total / len(user))
+    return history

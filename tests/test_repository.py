@@ -1,0 +1,151 @@
+"""What may be committed, and what may not."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from functools import cache
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+
+TOP_LEVEL = {
+    ".ci",
+    ".github",
+    ".gitignore",
+    "CITATION.cff",
+    "LICENSE",
+    "Makefile",
+    "README.md",
+    "_config.yml",
+    "_toc.yml",
+    "benchmarks",
+    "book",
+    "metarec",
+    "pyproject.toml",
+    "requirements.txt",
+    "tests",
+}
+# A few rows stand in tests as examples of the layouts; a data set has more.
+EXAMPLE_ROWS = 20
+ROW = re.compile(
+    r"^\d+(?:\t|\\t|::|,)\d+(?:\t|\\t|::|,)[0-5](?:\.\d)?(?:\t|\\t|::|,)\d{9,10}\b"
+    r"|^\d+(?:\||::|\t|,)[^|\t]+\(\d{4}\)(?:\||::|\t|,)",
+    re.MULTILINE,
+)
+
+
+@cache
+def committed() -> list[Path]:
+    """Files that git knows or would add."""
+    if not (ROOT / ".git").exists() or shutil.which("git") is None:
+        pytest.skip("not a git checkout")
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split("\0")
+    return [ROOT / name for name in listed if name and (ROOT / name).is_file()]
+
+
+def texts() -> list[tuple[Path, str]]:
+    found = []
+    for path in committed():
+        try:
+            found.append((path.relative_to(ROOT), path.read_text(encoding="utf-8")))
+        except UnicodeDecodeError:
+            continue
+    return found
+
+
+def test_nothing_stands_outside_the_agreed_top_level() -> None:
+    assert {path.relative_to(ROOT).parts[0] for path in committed()} <= TOP_LEVEL
+
+
+def test_no_movielens_rows_are_committed() -> None:
+    lines = ["1\t2\t5\t881250949", "1::2::5::978300760", "3\\t4\\t1\\t881250949"]
+    assert len(ROW.findall("\n".join(lines))) == 3
+    many = {
+        str(path): n
+        for path, text in texts()
+        if (n := len(ROW.findall(re.sub(r'^\s*"', "", text, flags=re.M))))
+        > EXAMPLE_ROWS
+    }
+    assert many == {}
+
+
+def test_no_third_party_or_minified_script_is_committed() -> None:
+    scripts = [
+        (path, text) for path, text in texts() if path.suffix in {".js", ".css", ".mjs"}
+    ]
+    for path, text in scripts:
+        assert ".min." not in path.name
+        assert max(map(len, text.splitlines()), default=0) < 300, f"{path} is minified"
+
+
+def test_no_large_file_is_committed() -> None:
+    large = [str(path) for path in committed() if path.stat().st_size > 2_000_000]
+    assert large == []
+
+
+def test_no_path_of_a_machine_and_no_registry_host() -> None:
+    words = re.compile(
+        "|".join(
+            [
+                r"(?<![\w.])/(?:ho" + r"me|wo" + r"rk|ro" + r"ot|Us" + r"ers)/\w",
+                "python" + "hosted",
+                r"registry\.npm" + "js",
+                r"pypi\." + "org",
+            ]
+        )
+    )
+    found = {
+        f"{path}: {match.group()}"
+        for path, text in texts()
+        if (match := words.search(text))
+    }
+    assert found == set()
+
+
+def test_no_word_of_unfinished_work() -> None:
+    words = re.compile(r"\b(?:TO" + "DO|FIX" + "ME|XX" + r"X)\b")
+    assert [str(path) for path, text in texts() if words.search(text)] == []
+
+
+def test_the_book_is_pinned_and_the_package_is_not() -> None:
+    lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    lines = [line for line in lines if line and not line.startswith("#")]
+    assert lines[-1] == "-e ."
+    pins = dict(line.split("==") for line in lines[:-1])
+    assert "+" not in pins["torch"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    ranges = project["project"]["dependencies"]
+    assert all(">=" in line and "==" not in line for line in ranges)
+    assert {line.split(">=")[0] for line in ranges} <= set(pins)
+
+
+def test_the_citation_and_the_package_agree_on_the_version() -> None:
+    import metarec
+
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["version"] == metarec.__version__
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["ruff", "check", "."], ["ruff", "format", "--check", "."], ["mypy"]],
+    ids=" ".join,
+)
+def test_style_and_types(command: list[str]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", *command], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
