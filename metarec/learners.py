@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeGuard
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
+from metarec.models import MatrixFactorization
 from metarec.tasks import Examples
 
 __all__ = [
@@ -120,7 +121,11 @@ class GradientDescent:
         """Weights of each task: every parameter of the prior with a leading task axis.
 
         Parameters of ``model`` that the prior does not name are shared and stay fixed.
+        A linear head under a squared error has its gradient in closed form, which gives
+        the same numbers several times faster.
         """
+        if _is_head(model, prior.mean) and self.loss in _SQUARED:
+            return {"head": self._adapt_head(model, prior, support)}
         shared = {
             name: value
             for name, value in model.named_parameters()
@@ -138,12 +143,40 @@ class GradientDescent:
 
         return vmap(one_task)(support.x, support.y, support.mask)
 
+    def _adapt_head(
+        self, model: MatrixFactorization, prior: Prior, support: Examples
+    ) -> Tensor:
+        """w <- w + alpha Phi' (r - offset - Phi w) for all tasks: (B, dim + 1)."""
+        mask, phi = support.mask, model.features(support.x)
+        rest = support.y - model.offset(support.x)
+        rate = prior.scale["head"]
+        if self.loss is mean_squared_error:
+            rate = rate / mask.sum(-1, keepdim=True).clamp(min=1)
+        w = prior.mean["head"].expand(len(support), -1)
+        for _ in range(self.steps):
+            error = torch.where(mask, rest - torch.einsum("bnd,bd->bn", phi, w), 0.0)
+            descent = torch.einsum("bnd,bn->bd", phi, error)
+            w = w + rate * (descent.detach() if self.first_order else descent)
+        return w
+
+
+_SQUARED = (squared_error, mean_squared_error)
+
+
+def _is_head(model: nn.Module, weights: Parameters) -> TypeGuard[MatrixFactorization]:
+    """Tell whether the weights are the linear head of a model, and nothing else."""
+    return isinstance(model, MatrixFactorization) and list(weights) == ["head"]
+
 
 def predict(model: nn.Module, weights: Parameters, x: Tensor) -> Tensor:
     """Predictions (B, N) of each task's own weights for its own inputs ``x``.
 
     Built in: inner-loop
     """
+
+    if _is_head(model, weights):
+        phi = model.features(x)
+        return model.offset(x) + torch.einsum("bnd,bd->bn", phi, weights["head"])
 
     def one_task(own: Parameters, inputs: Tensor) -> Tensor:
         return functional_call(model, own, (inputs,))

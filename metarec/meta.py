@@ -1,4 +1,4 @@
-"""Meta-learners: from many users' histories to the prior that a new user starts from."""
+"""Meta-learners: from many users' histories to the prior of a new user."""
 
 from __future__ import annotations
 

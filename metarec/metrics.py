@@ -1,4 +1,4 @@
-"""How a recommender is judged: errors of ratings, quality of lists, and their spread."""
+"""How a recommender is judged: rating errors, quality of lists, and their spread."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def ndcg(
     Built in: full-system
     """
     _same_shape(score, relevance)
-    order = score.argsort(-1, descending=True, stable=True)
+    order = score.argsort(dim=-1, descending=True, stable=True)
     found = dcg(relevance.gather(-1, order), k, exponential)
     ideal = dcg(relevance.sort(-1, descending=True).values, k, exponential)
     return torch.where(ideal > 0, found / ideal.clamp(min=1e-300), 0.0)
@@ -108,7 +108,7 @@ def recall(score: Tensor, relevant: Tensor, k: int) -> Tensor:
     Built in: full-system
     """
     _same_shape(score, relevant)
-    top = score.argsort(-1, descending=True, stable=True)[..., :k]
+    top = score.argsort(dim=-1, descending=True, stable=True)[..., :k]
     hits = relevant.gather(-1, top).sum(-1).double()
     return hits / relevant.sum(-1).clamp(min=1)
 

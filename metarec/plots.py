@@ -8,6 +8,7 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from cycler import cycler
 from matplotlib.axes import Axes
 
 __all__ = ["plot_curves", "use_style"]
@@ -27,7 +28,7 @@ def use_style() -> None:
     mpl.rcParams.update(
         {
             "axes.grid": True,
-            "axes.prop_cycle": mpl.cycler(color=_COLOURS),
+            "axes.prop_cycle": cycler(color=_COLOURS),
             "axes.spines.right": False,
             "axes.spines.top": False,
             "axes.titlesize": "medium",

@@ -179,10 +179,8 @@ class UserHistories:
         """All ratings of ``users``, flat: (position in ``users``, item, rating)."""
         counts = self.count(users)
         position = torch.repeat_interleave(torch.arange(len(users)), counts)
-        rows = torch.cat(
-            [torch.arange(int(self.start[u]), int(self.start[u + 1])) for u in users]
-            or [torch.empty(0, dtype=torch.long)]
-        )
+        before = counts.cumsum(0) - counts
+        rows = torch.arange(len(position)) + (self.start[users] - before)[position]
         return position, self.item[rows], self.rating[rows]
 
     def _window(self, first: Tensor, length: Tensor) -> Examples:
@@ -198,7 +196,7 @@ class UserHistories:
         )
 
     def tasks(self, users: Tensor, k: int | Tensor) -> Tasks:
-        """Cut ``users`` into tasks whose support has ``k`` ratings (one K, or each its).
+        """Cut ``users`` into tasks whose support has ``k`` ratings, one K or each its.
 
         Raises ``ValueError`` if K exceeds ``reserved`` (support and query would
         overlap) or a user has no rating left for the query.
@@ -213,9 +211,10 @@ class UserHistories:
                 "query: choose users with `usable(users)` or lower `reserved`"
             )
         first = self.start[users]
+        rest = self.count(users) - self.reserved
         return Tasks(
             support=self._window(first, k),
-            query=self._window(first + self.reserved, self.count(users) - self.reserved),
+            query=self._window(first + self.reserved, rest),
             user=users,
         )
 

@@ -6,6 +6,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +110,7 @@ def meta_train(
                 "log": asdict(log),
                 "best": best,
             }
-            save_aside(Path(checkpoint), lambda path, s=state: torch.save(s, path))
+            save_aside(Path(checkpoint), partial(torch.save, state))
     meta.load_state_dict(best)
     return log
 
@@ -186,7 +187,7 @@ def train_table(
 
     min sum_(u,i) (r_ui - r_hat_ui)^2 + penalty (|p_u|^2 + b_u^2 + |q_i|^2 + b_i^2),
     the penalty once for each rating. Offsets start at the mean rating mu, and b_i is
-    penalised as its distance from mu. ``user``, ``item`` and ``rating`` have shape (N,).
+    penalised as its distance from mu. ``user``, ``item``, ``rating`` have shape (N,).
 
     Source: Koren, Bell & Volinsky (2009).
     Built in: matrix-factorization

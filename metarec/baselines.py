@@ -1,0 +1,411 @@
+"""What a meta-learner must beat, and the item vectors that it starts from.
+
+Every baseline learns from training users in ``fit`` and answers for new ones in
+``predict(support, x)``, as the meta-learners do.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from metarec.data import RatingData
+from metarec.metrics import user_rmse
+from metarec.tasks import Examples, UserHistories
+
+__all__ = [
+    "GaussianFactorModel",
+    "ItemMean",
+    "UserItemBias",
+    "WarmStart",
+    "cross_fit",
+    "item_features",
+]
+
+
+@dataclass(frozen=True)
+class ItemMean:
+    """Every user gets the item's shrunk mean: mu + sum (r - mu) / (n_i + shrinkage).
+
+    Built in: tasks
+    """
+
+    offset: Tensor
+
+    @classmethod
+    def fit(
+        cls, histories: UserHistories, users: Tensor, shrinkage: float = 5.0
+    ) -> Self:
+        """Learn from the ratings of ``users`` alone."""
+        _, item, rating = histories.ratings_of(users)
+        mu = rating.mean()
+        return cls(mu + _shrunk_mean(rating - mu, item, histories.n_items, shrinkage))
+
+    def predict(self, support: Examples, x: Tensor) -> Tensor:
+        """The item's mean, whatever the support says; shape (B, N)."""
+        return self.offset[x]
+
+
+@dataclass(frozen=True)
+class UserItemBias:
+    """r_hat = mu + b_i + b_u, each bias a shrunk mean of what the other leaves.
+
+    b_u = b_0 + sum_S (r - mu - b_i - b_0) / (K + lambda_u): ridge regression on a
+    constant, with b_0 the mean of the training users' biases.
+
+    Source: Koren, Bell & Volinsky (2009).
+    Built in: tasks
+    """
+
+    offset: Tensor
+    mean_bias: Tensor
+    user_shrinkage: float
+
+    @classmethod
+    def fit(
+        cls,
+        histories: UserHistories,
+        users: Tensor,
+        user_shrinkage: float = 15.0,
+        item_shrinkage: float = 5.0,
+    ) -> Self:
+        """Alternate between the two kinds of bias ten times."""
+        user, item, rating = histories.ratings_of(users)
+        mu = rating.mean()
+        b_i = torch.zeros(histories.n_items)
+        for _ in range(10):
+            rest = rating - mu - b_i[item]
+            b_u = _shrunk_mean(rest, user, len(users), user_shrinkage)
+            rest = rating - mu - b_u[user]
+            b_i = _shrunk_mean(rest, item, histories.n_items, item_shrinkage)
+        return cls(mu + b_i, b_u.mean(), user_shrinkage)
+
+    def predict(self, support: Examples, x: Tensor) -> Tensor:
+        """Scores (B, N): the item's offset and the user's shrunk bias."""
+        rest = support.y - self.offset[support.x] - self.mean_bias
+        total = torch.where(support.mask, rest, 0.0).sum(-1)
+        b_u = self.mean_bias + total / (support.mask.sum(-1) + self.user_shrinkage)
+        return self.offset[x] + b_u[:, None]
+
+
+def _shrunk_mean(value: Tensor, group: Tensor, n: int, shrinkage: float) -> Tensor:
+    """Mean of ``value`` in each of ``n`` groups, drawn to 0 as if by extra zeros."""
+    total = torch.zeros(n).index_add_(0, group, value)
+    return total / (torch.bincount(group, minlength=n) + shrinkage)
+
+
+def item_features(data: RatingData) -> Tensor:
+    """Genres as 0 and 1, and the year in units of 15 years: shape (n_items, F).
+
+    A year that is not known counts as the mean year.
+
+    Plumbing: side information for the Gaussian factor model.
+    """
+    genres = sorted({genre for row in data.items["genres"] for genre in row})
+    flags = [[genre in row for genre in genres] for row in data.items["genres"]]
+    year = data.items["year"].astype("float64").to_numpy(dtype=float, na_value=np.nan)
+    known = ~np.isnan(year)
+    mean = year[known].mean() if known.any() else 0.0
+    age = (np.where(known, year, mean) - mean) / 15
+    return torch.from_numpy(
+        np.column_stack([np.array(flags, dtype=float).reshape(len(year), -1), age])
+    )
+
+
+class GaussianFactorModel:
+    """Matrix factorisation with Gaussian users and items, fitted by variational EM.
+
+    r_ui = mu + b_i + b_u + p_u . q_i + e, e ~ N(0, sigma^2); w_u = (p_u, b_u) ~
+    N(m, Sigma) and v_i = (q_i, b_i) ~ N(B f_i, Lambda), f_i the item's features. Each
+    half-step is a Bayesian linear regression that counts the other side's uncertainty:
+    precision = Sigma^-1 + E[sum z z'] / sigma^2 for a user, z = (q_i, 1). All of m,
+    Sigma, B, Lambda and sigma are learned.
+
+    Two departures make it the baseline to beat for new users. The offset of the
+    prediction is that of `UserItemBias`: in EM b_i is the intercept for a user whose
+    p_u is known, while at K = 0 it must be the mean over users. And ``temper``
+    multiplies sigma^2 when a new user is folded in; `choose_temper` sets it.
+
+    Attributes: q (I, dim), offset (I,), user_mean (dim + 1,), user_covariance
+    (dim + 1, dim + 1), noise = sigma^2. p_u is in units in which its prior covariance
+    is the identity.
+
+    Source: Salakhutdinov & Mnih (2008), with EM in place of sampling.
+    Built in: matrix-factorization
+    """
+
+    features: Tensor
+    offset: Tensor
+    mu: Tensor
+
+    def __init__(self, dim: int = 8) -> None:
+        self.dim = dim
+        self.temper = 1.0
+
+    @classmethod
+    def fit(
+        cls,
+        histories: UserHistories,
+        users: Tensor,
+        dim: int = 8,
+        features: Tensor | None = None,
+        sweeps: int = 30,
+        seed: int = 0,
+    ) -> Self:
+        """Run ``sweeps`` of EM on the ratings of ``users`` alone."""
+        model = cls(dim)
+        user, item, rating = histories.ratings_of(users)
+        n_items = histories.n_items
+        ones = torch.ones(n_items, 1, dtype=torch.float64)
+        model.features = ones if features is None else torch.cat([ones, features], 1)
+        bias = UserItemBias.fit(histories, users)
+        model.offset = bias.offset.double()
+        model.mu = rating.double().mean()
+        model._start(n_items, seed)
+        table = _Ratings(user, item, rating.double() - model.mu, len(users), n_items)
+        for _ in range(sweeps):
+            w, cov = model._update_users(table)
+            model._update_items(table, w, cov)
+            model._update_noise(table, w, cov)
+            model._whiten()
+        model.user_mean = torch.zeros(dim + 1, dtype=torch.float64)
+        model.user_mean[-1] = bias.mean_bias
+        return model
+
+    def _start(self, n_items: int, seed: int) -> None:
+        dim = self.dim
+        generator = torch.Generator().manual_seed(seed)
+        q = torch.randn(n_items, dim, generator=generator, dtype=torch.float64)
+        self.v = torch.cat([0.3 * q, (self.offset - self.mu)[:, None]], 1)
+        self.v_cov = torch.zeros(n_items, dim + 1, dim + 1, dtype=torch.float64)
+        self.item_mean = torch.zeros_like(self.v)
+        one = torch.ones(dim, dtype=torch.float64)
+        self.user_covariance = torch.diag(torch.cat([one, one.new_tensor([0.2])]))
+        self.item_covariance = torch.diag(torch.cat([0.1 * one, one.new_tensor([0.3])]))
+        self.user_mean = torch.zeros(dim + 1, dtype=torch.float64)
+        self.noise = torch.tensor(0.9, dtype=torch.float64)
+
+    @property
+    def q(self) -> Tensor:
+        """Item vectors (I, dim): posterior means."""
+        return self.v[:, :-1]
+
+    def _update_users(self, table: _Ratings) -> tuple[Tensor, Tensor]:
+        """Posterior of every w_u, then the prior that explains them best."""
+        z, zz, zb = _moments(self.v, self.v_cov)
+        precision = self.user_covariance.inverse()
+        cov = (precision + table.by_user(zz) / self.noise).inverse()
+        evidence = table.by_user(z, rated=True) - table.by_user(zb)
+        w = _apply(cov, evidence / self.noise + precision @ self.user_mean)
+        self.user_mean = w.mean(0)
+        self.user_covariance = (cov + _outer(w - self.user_mean)).mean(0)
+        return w, cov
+
+    def _update_items(self, table: _Ratings, w: Tensor, cov: Tensor) -> None:
+        """Posterior of every v_i, then its prior: ridge regression on the features."""
+        x, xx, xb = _moments(w, cov)
+        precision = self.item_covariance.inverse()
+        self.v_cov = (precision + table.by_item(xx) / self.noise).inverse()
+        self.v = _apply(
+            self.v_cov,
+            (table.by_item(x, rated=True) - table.by_item(xb)) / self.noise
+            + self.item_mean @ precision,
+        )
+        seen = (table.item_count > 0).double()[:, None]
+        f = self.features
+        ridge = 10 * torch.eye(f.shape[1], dtype=f.dtype)
+        ridge[0, 0] = 1e-5
+        effect = torch.linalg.solve((f * seen).T @ f + ridge, (f * seen).T @ self.v)
+        self.item_mean = f @ effect
+        spread = self.v_cov + _outer(self.v - self.item_mean)
+        self.item_covariance = (spread * seen[:, None]).sum(0) / seen.sum()
+
+    def _update_noise(self, table: _Ratings, w: Tensor, cov: Tensor) -> None:
+        """sigma^2 = E[(r - r_hat)^2] over ratings, both sides' uncertainty counted."""
+        z, _, _ = _moments(self.v, self.v_cov)
+        _, xx, _ = _moments(w, cov)
+        score = self.v[table.item, -1] + (w[table.user] * z[table.item]).sum(-1)
+        # xx holds the user's own uncertainty, so that the cross term is in it.
+        doubt = (cov * table.by_user(_outer(z))).sum()
+        doubt = doubt + (self.v_cov * table.by_item(xx)).sum()
+        error = (table.rating - score).square().sum()
+        self.noise = (error + doubt) / len(table.rating)
+
+    def _whiten(self) -> None:
+        """Change units so that p_u ~ N(0, I); the mean of p_u moves into b_i."""
+        dim = self.dim
+        root = torch.eye(dim + 1, dtype=torch.float64)
+        root[:dim, :dim] = torch.linalg.cholesky(self.user_covariance[:dim, :dim])
+        move = torch.eye(dim + 1, dtype=torch.float64)
+        move[dim, :dim] = self.user_mean[:dim]
+        change = move.T @ root
+        self.v = self.v @ change
+        self.item_mean = self.item_mean @ change
+        self.v_cov = change.T @ self.v_cov @ change
+        self.item_covariance = change.T @ self.item_covariance @ change
+        back = root.inverse()
+        self.user_covariance = back @ self.user_covariance @ back.T
+        self.user_mean = torch.cat([torch.zeros(dim), self.user_mean[dim:]]).double()
+
+    def posterior(self, support: Examples) -> tuple[Tensor, Tensor]:
+        """Mean (B, dim + 1) and covariance of w_u = (p_u, b_u) given the support.
+
+        covariance = (Sigma^-1 + sum_S E[z z'] / s)^-1, s = temper * sigma^2, and
+        mean = covariance (Sigma^-1 m + sum_S z (r - offset_i) / s). K = 0 gives the
+        prior (m, Sigma).
+        """
+        v_cov = self.v_cov.clone()
+        v_cov[:, -1], v_cov[:, :, -1] = 0, 0  # the offset stands outside of the model
+        z, zz, _ = _moments(self.v, v_cov)
+        mask = support.mask.double()
+        noise = self.temper * self.noise
+        precision = self.user_covariance.inverse()
+        seen = torch.einsum("bn,bnij->bij", mask, zz[support.x])
+        cov = (precision + seen / noise).inverse()
+        rest = mask * (support.y.double() - self.offset[support.x])
+        evidence = torch.einsum("bn,bni->bi", rest, z[support.x])
+        return _apply(cov, evidence / noise + precision @ self.user_mean), cov
+
+    def predict(self, support: Examples, x: Tensor) -> Tensor:
+        """Scores (B, N): offset_i + z_i . E[w_u | support]."""
+        mean, _ = self.posterior(support)
+        taste = torch.einsum("bnd,bd->bn", self.q[x], mean[:, :-1])
+        return (self.offset[x] + mean[:, -1:] + taste).float()
+
+    def choose_temper(self, histories: UserHistories, users: Tensor) -> None:
+        """Set ``temper`` to what predicts best for validation ``users``, of a few."""
+
+        def error(temper: float) -> float:
+            self.temper = temper
+            return sum(self._error(histories, users, k) for k in (1, 3, 5, 10, 15))
+
+        self.temper = min((1.0, 1.5, 2.0, 2.5, 3.0), key=error)
+
+    def _error(self, histories: UserHistories, users: Tensor, k: int) -> float:
+        """Mean per-user RMSE at one K."""
+        tasks = histories.tasks(histories.usable(users), k)
+        scores = self.predict(tasks.support, tasks.query.x)
+        scores = scores.clamp(histories.scale.low, histories.scale.high)
+        return float(user_rmse(scores, tasks.query.y, tasks.query.mask).mean())
+
+    def item_vectors_without(
+        self, histories: UserHistories, users: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Item vectors (I, dim) and offsets (I,) from ``users`` alone, in these units.
+
+        One half-step of EM with the prior as it stands: the users' posteriors, then
+        the items'. What the others said about the items stays out.
+        """
+        user, item, rating = histories.ratings_of(users)
+        table = _Ratings(
+            user, item, rating.double() - self.mu, len(users), histories.n_items
+        )
+        part = type(self)(self.dim)
+        part.__dict__.update(self.__dict__)
+        w, cov = part._update_users(table)
+        part._update_items(table, w, cov)
+        offset = UserItemBias.fit(histories, users).offset
+        return part.q, offset
+
+
+class _Ratings:
+    """Sums over a user's or an item's ratings, as products with sparse matrices."""
+
+    def __init__(
+        self, user: Tensor, item: Tensor, rating: Tensor, n_users: int, n_items: int
+    ) -> None:
+        self.user, self.item, self.rating = user, item, rating
+        self.item_count = torch.bincount(item, minlength=n_items)
+        pairs, shape = torch.stack([user, item]), (n_users, n_items)
+        self._seen, self._rated = (
+            torch.sparse_coo_tensor(
+                pairs, value, shape, check_invariants=False
+            ).coalesce()
+            for value in (torch.ones_like(rating), rating)
+        )
+
+    def by_user(self, value: Tensor, rated: bool = False) -> Tensor:
+        """sum over the items of each user of value[item], times the rating if asked."""
+        return _times(self._rated if rated else self._seen, value)
+
+    def by_item(self, value: Tensor, rated: bool = False) -> Tensor:
+        """sum over the users of each item of value[user], times the rating if asked."""
+        return _times((self._rated if rated else self._seen).t(), value)
+
+
+def _times(matrix: Tensor, value: Tensor) -> Tensor:
+    """Sparse (A, B) times a table (B, ...) of any further shape."""
+    total = torch.sparse.mm(matrix, value.reshape(len(value), -1))
+    return total.reshape(matrix.shape[0], *value.shape[1:])
+
+
+def _outer(a: Tensor) -> Tensor:
+    return a[:, :, None] * a[:, None, :]
+
+
+def _apply(matrix: Tensor, vector: Tensor) -> Tensor:
+    return torch.einsum("bij,bj->bi", matrix, vector)
+
+
+def _moments(mean: Tensor, cov: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """E[z], E[z z'] and E[z b] for z = (q, 1) where (q, b) has this mean and cov."""
+    z = torch.cat([mean[:, :-1], torch.ones_like(mean[:, -1:])], 1)
+    inner = cov.clone()
+    cross = torch.cat([cov[:, :-1, -1], torch.zeros_like(mean[:, -1:])], 1)
+    inner[:, -1], inner[:, :, -1] = 0, 0
+    return z, _outer(z) + inner, z * mean[:, -1:] + cross
+
+
+@dataclass(frozen=True)
+class WarmStart:
+    """Item vectors to meta-train on that have not seen the user they serve.
+
+    ``factors`` (rows, dim) and ``offset`` (rows,) hold the item table several times:
+    rows 0..I-1, from all training users, are for new users; each further copy leaves
+    out one part of the training users. ``item_rows`` (n_users,) is what to add to a
+    training user's item indices to reach the copy without them, 0 for all others.
+
+    Built in: maml
+    """
+
+    factors: Tensor
+    offset: Tensor
+    item_rows: Tensor
+    mean_bias: float
+
+
+def cross_fit(
+    model: GaussianFactorModel,
+    histories: UserHistories,
+    users: Tensor,
+    parts: int = 5,
+    seed: int = 0,
+) -> WarmStart:
+    """Copy the item table of ``model`` once for each part of its training ``users``.
+
+    A user's own ratings pull the vectors of the items that they rated. Whoever learns
+    an inner rate on such vectors learns that few ratings say much, and is wrong for new
+    users. Factors are scaled so that the users' prior has one variance in every
+    coordinate: one scalar rate then suits them all.
+
+    Built in: maml
+    """
+    scale = model.user_covariance[-1, -1].rsqrt()
+    part = torch.randperm(len(users), generator=torch.Generator().manual_seed(seed))
+    part = part % parts
+    tables = [(model.q, model.offset)]
+    tables += [
+        model.item_vectors_without(histories, users[part != j]) for j in range(parts)
+    ]
+    item_rows = torch.zeros(len(histories.start) - 1, dtype=torch.long)
+    item_rows[users] = (part + 1) * histories.n_items
+    return WarmStart(
+        factors=torch.cat([scale * q for q, _ in tables]).float(),
+        offset=torch.cat([offset.float() for _, offset in tables]),
+        item_rows=item_rows,
+        mean_bias=float(model.user_mean[-1]),
+    )
