@@ -142,12 +142,13 @@ def paired_bootstrap(
     Source: Efron & Tibshirani (1993), chapter 13.
     Built in: maml
     """
-    difference = np.asarray(a, dtype=float) - np.asarray(b, dtype=float)
-    if np.shape(a) != np.shape(b) or difference.ndim != 1:
+    a, b = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
+    if a.shape != b.shape or a.ndim != 1:
         raise ValueError(
             f"a and b must hold one number for each of the same users, but have "
-            f"shapes {np.shape(a)} and {np.shape(b)}"
+            f"shapes {a.shape} and {b.shape}"
         )
+    difference = a - b
     strata = np.zeros(len(difference)) if strata is None else np.asarray(strata)
     rng = np.random.default_rng(seed)
     total = np.zeros(draws)

@@ -137,7 +137,7 @@ class MetaRecommender:
     ) -> None:
         self.items = items.assign(ratings=count.numpy()).reset_index(drop=True)
         self.scale = scale
-        self._index = {label: i for i, label in enumerate(items["item_id"])}
+        self._index = {label: i for i, label in enumerate(items["item_id"].tolist())}
 
     @property
     def meta(self) -> MAML:
@@ -185,7 +185,7 @@ class MetaRecommender:
         """Rows of the given item labels; raises `UnknownItemError` for others."""
         unknown = [label for label in labels if label not in self._index]
         if unknown:
-            example = self.items["item_id"].iloc[0]
+            example = next(iter(self._index))
             raise UnknownItemError(
                 f"unknown item {unknown[0]!r} ({len(unknown)} in all): items are named "
                 f"by the item_id of the training data, such as {example!r}; leave "

@@ -1,0 +1,211 @@
+"""Baselines against closed forms, and what they recover of a known population."""
+
+import numpy as np
+import pytest
+import torch
+
+from metarec.baselines import (
+    GaussianFactorModel,
+    ItemMean,
+    UserItemBias,
+    cross_fit,
+    item_features,
+)
+from metarec.data import RatingData, SyntheticTruth, load_movielens_100k
+from metarec.evaluation import cold_start
+from metarec.tasks import Examples, UserHistories, split_users
+
+USERS = torch.arange(150)
+
+
+@pytest.fixture(scope="module")
+def histories(data: RatingData) -> UserHistories:
+    return UserHistories(data)
+
+
+@pytest.fixture(scope="module")
+def gaussian(histories: UserHistories) -> GaussianFactorModel:
+    return GaussianFactorModel.fit(histories, USERS, dim=2, sweeps=40)
+
+
+def test_the_item_mean_is_the_mean_with_a_few_more_ratings(
+    data: RatingData, histories: UserHistories
+) -> None:
+    table = data.ratings[data.ratings["user"] < 150]
+    mu = table["rating"].mean()
+    model = ItemMean.fit(histories, USERS, shrinkage=4)
+    for item, group in table.groupby("item"):
+        expected = (group["rating"].sum() + 4 * mu) / (len(group) + 4)
+        assert model.offset[item].item() == pytest.approx(expected, abs=1e-5)
+
+
+def test_the_bias_of_a_new_user_is_a_ridge_regression(histories: UserHistories) -> None:
+    model = UserItemBias.fit(histories, USERS)
+    tasks = histories.tasks(torch.arange(150, 160), 5)
+    found = model.predict(tasks.support, tasks.query.x) - model.offset[tasks.query.x]
+    rest = tasks.support.y - model.offset[tasks.support.x] - model.mean_bias
+    # min_b sum (rest - b)^2 + lambda b^2
+    ridge = model.mean_bias + rest.sum(1) / (5 + model.user_shrinkage)
+    torch.testing.assert_close(found, ridge[:, None].expand_as(found))
+
+
+def test_biases_solve_their_ridge_problem(histories: UserHistories) -> None:
+    model = UserItemBias.fit(histories, USERS)
+    user, item, rating = histories.ratings_of(USERS)
+    mu = rating.mean()
+    n_items = histories.n_items
+    design = np.zeros((len(rating), 150 + n_items))
+    design[np.arange(len(rating)), user] = 1
+    design[np.arange(len(rating)), 150 + item] = 1
+    penalty = np.diag([15.0] * 150 + [5.0] * n_items)
+    target = design.T @ (rating - mu).numpy()
+    solution = np.linalg.solve(design.T @ design + penalty, target)
+    found = (model.offset - mu).numpy()
+    np.testing.assert_allclose(found, solution[150:], atol=2e-3)
+
+
+def test_a_posterior_without_item_doubt_is_ridge_in_the_norm_of_the_prior(
+    histories: UserHistories, gaussian: GaussianFactorModel
+) -> None:
+    sure = GaussianFactorModel(2)
+    sure.__dict__.update(gaussian.__dict__)
+    sure.v_cov = torch.zeros_like(gaussian.v_cov)
+    tasks = histories.tasks(torch.arange(150, 200), 10)
+    mean, covariance = sure.posterior(tasks.support)
+    inverse = np.linalg.inv(sure.user_covariance.numpy())
+    prior = sure.user_mean.numpy()
+    for t in range(50):
+        items = tasks.support.x[t]
+        z = np.column_stack([sure.q[items].numpy(), np.ones(10)])
+        rest = (tasks.support.y[t] - sure.offset[items]).numpy()
+        precision = inverse + z.T @ z / float(sure.noise)
+        right = inverse @ prior + z.T @ rest / float(sure.noise)
+        np.testing.assert_allclose(
+            mean[t], np.linalg.solve(precision, right), atol=1e-9
+        )
+        np.testing.assert_allclose(covariance[t], np.linalg.inv(precision), atol=1e-9)
+
+
+def test_no_rating_gives_the_prior(gaussian: GaussianFactorModel) -> None:
+    nothing = torch.zeros(1, 1)
+    empty = Examples(nothing.long(), nothing, nothing.bool())
+    mean, covariance = gaussian.posterior(empty)
+    torch.testing.assert_close(mean[0], gaussian.user_mean, atol=1e-12, rtol=0)
+    torch.testing.assert_close(
+        covariance[0], gaussian.user_covariance, atol=1e-12, rtol=0
+    )
+
+
+def test_em_recovers_the_noise_and_predicts_new_users_nearly_as_the_truth_does(
+    population: tuple[RatingData, SyntheticTruth],
+    histories: UserHistories,
+    gaussian: GaussianFactorModel,
+) -> None:
+    _, truth = population
+    assert float(gaussian.noise) ** 0.5 == pytest.approx(truth.sigma, rel=0.1)
+    best = GaussianFactorModel(2)
+    best.__dict__.update(gaussian.__dict__)
+    best.v = torch.tensor(np.column_stack([truth.q_i, truth.b_i]))
+    best.v_cov = torch.zeros_like(gaussian.v_cov)
+    best.offset = torch.tensor(truth.mu + truth.b_i)
+    best.user_mean = torch.zeros(3, dtype=torch.float64)
+    best.user_covariance = torch.tensor(truth.covariance)
+    best.noise = torch.tensor(truth.sigma**2)
+    table = [
+        cold_start(model, histories, torch.arange(150, 200)).groupby("k")["rmse"].mean()
+        for model in (best, gaussian, UserItemBias.fit(histories, USERS))
+    ]
+    oracle, learned, bias = table
+    assert (oracle <= learned + 0.005).all()
+    assert learned[10] < oracle[10] + 0.35 * (bias[10] - oracle[10])
+    assert learned[15] < learned[5] < learned[0]
+
+
+def test_the_units_are_those_of_a_unit_prior(gaussian: GaussianFactorModel) -> None:
+    torch.testing.assert_close(
+        gaussian.user_covariance[:2, :2], torch.eye(2, dtype=torch.float64)
+    )
+
+
+def test_a_change_of_units_changes_no_score(gaussian: GaussianFactorModel) -> None:
+    other = GaussianFactorModel(2)
+    other.__dict__.update(gaussian.__dict__)
+    other.user_mean = torch.tensor([0.3, -0.2, 0.1], dtype=torch.float64)
+    spread = torch.tensor([[2.0, 0.3, 0.1], [0.3, 0.5, 0], [0.1, 0, 0.2]]).double()
+    other.user_covariance = spread
+    scores = [other.v[:, 2] + other.v[:, :2] @ other.user_mean[:2] + other.user_mean[2]]
+    variance = [_score_variance(other)]
+    other._whiten()
+    scores.append(other.v[:, 2] + other.user_mean[2])
+    variance.append(_score_variance(other))
+    torch.testing.assert_close(*scores)
+    torch.testing.assert_close(*variance)
+
+
+def _score_variance(model: GaussianFactorModel) -> torch.Tensor:
+    z = torch.cat([model.q, torch.ones(len(model.q), 1).double()], 1)
+    return torch.einsum("id,de,ie->i", z, model.user_covariance, z)
+
+
+def test_cross_fitted_vectors_do_not_know_their_user(
+    histories: UserHistories, gaussian: GaussianFactorModel
+) -> None:
+    warm = cross_fit(gaussian, histories, USERS, parts=5)
+    n = histories.n_items
+    assert warm.factors.shape == (6 * n, 2) and warm.offset.shape == (6 * n,)
+    assert warm.item_rows[150:].unique().tolist() == [0]
+    assert sorted(warm.item_rows[:150].unique().tolist()) == [
+        n * j for j in range(1, 6)
+    ]
+    user = 7
+    other = UserHistories.__new__(UserHistories)
+    other.__dict__.update(histories.__dict__)
+    other.rating = histories.rating.clone()
+    own = slice(int(histories.start[user]), int(histories.start[user + 1]))
+    other.rating[own] = 6 - other.rating[own]
+    changed = cross_fit(gaussian, other, USERS, parts=5)
+    rows = slice(int(warm.item_rows[user]), int(warm.item_rows[user]) + n)
+    assert torch.equal(warm.factors[rows], changed.factors[rows])
+    assert torch.equal(warm.offset[rows], changed.offset[rows])
+    assert not torch.equal(warm.offset, changed.offset)  # the other copies did move
+
+
+def test_the_temper_is_the_best_of_its_grid(
+    histories: UserHistories, gaussian: GaussianFactorModel
+) -> None:
+    users = torch.arange(150, 175)
+    gaussian.choose_temper(histories, users)
+    chosen = gaussian.temper
+    scores = {}
+    for temper in (1.0, 1.5, 2.0, 2.5, 3.0):
+        gaussian.temper = temper
+        scores[temper] = cold_start(gaussian, histories, users, (1, 3, 5, 10, 15))[
+            "rmse"
+        ].mean()
+    assert chosen == min(scores, key=scores.__getitem__)
+    gaussian.temper = 1.0
+
+
+def test_features_of_items(data: RatingData) -> None:
+    data = load_movielens_100k(progress=False)
+    features = item_features(data)
+    assert features.shape == (1682, 20) and torch.isfinite(features).all()
+    words = data.items["genres"].map(len).to_numpy()
+    assert np.array_equal(features[:, :19].sum(1).numpy(), words)
+    assert features[266, 19] == 0  # the year of item 267 is not known
+
+
+def test_movielens_rows_of_the_design_on_one_fold() -> None:
+    data = load_movielens_100k(progress=False)
+    histories = UserHistories(data)
+    split = split_users(data.n_users, 0)
+    bias = UserItemBias.fit(histories, split.train)
+    model = GaussianFactorModel.fit(
+        histories, split.train, features=item_features(data)
+    )
+    model.choose_temper(histories, split.validation)
+    ours, rival = (
+        cold_start(m, histories, split.test).groupby("k")["rmse"].mean()
+        for m in (model, bias)
+    )
+    assert ours[10] < rival[10] - 0.005 and ours[0] == pytest.approx(rival[0], abs=1e-3)

@@ -1,0 +1,69 @@
+"""The protocol against a slow version, and leaks that must be found."""
+
+import numpy as np
+import pytest
+import torch
+
+from metarec.baselines import GaussianFactorModel, ItemMean, UserItemBias
+from metarec.data import RatingData
+from metarec.evaluation import LeakageError, check_no_leak, cold_start, validation_score
+from metarec.tasks import UserHistories, split_users
+
+
+def test_the_protocol_is_its_slow_version(data: RatingData) -> None:
+    histories = UserHistories(data)
+    split = split_users(data.n_users)
+    model = UserItemBias.fit(histories, split.train)
+    table = cold_start(model, histories, split.test, (0, 3)).set_index(["user", "k"])
+    assert len(table) == 2 * len(split.test)
+    for user in split.test.tolist():
+        own = data.ratings[data.ratings["user"] == user].sort_values("timestamp")
+        items, stars = own["item"].to_numpy(), own["rating"].to_numpy()
+        offset, start = model.offset.numpy(), float(model.mean_bias)
+        for k in (0, 3):
+            rest = stars[:k] - offset[items[:k]] - start
+            b_u = start + rest.sum() / (k + model.user_shrinkage)
+            error = np.clip(offset[items[15:]] + b_u, 1, 5) - stars[15:]
+            row = table.loc[user, k]
+            assert row["rmse"] == pytest.approx(np.sqrt((error**2).mean()), abs=1e-5)
+            assert row["mae"] == pytest.approx(np.abs(error).mean(), abs=1e-5)
+            assert row["n"] == len(error)
+
+
+def test_the_validation_score_is_the_mean_of_its_table(data: RatingData) -> None:
+    histories = UserHistories(data)
+    users = torch.arange(20)
+    model = ItemMean.fit(histories, torch.arange(20, 200))
+    table = cold_start(model, histories, users, (1, 3, 5, 10, 15))
+    assert validation_score(model, histories, users) == table["rmse"].mean()
+
+
+def test_no_user_with_a_query_is_an_error(data: RatingData) -> None:
+    histories = UserHistories(data, reserved=30)
+    with pytest.raises(ValueError, match="none has a query"):
+        cold_start(ItemMean(torch.zeros(80)), histories, torch.arange(5))
+
+
+@pytest.mark.parametrize("model", [ItemMean, UserItemBias, GaussianFactorModel])
+def test_a_fit_on_training_users_does_not_leak(data: RatingData, model: type) -> None:
+    split = split_users(data.n_users)
+    check_no_leak(lambda d: model.fit(UserHistories(d), split.train), data, split)
+
+
+def test_an_item_mean_over_test_users_is_found(data: RatingData) -> None:
+    split = split_users(data.n_users)
+    everyone = torch.arange(data.n_users)
+    with pytest.raises(LeakageError, match="test user enters"):
+        check_no_leak(lambda d: ItemMean.fit(UserHistories(d), everyone), data, split)
+
+
+def test_a_leak_of_one_statistic_is_found(data: RatingData) -> None:
+    split = split_users(data.n_users)
+
+    def fit(d: RatingData) -> ItemMean:
+        honest = ItemMean.fit(UserHistories(d), split.train)
+        own = d.ratings[d.ratings["user"] == int(split.test[0])]
+        return ItemMean(honest.offset + float(own["rating"].mean()) / 1000)
+
+    with pytest.raises(LeakageError):
+        check_no_leak(fit, data, split)

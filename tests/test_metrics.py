@@ -1,0 +1,144 @@
+"""Metrics against scikit-learn and the published cases of other libraries."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import mean_absolute_error, ndcg_score, root_mean_squared_error
+
+from metarec.metrics import (
+    dcg,
+    mae,
+    ndcg,
+    paired_bootstrap,
+    recall,
+    rmse,
+    user_mae,
+    user_rmse,
+)
+
+
+def tensor(*values: float) -> torch.Tensor:
+    return torch.tensor(values, dtype=torch.float64)
+
+
+def test_dcg_and_ndcg_of_the_scikit_learn_documentation() -> None:
+    relevance = tensor(10, 0, 0, 1, 5)
+    score = tensor(0.1, 0.2, 0.3, 4, 70)
+    ranked = relevance[score.argsort(descending=True)]
+    assert dcg(ranked).item() == pytest.approx(9.49946, abs=1e-5)
+    assert dcg(ranked, 2).item() == pytest.approx(5.63093, abs=1e-5)
+    assert ndcg(score, relevance).item() == pytest.approx(0.69569, abs=1e-5)
+    score = tensor(0.05, 1.1, 1, 0.5, 0)
+    assert ndcg(score, relevance).item() == pytest.approx(0.49368, abs=1e-5)
+    assert ndcg(score, relevance, 4).item() == pytest.approx(0.35202, abs=1e-5)
+
+
+def test_ties_keep_their_order() -> None:
+    score, relevance = tensor(1, 0, 0, 0, 1), tensor(10, 0, 0, 1, 5)
+    assert ndcg(score.flip(0), relevance.flip(0), 1).item() == pytest.approx(0.5)
+    assert ndcg(score, relevance, 1).item() == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(("rank", "value"), [(1, 1), (2, 0.6309297536), (3, 0.5)])
+def test_one_relevant_item_as_pytrec_eval_has_it(rank: int, value: float) -> None:
+    relevance = torch.zeros(5)
+    relevance[rank - 1] = 1
+    score = torch.arange(5, 0, -1.0)
+    assert ndcg(score, relevance).item() == pytest.approx(value, abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("run", "linear", "exponential"),
+    [([1, 2, 3, 4, 5], 0.61081, 0.63477), ([10, 5, 2, 4, 3], 0.82098, 0.64912)],
+)
+def test_graded_cases_of_ranx(
+    run: list[int], linear: float, exponential: float
+) -> None:
+    relevance = torch.zeros(11)
+    for item, grade in {2: 5, 4: 4, 5: 3, 10: 2}.items():
+        relevance[item] = grade
+    score = torch.full((11,), -1.0)
+    for rank, item in enumerate(run):
+        score[item] = 10 - rank
+    assert ndcg(score, relevance, 5).item() == pytest.approx(linear, abs=1e-5)
+    found = ndcg(score, relevance, 5, exponential=True).item()
+    assert found == pytest.approx(exponential, abs=1e-5)
+
+
+def test_the_ideal_is_taken_over_all_relevant_items() -> None:
+    relevance = tensor(3, 2, 3, 0, 1, 2, 3, 2)
+    score = torch.arange(8, 0, -1.0, dtype=torch.float64)
+    assert ndcg(score, relevance, 6).item() == pytest.approx(0.785, abs=5e-4)
+    alone = ndcg(score[:6], relevance[:6], 6).item()
+    assert alone == pytest.approx(0.961, abs=5e-4)
+
+
+def test_ndcg_is_scikit_learns_on_random_lists() -> None:
+    rng = np.random.default_rng(0)
+    relevance, score = rng.integers(0, 6, (40, 30)), rng.normal(size=(40, 30))
+    found = ndcg(torch.tensor(score), torch.tensor(relevance).double(), 10)
+    assert found.mean().item() == pytest.approx(ndcg_score(relevance, score, k=10))
+
+
+def test_nothing_relevant_counts_zero() -> None:
+    assert ndcg(torch.rand(2, 4), torch.zeros(2, 4)).tolist() == [0, 0]
+    assert recall(torch.rand(4), torch.zeros(4).bool(), 2).item() == 0
+
+
+def test_recall_counts_hits_over_all_relevant() -> None:
+    relevant = torch.tensor([True, False, True, True])
+    assert recall(tensor(4, 3, 2, 1), relevant, 2).item() == pytest.approx(1 / 3)
+    assert recall(tensor(4, 1, 2, 3), relevant, 3).item() == pytest.approx(1.0)
+
+
+def test_errors_are_scikit_learns_pooled_and_user_by_user() -> None:
+    rng = np.random.default_rng(1)
+    rating, guess = rng.normal(size=(2, 6, 9))
+    mask = rng.random((6, 9)) < 0.6
+    mask[:, 0] = True
+    r, g, m = (torch.tensor(a) for a in (rating, guess, mask))
+    assert rmse(g, r) == pytest.approx(
+        root_mean_squared_error(rating.ravel(), guess.ravel())
+    )
+    assert mae(g, r) == pytest.approx(
+        mean_absolute_error(rating.ravel(), guess.ravel())
+    )
+    for u in range(6):
+        own = rating[u, mask[u]], guess[u, mask[u]]
+        assert user_rmse(g, r, m)[u].item() == pytest.approx(
+            root_mean_squared_error(*own)
+        )
+        assert user_mae(g, r, m)[u].item() == pytest.approx(mean_absolute_error(*own))
+
+
+def test_what_is_padded_does_not_count_even_if_it_is_nan() -> None:
+    guess = torch.tensor([[3.0, torch.nan]])
+    rating, mask = torch.tensor([[4.0, 0.0]]), torch.tensor([[True, False]])
+    assert user_rmse(guess, rating, mask).item() == 1
+
+
+@pytest.mark.parametrize("metric", [rmse, mae])
+def test_shapes_that_broadcast_are_refused(metric: object) -> None:
+    with pytest.raises(ValueError, match="shapes differ"):
+        metric(torch.zeros(5), torch.zeros(5, 1))  # type: ignore[operator]
+
+
+def test_the_bootstrap_interval_is_the_normal_one_for_many_users() -> None:
+    rng = np.random.default_rng(2)
+    shared = rng.normal(0, 5, 1000)
+    a, b = shared + rng.normal(0.1, 1, 1000), shared + rng.normal(0, 1, 1000)
+    found = paired_bootstrap(a, b)
+    half = 1.96 * (a - b).std(ddof=1) / np.sqrt(1000)
+    assert found.mean == pytest.approx((a - b).mean())
+    assert found.low == pytest.approx(found.mean - half, abs=0.006)
+    assert found.high == pytest.approx(found.mean + half, abs=0.006)
+    assert paired_bootstrap(a, b) == found
+
+
+def test_strata_take_their_spread_out_of_the_interval() -> None:
+    fold = np.repeat([0, 1], 200)
+    a = np.where(fold == 0, -1.0, 1.0)
+    assert paired_bootstrap(a, np.zeros(400), fold) == (0, 0, 0)
+    assert paired_bootstrap(a, np.zeros(400)).high > 0.05
+    with pytest.raises(ValueError, match="same users"):
+        paired_bootstrap(a, np.zeros(3))

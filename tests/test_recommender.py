@@ -1,0 +1,170 @@
+"""The full system: a user arrives, gets a list, an explanation; files and bad input."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from metarec.data import RatingData, SyntheticTruth
+from metarec.evaluation import check_no_leak, cold_start
+from metarec.recommender import MetaRecommender, UnknownItemError
+from metarec.tasks import UserHistories, UserSplit
+from metarec.training import TrainingConfig
+
+USERS = torch.arange(150)
+RATINGS = {3: 5.0, 10: 1.0, 42: 4.0, 55: 2.0, 70: 4.5}
+
+
+def fit(data: RatingData) -> MetaRecommender:
+    config = TrainingConfig(epochs=10, learning_rate=0.05)
+    return MetaRecommender(dim=2, config=config).fit(data, USERS, progress=False)
+
+
+@pytest.fixture(scope="module")
+def recommender(data: RatingData) -> MetaRecommender:
+    return fit(data)
+
+
+def test_ten_ratings_help_new_users(
+    population: tuple[RatingData, SyntheticTruth], recommender: MetaRecommender
+) -> None:
+    data, _ = population
+    histories = UserHistories(data)
+    table = cold_start(recommender.meta, histories, torch.arange(150, 200))
+    error = table.groupby("k")["rmse"].mean()
+    assert error[10] < error[5] < error[1] < error[0]
+    assert error[10] < 0.9 * error[0]
+
+
+def test_nothing_of_a_user_outside_enters(data: RatingData) -> None:
+    split = UserSplit(USERS, torch.tensor([], dtype=torch.long), torch.arange(150, 200))
+    check_no_leak(lambda d: fit(d).meta, data, split)
+
+
+def test_adapting_is_a_few_steps_on_the_sum_of_squares(
+    recommender: MetaRecommender,
+) -> None:
+    model = recommender.meta.model
+    w = model.head.detach().numpy().astype(float)
+    rate = recommender.meta.log_rate.exp().item()
+    items = [list(RATINGS).index(i) for i in RATINGS]
+    assert items == sorted(items)
+    q = model.item_factors[list(RATINGS)].numpy().astype(float)
+    phi = np.column_stack([q, np.ones(5)])
+    rest = np.array(list(RATINGS.values())) - model.item_offset[list(RATINGS)].numpy()
+    for _ in range(recommender.steps):
+        w = w + rate * phi.T @ (rest - phi @ w)
+    np.testing.assert_allclose(recommender.adapt(RATINGS).head, w, atol=1e-5)
+
+
+def test_a_list_holds_unseen_items_best_first(recommender: MetaRecommender) -> None:
+    user = recommender.adapt(RATINGS)
+    table = user.recommend(100)
+    assert len(table) == 75 and not set(table["item_id"]) & set(RATINGS)
+    assert (table["score"].diff().dropna() <= 0).all()
+    best = table["item_id"].tolist()[:5]
+    stars = user.predict()
+    stars[list(RATINGS)] = -1
+    assert set(best) == set(np.argsort(-stars, kind="stable")[:5]) or stars.max() == 5
+    often = user.recommend(100, min_ratings=60)["item_id"]
+    counts = recommender.items.set_index("item_id")["ratings"]
+    assert 0 < len(often) < 75 and (counts[often] >= 60).all()
+
+
+def test_a_better_rating_raises_the_score_of_the_item(
+    recommender: MetaRecommender,
+) -> None:
+    low, high = (recommender.adapt({3: stars}).predict([3])[0] for stars in (1, 5))
+    assert high > low + 0.1
+
+
+def test_an_effect_is_the_score_less_the_score_without(
+    recommender: MetaRecommender,
+) -> None:
+    table = recommender.adapt(RATINGS).explain(20).set_index("item_id")
+    whole = recommender.score_all(recommender.adapt(RATINGS).head)[20]
+    for item in RATINGS:
+        fewer = {other: stars for other, stars in RATINGS.items() if other != item}
+        left = recommender.score_all(recommender.adapt(fewer).head)[20]
+        assert table.loc[item, "effect"] == pytest.approx(float(whole - left), abs=1e-5)
+    assert (table["effect"].abs().diff().dropna() <= 0).all()
+
+
+def test_no_ratings_give_the_prior(recommender: MetaRecommender) -> None:
+    user = recommender.adapt()
+    assert torch.equal(user.head, recommender.meta.model.head)
+    assert len(user.explain(3)) == 0 and len(user.recommend(3)) == 3
+    assert np.array_equal(user.predict(), recommender.adapt({}).predict())
+
+
+def test_three_ways_to_hand_over_ratings(recommender: MetaRecommender) -> None:
+    pairs = list(RATINGS.items())
+    table = pd.DataFrame(pairs, columns=["item_id", "rating"])
+    expected = recommender.adapt(RATINGS).predict()
+    for ratings in (pairs, table, iter(pairs)):
+        assert np.array_equal(recommender.adapt(ratings).predict(), expected)
+
+
+@pytest.mark.parametrize(
+    ("ratings", "error", "match"),
+    [
+        ({999: 4.0}, UnknownItemError, "unknown item 999 .* such as 0"),
+        ({3: 6.0}, ValueError, "rating 6.0 of item 3 is not on the scale 1 to 5"),
+        ({3: float("nan")}, ValueError, "rating nan of item 3"),
+        ([(3, 4.0), (3, 5.0)], ValueError, "item 3 is rated twice"),
+        (pd.DataFrame({"item": [3]}), ValueError, "rename its columns"),
+    ],
+)
+def test_bad_ratings_say_what_to_do(
+    recommender: MetaRecommender, ratings: object, error: type, match: str
+) -> None:
+    with pytest.raises(error, match=match):
+        recommender.adapt(ratings)  # type: ignore[arg-type]
+
+
+def test_saving_and_loading_keep_every_answer(
+    recommender: MetaRecommender, tmp_path: Path
+) -> None:
+    path = tmp_path / "model.safetensors"
+    recommender.save(path)
+    loaded = MetaRecommender.load(path)
+    for ratings in ({}, RATINGS):
+        one, two = (r.adapt(ratings) for r in (recommender, loaded))
+        assert np.array_equal(one.predict(), two.predict())
+        pd.testing.assert_frame_equal(one.recommend(9), two.recommend(9))
+        pd.testing.assert_frame_equal(one.explain(3), two.explain(3))
+    assert loaded.config == recommender.config and loaded.scale == recommender.scale
+
+
+def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    with pytest.raises(FileNotFoundError, match="no file"):
+        MetaRecommender.load(path)
+    path.write_bytes(b"garbage that is no model at all")
+    with pytest.raises(ValueError, match="no saved recommender"):
+        MetaRecommender.load(path)
+    from safetensors.torch import save_file
+
+    save_file({"a": torch.zeros(1)}, path)
+    with pytest.raises(ValueError, match="of this version"):
+        MetaRecommender.load(path)
+
+
+def test_before_fitting_there_is_nothing_to_adapt() -> None:
+    with pytest.raises(RuntimeError, match="call fit"):
+        MetaRecommender().adapt({1: 3})
+
+
+def test_too_few_users_are_refused(data: RatingData) -> None:
+    with pytest.raises(ValueError, match="at least 20"):
+        MetaRecommender().fit(data, torch.arange(10))
+
+
+def test_fitting_twice_gives_the_same(
+    data: RatingData, recommender: MetaRecommender
+) -> None:
+    again = fit(data).meta.state_dict()
+    for name, value in recommender.meta.state_dict().items():
+        assert torch.equal(value, again[name])
