@@ -28,7 +28,10 @@ __all__ = [
 ]
 
 SUPPORT_SIZES = (0, 1, 2, 3, 5, 10, 15)
-"""The sizes K of the support set at which the course judges a recommender."""
+"""The sizes K of the support set at which the course judges a recommender.
+
+Plumbing: a constant.
+"""
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,8 @@ from metarec.baselines import (
     GaussianFactorModel,
     ItemMean,
     UserItemBias,
+    _moments,
+    _Ratings,
     cross_fit,
     item_features,
 )
@@ -84,6 +86,62 @@ def test_a_posterior_without_item_doubt_is_ridge_in_the_norm_of_the_prior(
             mean[t], np.linalg.solve(precision, right), atol=1e-9
         )
         np.testing.assert_allclose(covariance[t], np.linalg.inv(precision), atol=1e-9)
+
+
+def draw(mean: torch.Tensor, cov: torch.Tensor, n: int = 100_000) -> torch.Tensor:
+    """Samples (n, ...) of Gaussians with these means and covariances."""
+    root = torch.linalg.cholesky(cov)
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(n, *mean.shape, generator=generator, dtype=torch.float64)
+    return mean + torch.einsum("bij,nbj->nbi", root, noise)
+
+
+def uncertain(n: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Means (n, 3) and covariances (n, 3, 3) with correlations."""
+    generator = torch.Generator().manual_seed(seed)
+    mean, root = (
+        torch.randn(*shape, generator=generator, dtype=torch.float64)
+        for shape in ((n, 3), (n, 3, 3))
+    )
+    return mean, 0.3 * root @ root.mT + 0.1 * torch.eye(3).double()
+
+
+def test_moments_are_those_of_samples() -> None:
+    mean, cov = uncertain(2, 5)
+    v = draw(mean, cov)
+    z = torch.cat([v[..., :2], torch.ones_like(v[..., :1])], -1)
+    found = _moments(mean, cov)
+    expected = (z, z[..., :, None] * z[..., None, :], z * v[..., 2:])
+    for have, samples in zip(found, expected, strict=True):
+        torch.testing.assert_close(have, samples.mean(0), atol=0.03, rtol=0.02)
+
+
+def test_the_noise_is_the_mean_squared_residual_over_samples() -> None:
+    model = GaussianFactorModel(2)
+    model.v, model.v_cov = uncertain(3, 6)
+    w, cov = uncertain(2, 7)
+    user, item = torch.tensor([0, 0, 1, 1]), torch.tensor([0, 1, 1, 2])
+    rating = torch.tensor([1.0, -1.0, 0.5, 2.0], dtype=torch.float64)
+    model._update_noise(_Ratings(user, item, rating, 2, 3), w, cov)
+    ws, vs = draw(w, cov)[:, user], draw(model.v, model.v_cov).flip(0)[:, item]
+    score = vs[..., 2] + ws[..., 2] + (ws[..., :2] * vs[..., :2]).sum(-1)
+    expected = (rating - score).square().mean()
+    torch.testing.assert_close(model.noise, expected, rtol=0.02, atol=0)
+
+
+def test_doubt_about_items_and_temper_weaken_the_evidence(
+    histories: UserHistories, gaussian: GaussianFactorModel
+) -> None:
+    support = histories.tasks(torch.tensor([160]), 10).support
+    items = support.x[0]
+    q = draw(gaussian.q[items], gaussian.v_cov[items][:, :2, :2])
+    z = torch.cat([q, torch.ones_like(q[..., :1])], -1)
+    second = (z[..., :, None] * z[..., None, :]).mean(0).sum(0)
+    gaussian.temper = 2.0
+    _, covariance = gaussian.posterior(support)
+    gaussian.temper = 1.0
+    precision = gaussian.user_covariance.inverse() + second / (2 * gaussian.noise)
+    torch.testing.assert_close(covariance[0].inverse(), precision, rtol=0.01, atol=0.05)
 
 
 def test_no_rating_gives_the_prior(gaussian: GaussianFactorModel) -> None:

@@ -67,3 +67,13 @@ def test_a_leak_of_one_statistic_is_found(data: RatingData) -> None:
 
     with pytest.raises(LeakageError):
         check_no_leak(fit, data, split)
+
+
+def test_predictions_are_clipped_to_the_scale(data: RatingData) -> None:
+    histories = UserHistories(data)
+    users = torch.arange(10)
+    rmse = [
+        cold_start(ItemMean(torch.full((80,), stars)), histories, users, (0,))["rmse"]
+        for stars in (5.0, 50.0)
+    ]
+    assert rmse[0].equals(rmse[1])

@@ -75,3 +75,16 @@ def test_training_depends_on_its_seed_alone(data: RatingData) -> None:
         return table.heads.detach()
 
     assert torch.equal(heads(1), heads(1)) and not torch.equal(heads(1), heads(2))
+
+
+def test_a_heavy_penalty_leaves_the_mean(data: RatingData) -> None:
+    columns = (data.ratings[name].to_numpy() for name in ("user", "item", "rating"))
+    user, item, rating = (torch.tensor(column) for column in columns)
+    generator = torch.Generator().manual_seed(0)
+    table = UserTable(MatrixFactorization(80, 2, generator), 200, generator)
+    train_table(table, user, item, rating, epochs=60, penalty=1e3, progress=False)
+    with torch.no_grad():
+        scores = table(user, item)
+    torch.testing.assert_close(
+        scores, rating.mean().expand_as(scores), atol=0.02, rtol=0
+    )

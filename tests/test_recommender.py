@@ -9,9 +9,10 @@ import torch
 
 from metarec.data import RatingData, SyntheticTruth
 from metarec.evaluation import check_no_leak, cold_start
+from metarec.meta import MAML
 from metarec.recommender import MetaRecommender, UnknownItemError
 from metarec.tasks import UserHistories, UserSplit
-from metarec.training import TrainingConfig
+from metarec.training import TrainingConfig, meta_train
 
 USERS = torch.arange(150)
 RATINGS = {3: 5.0, 10: 1.0, 42: 4.0, 55: 2.0, 70: 4.5}
@@ -57,6 +58,22 @@ def test_adapting_is_a_few_steps_on_the_sum_of_squares(
     for _ in range(recommender.steps):
         w = w + rate * phi.T @ (rest - phi @ w)
     np.testing.assert_allclose(recommender.adapt(RATINGS).head, w, atol=1e-5)
+
+
+def test_what_was_learned_is_what_serves(
+    data: RatingData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained = []
+
+    def spy(meta: MAML, *rest: object) -> None:
+        meta_train(meta, *rest)  # type: ignore[arg-type]
+        trained.append(meta)
+
+    monkeypatch.setattr("metarec.recommender.meta_train", spy)
+    served, learned = fit(data).meta, trained[0]
+    assert learned.log_rate.item() != pytest.approx(np.log(0.01), abs=1e-3)
+    assert torch.equal(served.log_rate, learned.log_rate)
+    assert torch.equal(served.model.head, learned.model.head)
 
 
 def test_a_list_holds_unseen_items_best_first(recommender: MetaRecommender) -> None:

@@ -102,6 +102,16 @@ def test_an_interrupted_run_goes_on_to_the_same_parameters(tmp_path: Path) -> No
         assert torch.equal(value, second.state_dict()[name])
 
 
+def test_a_finished_run_that_is_asked_again_gives_its_best(tmp_path: Path) -> None:
+    path, config = tmp_path / "run.pt", TrainingConfig(epochs=3)
+    scores = iter([1.0, 2.0, 3.0])
+    first, second = learner(), learner(seed=1)
+    meta_train(first, sinusoids, lambda: next(scores), config, path, progress=False)
+    meta_train(second, sinusoids, lambda: 0.0, config, path, progress=False)
+    for name, value in first.state_dict().items():
+        assert torch.equal(value, second.state_dict()[name])
+
+
 def test_a_checkpoint_of_another_run_or_of_nothing_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "run.pt"
     meta = learner()

@@ -7,8 +7,8 @@
 3. The cache of executed notebooks is keyed by the package and the requirements.
    jupyter-cache compares code cells only, so without this an edit of ``metarec`` would
    publish yesterday's outputs.
-4. The page at the root, which sends a visitor on to the start page, names the site's
-   icon. Without that a browser looks for one in vain and complains.
+4. The page at the root, which sends a visitor on to the start page, asks for no icon.
+   Otherwise a browser looks for one, in vain or while it is already leaving the page.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ ROOT_PAGE = """<!doctype html>
 <head>
 <meta charset="utf-8">
 <title>metarec</title>
-<link rel="icon" href="_static/favicon.svg">
+<link rel="icon" href="data:,">
 <meta http-equiv="refresh" content="0; url={start}">
 </head>
 <body><p><a href="{start}">metarec starts here</a></p></body>
