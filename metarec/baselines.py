@@ -258,9 +258,7 @@ class GaussianFactorModel:
         mean = covariance (Sigma^-1 m + sum_S z (r - offset_i) / s). K = 0 gives the
         prior (m, Sigma).
         """
-        v_cov = self.v_cov.clone()
-        v_cov[:, -1], v_cov[:, :, -1] = 0, 0  # the offset stands outside of the model
-        z, zz, _ = _moments(self.v, v_cov)
+        z, zz, _ = _moments(self.v, self.v_cov)
         mask = support.mask.double()
         noise = self.temper * self.noise
         precision = self.user_covariance.inverse()

@@ -40,7 +40,7 @@ class Examples:
 
     Shapes: ``x`` (B, N) item indices or (B, N, F) features, ``y`` (B, N) targets,
     ``mask`` (B, N), true where an example exists. What stands under a false mask must
-    not matter: losses multiply by the mask.
+    not matter, NaN included: losses select by the mask.
 
     Built in: tasks
     """

@@ -154,7 +154,7 @@ def no_network(monkeypatch):
     def refuse(*_, **__):
         raise AssertionError("the network was touched")
 
-    monkeypatch.setattr(movielens.pooch, "retrieve", refuse)
+    monkeypatch.setattr("pooch.retrieve", refuse)
     monkeypatch.setattr(movielens.subprocess, "run", refuse)
 
 

@@ -21,7 +21,7 @@ from functools import partial
 from pathlib import Path
 
 import pandas as pd
-import pooch
+import platformdirs
 
 from metarec.data.custom import rating_data
 from metarec.data.table import RatingData, RatingScale
@@ -76,7 +76,7 @@ OCCUPATIONS_1M = [
 
 def cache_folder() -> Path:
     """Return the folder that fetched data are kept in: METAREC_CACHE, or the user's."""
-    return Path(os.environ.get("METAREC_CACHE") or pooch.os_cache("metarec"))
+    return Path(os.environ.get("METAREC_CACHE") or platformdirs.user_cache_dir("metarec"))
 
 
 def load_movielens_100k(
@@ -244,6 +244,8 @@ def _fetch(name: str, progress: bool) -> Path:
 
 def _fetch_archive(name: str, progress: bool) -> Path:
     """Download an archive of GroupLens into the cache, unless a sound one is there."""
+    import pooch  # here, since it loads tqdm's notebook bar, which warns in a chapter
+
     return Path(
         pooch.retrieve(
             f"{GROUPLENS}{name}.zip",
