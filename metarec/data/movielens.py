@@ -76,7 +76,9 @@ OCCUPATIONS_1M = [
 
 def cache_folder() -> Path:
     """Return the folder that fetched data are kept in: METAREC_CACHE, or the user's."""
-    return Path(os.environ.get("METAREC_CACHE") or platformdirs.user_cache_dir("metarec"))
+    return Path(
+        os.environ.get("METAREC_CACHE") or platformdirs.user_cache_dir("metarec")
+    )
 
 
 def load_movielens_100k(
