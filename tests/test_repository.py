@@ -57,12 +57,15 @@ def committed() -> list[Path]:
 
 
 def texts() -> list[tuple[Path, str]]:
+    """All committed texts; an image in a notebook is no text, and spells at random."""
     found = []
     for path in committed():
         try:
-            found.append((path.relative_to(ROOT), path.read_text(encoding="utf-8")))
+            text = path.read_text(encoding="utf-8")
         except UnicodeDecodeError:
             continue
+        text = re.sub(r'"image/png": "[^"]*"', "", text)
+        found.append((path.relative_to(ROOT), text))
     return found
 
 
