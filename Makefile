@@ -44,8 +44,10 @@ book: data ## run the chapters and build the site in _build/html
 	@echo "== The book is ready: open $(SITE)/index.html"
 
 test: book ## build the book, then run every test and every notebook
-	@echo "== Running the tests and, cell by cell, the notebooks"
-	@$(BIN)/python -m pytest tests book --nbval -n 2 --dist loadfile
+	@echo "== Running the tests"
+	@$(BIN)/python -m pytest tests -n 2 --dist loadfile
+	@echo "== Running the notebooks cell by cell, one at a time, since they are timed"
+	@$(BIN)/python -m pytest book --nbval
 
 lint: $(STAMP) ## check style and types
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
