@@ -9,11 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Self
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from metarec.data import RatingData
 from metarec.metrics import user_rmse
 from metarec.tasks import Examples, UserHistories
 
@@ -23,7 +21,6 @@ __all__ = [
     "UserItemBias",
     "WarmStart",
     "cross_fit",
-    "item_features",
 ]
 
 
@@ -96,24 +93,6 @@ def _shrunk_mean(value: Tensor, group: Tensor, n: int, shrinkage: float) -> Tens
     """Mean of ``value`` in each of ``n`` groups, drawn to 0 as if by extra zeros."""
     total = torch.zeros(n).index_add_(0, group, value)
     return total / (torch.bincount(group, minlength=n) + shrinkage)
-
-
-def item_features(data: RatingData) -> Tensor:
-    """Genres as 0 and 1, and the year in units of 15 years: shape (n_items, F).
-
-    A year that is not known counts as the mean year.
-
-    Plumbing: side information for the Gaussian factor model.
-    """
-    genres = sorted({genre for row in data.items["genres"] for genre in row})
-    flags = [[genre in row for genre in genres] for row in data.items["genres"]]
-    year = data.items["year"].astype("float64").to_numpy(dtype=float, na_value=np.nan)
-    known = ~np.isnan(year)
-    mean = year[known].mean() if known.any() else 0.0
-    age = (np.where(known, year, mean) - mean) / 15
-    return torch.from_numpy(
-        np.column_stack([np.array(flags, dtype=float).reshape(len(year), -1), age])
-    )
 
 
 class GaussianFactorModel:

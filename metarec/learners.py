@@ -1,17 +1,20 @@
-"""Task-learners: from a prior and a few ratings to one user's own weights."""
+"""Task-learners: from a prior and a few ratings to one user's own weights.
+
+The interface of all three, and the first of them: gradient descent.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple, TypeGuard
+from typing import ClassVar, NamedTuple, TypeGuard
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
-from metarec.models import MatrixFactorization
-from metarec.tasks import Examples
+from metarec.models import Gaussian, Likelihood, RatingModel
+from metarec.tasks import Examples, Tasks
 
 __all__ = [
     "GradientDescent",
@@ -60,17 +63,89 @@ def mean_squared_error(prediction: Tensor, target: Tensor, mask: Tensor) -> Tens
 
 
 class Prior(NamedTuple):
-    """Where adaptation starts and how far it trusts a step.
+    """Where adaptation starts and how far it trusts the ratings.
 
-    ``mean``: the initialisation theta_0 of every adapted parameter, by name.
-    ``scale``: by the same names, a number or a tensor that broadcasts against it; the
-    gradient learner reads it as the inner rate alpha.
+    ``mean``: the initialisation theta_0 of every adapted parameter, by name; with a
+    leading task axis where each task has its own.
+    ``scale``: by the same names, a number, a tensor with one entry for each weight, or
+    (for a head of D weights) a matrix (D, D). Each task-learner reads it in its way:
+    gradient descent as the inner rate alpha, the Bayesian as the prior's variance, task
+    attention as what multiplies the keys.
+    ``noise``: sigma^2, the variance of a rating around its score.
 
     Built in: maml
     """
 
     mean: Parameters
     scale: Parameters
+    noise: Tensor | float = 1.0
+
+
+class TaskLearner:
+    """From a prior and a support set to each task's own weights.
+
+    ``initial_scale`` is where a meta-learner starts the prior's scale, and ``noisy``
+    says whether the answer depends on sigma^2 in any other way than through the scale.
+
+    Plumbing: the interface of all task-learners.
+    """
+
+    initial_scale: ClassVar[float]
+    noisy: ClassVar[bool]
+
+    def adapt(self, model: nn.Module, prior: Prior, support: Examples) -> Parameters:
+        """Weights of each task: every parameter of the prior with a task axis."""
+        raise NotImplementedError
+
+    def meta_loss(self, model: nn.Module, prior: Prior, tasks: Tasks) -> Tensor:
+        """Mean loss of a query rating under each task's own weights, shape (B,)."""
+        weights = self.adapt(model, prior, tasks.support)
+        query = tasks.query
+        score = predict(model, weights, query.x, tasks.support.profile)
+        loss = likelihood_of(model).loss(score, query.y, query.mask)
+        return loss / query.mask.sum(-1).clamp(min=1)
+
+
+def likelihood_of(model: nn.Module) -> Likelihood:
+    """The model's likelihood, Gaussian for a module that names none.
+
+    Plumbing: shared by the task-learners.
+    """
+    return getattr(model, "likelihood", Gaussian())
+
+
+def expand_mean(prior: Prior, support: Examples) -> Tensor:
+    """The prior mean of the head for each task, shape (B, D).
+
+    Plumbing: shared by the task-learners.
+    """
+    return prior.mean["head"].expand(len(support), -1)
+
+
+def scaled(scale: Tensor | float, vector: Tensor) -> Tensor:
+    """S v for a scale that is a number, a diagonal (D,) or a matrix (D, D).
+
+    Plumbing: shared by the task-learners.
+    """
+    if isinstance(scale, Tensor) and scale.dim() == 2:
+        return vector @ scale
+    return scale * vector
+
+
+def residual(
+    model: RatingModel, mean: Tensor, support: Examples
+) -> tuple[Tensor, Tensor]:
+    """Features and what the mean leaves of the ratings: Phi (B, N, D), e (B, N).
+
+    e = y - offset - Phi m, 0 where there is no rating, and so are the rows of Phi.
+
+    Plumbing: shared by the task-learners that need a linear head.
+    """
+    mask = support.mask
+    phi = model.features(support.x, support.profile)
+    phi = torch.where(mask[..., None], phi, 0.0)
+    rest = torch.where(mask, support.y - model.offset(support.x), 0.0)
+    return phi, rest - torch.einsum("bnd,bd->bn", phi, mean)
 
 
 def inner_loop(
@@ -99,18 +174,23 @@ def inner_loop(
 
 
 @dataclass(frozen=True)
-class GradientDescent:
+class GradientDescent(TaskLearner):
     """T steps of gradient descent from theta_0, for all tasks of a batch at once.
 
-    ``steps`` is T, ``loss`` the inner loss (the sum, by default), ``first_order`` drops
-    the Hessian from the meta-gradient.
+    w <- w - alpha o grad L(w), with alpha the prior's scale; sigma^2 is a part of
+    alpha here. ``steps`` is T, ``loss`` the inner loss (by default that of the model's
+    likelihood, a sum over ratings), ``first_order`` drops the Hessian from the
+    meta-gradient.
 
     Built in: inner-loop
     """
 
     steps: int = 5
-    loss: Loss = squared_error
+    loss: Loss | None = None
     first_order: bool = False
+
+    initial_scale = 0.01
+    noisy = False
 
     def __post_init__(self) -> None:
         """Refuse a negative number of steps."""
@@ -124,61 +204,94 @@ class GradientDescent:
         A linear head under a squared error has its gradient in closed form, which gives
         the same numbers several times faster.
         """
-        if _is_head(model, prior.mean) and self.loss in _SQUARED:
+        loss = likelihood_of(model).loss if self.loss is None else self.loss
+        gaussian = isinstance(likelihood_of(model), Gaussian)
+        plain = self.loss in _SQUARED or (self.loss is None and gaussian)
+        if is_head(model, prior.mean) and plain:
             return {"head": self._adapt_head(model, prior, support)}
-        shared = {
-            name: value
-            for name, value in model.named_parameters()
-            if name not in prior.mean
+        parameters = dict(model.named_parameters())
+        shared = {n: p for n, p in parameters.items() if n not in prior.mean}
+        # A mean with one axis more than its parameter has one row for each task.
+        axes = {
+            n: 0 if m.dim() > parameters[n].dim() else None
+            for n, m in prior.mean.items()
         }
 
-        def one_task(x: Tensor, y: Tensor, mask: Tensor) -> Parameters:
-            def loss(weights: Parameters) -> Tensor:
-                prediction = functional_call(model, {**shared, **weights}, (x,))
-                return self.loss(prediction, y, mask)
+        def one_task(
+            mean: Parameters, x: Tensor, y: Tensor, mask: Tensor, profile: Tensor | None
+        ) -> Parameters:
+            inputs = (x,) if profile is None else (x, profile)
+
+            def task_loss(weights: Parameters) -> Tensor:
+                score = functional_call(model, {**shared, **weights}, inputs)
+                return loss(score, y, mask)
 
             return inner_loop(
-                loss, prior.mean, prior.scale, self.steps, self.first_order
+                task_loss, mean, prior.scale, self.steps, self.first_order
             )
 
-        return vmap(one_task)(support.x, support.y, support.mask)
+        profile = support.profile
+        over = (axes, 0, 0, 0, None if profile is None else 0)
+        return vmap(one_task, over)(
+            prior.mean, support.x, support.y, support.mask, profile
+        )
 
     def _adapt_head(
-        self, model: MatrixFactorization, prior: Prior, support: Examples
+        self, model: RatingModel, prior: Prior, support: Examples
     ) -> Tensor:
-        """w <- w + alpha Phi' (r - offset - Phi w) for all tasks: (B, dim + 1)."""
-        mask, phi = support.mask, model.features(support.x)
-        rest = support.y - model.offset(support.x)
-        rate = prior.scale["head"]
+        """w <- w + alpha (Phi' (r - offset) - Phi' Phi w) for all tasks: (B, D)."""
+        w = expand_mean(prior, support)
+        phi, rest = residual(model, torch.zeros_like(w), support)
+        gram = torch.einsum("bni,bnj->bij", phi, phi)
+        target = torch.einsum("bnd,bn->bd", phi, rest)
         if self.loss is mean_squared_error:
-            rate = rate / mask.sum(-1, keepdim=True).clamp(min=1)
-        w = prior.mean["head"].expand(len(support), -1)
+            count = support.mask.sum(-1, keepdim=True).clamp(min=1)
+            gram, target = gram / count[..., None], target / count
         for _ in range(self.steps):
-            error = torch.where(mask, rest - torch.einsum("bnd,bd->bn", phi, w), 0.0)
-            descent = torch.einsum("bnd,bn->bd", phi, error)
-            w = w + rate * (descent.detach() if self.first_order else descent)
+            descent = target - torch.einsum("bij,bj->bi", gram, w)
+            descent = descent.detach() if self.first_order else descent
+            w = w + scaled(prior.scale["head"], descent)
         return w
 
 
 _SQUARED = (squared_error, mean_squared_error)
 
 
-def _is_head(model: nn.Module, weights: Parameters) -> TypeGuard[MatrixFactorization]:
-    """Tell whether the weights are the linear head of a model, and nothing else."""
-    return isinstance(model, MatrixFactorization) and list(weights) == ["head"]
+def is_head(model: nn.Module, weights: Parameters) -> TypeGuard[RatingModel]:
+    """Tell whether the weights are the linear head of a model, and nothing else.
+
+    Plumbing: shared by the task-learners.
+    """
+    return isinstance(model, RatingModel) and list(weights) == ["head"]
 
 
-def predict(model: nn.Module, weights: Parameters, x: Tensor) -> Tensor:
-    """Predictions (B, N) of each task's own weights for its own inputs ``x``.
+def needs_head(model: nn.Module, prior: Prior) -> RatingModel:
+    """The model, if its linear head is all that a task owns; ``ValueError`` if not.
+
+    Plumbing: shared by the task-learners in closed form.
+    """
+    if not is_head(model, prior.mean):
+        raise ValueError(
+            "this task-learner needs a model with a linear head and nothing else to "
+            f'adapt, and got {list(prior.mean)}: pass adapt=["head"] to the '
+            "meta-learner, or use GradientDescent"
+        )
+    return model
+
+
+def predict(
+    model: nn.Module, weights: Parameters, x: Tensor, profile: Tensor | None = None
+) -> Tensor:
+    """Scores (B, N) of each task's own weights for its own inputs ``x``.
 
     Built in: inner-loop
     """
-
-    if _is_head(model, weights):
-        phi = model.features(x)
+    if is_head(model, weights):
+        phi = model.features(x, profile)
         return model.offset(x) + torch.einsum("bnd,bd->bn", phi, weights["head"])
 
-    def one_task(own: Parameters, inputs: Tensor) -> Tensor:
-        return functional_call(model, own, (inputs,))
+    def one_task(own: Parameters, x: Tensor, profile: Tensor | None) -> Tensor:
+        inputs = (x,) if profile is None else (x, profile)
+        return functional_call(model, own, inputs)
 
-    return vmap(one_task)(weights, x)
+    return vmap(one_task, (0, 0, None if profile is None else 0))(weights, x, profile)

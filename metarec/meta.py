@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from math import log
 
 import torch
 from torch import Tensor, nn
@@ -11,12 +13,16 @@ from metarec.learners import (
     GradientDescent,
     Parameters,
     Prior,
-    mean_squared_error,
+    TaskLearner,
+    likelihood_of,
     predict,
+    residual,
 )
+from metarec.models import RatingModel
+from metarec.task_attention import TaskBank
 from metarec.tasks import Examples, Tasks
 
-__all__ = ["MAML"]
+__all__ = ["MAML", "MetaMind", "MetaSGD"]
 
 
 class MAML(nn.Module):
@@ -26,22 +32,24 @@ class MAML(nn.Module):
     task-learner, S_u the support and Q_u the query of user u. The gradient runs through
     the inner steps (second order) unless the learner is ``first_order``.
 
-    ``adapt`` names the parameters that are a user's own (all by default); the model's
-    others are shared, and learned too where they require a gradient. ``rate`` is where
-    alpha starts; it is one number, learned as its logarithm, or fixed if
-    ``learn_rate`` is false.
+    ``adapt`` names the parameters that are a user's own (all by default; ["head"] alone
+    is ANIL); the model's others are shared, and learned too where they require a
+    gradient. ``rate`` is where the prior's scale starts: alpha for gradient descent,
+    the learner's own default if it is not given. It is one number, learned as its
+    logarithm, or fixed if ``learn_rate`` is false. The noise sigma^2 starts at 1 and is
+    learned where the learner reads it.
 
     Raises ``ValueError`` for a name in ``adapt`` that the model does not have.
-    Source: Finn, Abbeel & Levine (2017).
+    Source: Finn, Abbeel & Levine (2017); Raghu et al. (2020) for ANIL.
     Built in: maml
     """
 
     def __init__(
         self,
         model: nn.Module,
-        learner: GradientDescent | None = None,
+        learner: TaskLearner | None = None,
         adapt: Sequence[str] | None = None,
-        rate: float = 0.01,
+        rate: float | None = None,
         learn_rate: bool = True,
     ) -> None:
         super().__init__()
@@ -51,29 +59,202 @@ class MAML(nn.Module):
         self.adapted = tuple(names if adapt is None else adapt)
         if unknown := set(self.adapted) - set(names):
             raise ValueError(f"the model has no parameter {unknown}; it has {names}")
-        self.log_rate = nn.Parameter(torch.tensor(rate).log(), learn_rate)
+        start = log(self.learner.initial_scale if rate is None else rate)
+        self._start_scale(start, learn_rate)
+        if self.learner.noisy:
+            self.log_noise = nn.Parameter(torch.tensor(0.0))
 
-    def prior(self) -> Prior:
-        """theta_0 and alpha, as the task-learner takes them."""
+    def _start_scale(self, start: float, learn: bool) -> None:
+        self.log_scale = nn.Parameter(torch.tensor(start), learn)
+
+    def _theta_0(self) -> Parameters:
         parameters = dict(self.model.named_parameters())
-        return Prior(
-            mean={name: parameters[name] for name in self.adapted},
-            scale=dict.fromkeys(self.adapted, self.log_rate.exp()),
-        )
+        return {name: parameters[name] for name in self.adapted}
+
+    def scale(self) -> Parameters:
+        """The prior's scale for each adapted parameter."""
+        return dict.fromkeys(self.adapted, self.log_scale.exp())
+
+    def mean(self, support: Examples | None = None) -> Parameters:
+        """The prior's mean: theta_0, shifted by what was rated if the model does so."""
+        theta = self._theta_0()
+        if support is not None and isinstance(self.model, RatingModel):
+            shift = self.model.shift(support.x, support.mask)
+            if shift is not None:
+                theta["head"] = theta["head"] + shift
+        return theta
+
+    def prior(self, support: Examples | None = None) -> Prior:
+        """Mean, scale and noise, as the task-learner takes them.
+
+        The mean may depend on the task: it is that of the tasks of ``support``, or of
+        a task without ratings if there is none.
+        """
+        noise = self.log_noise.exp() if self.learner.noisy else 1.0
+        return Prior(self.mean(support), self.scale(), noise)
 
     def adapt(self, support: Examples) -> Parameters:
         """Each task's own weights, learned from its support."""
-        return self.learner.adapt(self.model, self.prior(), support)
+        return self.learner.adapt(self.model, self.prior(support), support)
 
     def predict(self, support: Examples, x: Tensor) -> Tensor:
-        """Adapt to ``support``, then predict ``x``: shape (B, N)."""
-        return predict(self.model, self.adapt(support), x)
+        """Adapt to ``support``, then predict ``x``: shape (B, N).
+
+        Stars under a Gaussian likelihood, probabilities under a Bernoulli.
+        """
+        score = predict(self.model, self.adapt(support), x, support.profile)
+        return likelihood_of(self.model).mean(score)
 
     def loss(self, tasks: Tasks) -> Tensor:
-        """The meta-loss: half the mean squared error of the query, averaged over tasks.
+        """The meta-loss: that of the learner on the query, averaged over tasks.
 
-        Each task counts once, since the metric averages over users.
+        Each task counts once, since the metric averages over users. Banks of tasks are
+        computed anew with the model as it stands.
         """
-        query = tasks.query
-        prediction = self.predict(tasks.support, query.x)
-        return mean_squared_error(prediction, query.y, query.mask).mean()
+        for part in self.modules():
+            if isinstance(part, TaskBank) and isinstance(self.model, RatingModel):
+                part.refresh(self.model)
+        tasks = replace(tasks, support=replace(tasks.support, user=tasks.user))
+        prior = self.prior(tasks.support)
+        return self.learner.meta_loss(self.model, prior, tasks).mean()
+
+
+class MetaSGD(MAML):
+    """Learn a scale for every weight along with the initialisation.
+
+    w <- w - alpha o grad L(w), alpha with one entry for each weight; the other learners
+    read the same numbers as prior variances, or as a metric in their keys. alpha is
+    learned as its logarithm, so it stays positive: a step never goes uphill, and alpha
+    remains a variance. ``full`` learns a matrix A = C C' for the head instead, by its
+    factor C.
+
+    Raises ``ValueError`` if ``full`` is asked for and more than a head is adapted.
+    Source: Li et al. (2017), who let alpha change sign.
+    Built in: meta-sgd
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        learner: TaskLearner | None = None,
+        adapt: Sequence[str] | None = None,
+        rate: float | None = None,
+        learn_rate: bool = True,
+        full: bool = False,
+    ) -> None:
+        self.full = full
+        super().__init__(model, learner, adapt, rate, learn_rate)
+        if full and self.adapted != ("head",):
+            raise ValueError('a full scale is for a linear head: pass adapt=["head"]')
+
+    def _start_scale(self, start: float, learn: bool) -> None:
+        self.log_scales = nn.ParameterDict(
+            {
+                _key(name): nn.Parameter(torch.full_like(theta, start), learn)
+                for name, theta in self._theta_0().items()
+            }
+        )
+        if self.full:
+            (theta,) = self._theta_0().values()
+            self.lower = nn.Parameter(theta.new_zeros(len(theta), len(theta)), learn)
+
+    def scale(self) -> Parameters:
+        """One number for each weight, or C C' with C = (I + L) diag(sqrt alpha)."""
+        scales = {name: self.log_scales[_key(name)].exp() for name in self.adapted}
+        if self.full:
+            one = torch.eye(len(self.lower)).to(self.lower)
+            root = (one + self.lower.tril(-1)) * scales["head"].sqrt()
+            scales["head"] = root @ root.T
+        return scales
+
+
+def _key(name: str) -> str:
+    """A parameter's name without the dots that ``ParameterDict`` refuses."""
+    return name.replace(".", "/")
+
+
+class MetaMind(MAML):
+    """Attention between tasks gives each task an initialisation of its own.
+
+    theta_0(task) = theta_0 + sum_m a_m Delta_m, with a = softmax_m(k_m . c + b_m) and
+    the task's code c = Phi' e / (K + 5), what its support says about the head.
+
+    The M slots are learned ``prototypes`` (k_m, Delta_m and b_m all learned) or, with a
+    ``bank``, the training tasks themselves: k_t = W D_t and Delta_t = V D_t with D_t
+    what task t learned, W and V learned matrices; a task never attends to itself, and a
+    null slot stands for none of them. The scale is one number, as for `MAML`.
+
+    "MetaMind" is the course's name; see the chapter for what else is meant by it.
+
+    Source: Yao et al. (2019), HSML, and Dong et al. (2020), MAMO, are relatives.
+    Built in: metamind
+    """
+
+    model: RatingModel
+
+    def __init__(
+        self,
+        model: RatingModel,
+        learner: TaskLearner | None = None,
+        adapt: Sequence[str] | None = None,
+        rate: float | None = None,
+        learn_rate: bool = True,
+        prototypes: int = 4,
+        bank: TaskBank | None = None,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__(model, learner, adapt, rate, learn_rate)
+        dim = len(model.head)
+        self.bank = bank
+        if bank is not None:
+            self.keys = nn.Parameter(torch.eye(dim))
+            self.values = nn.Parameter(0.1 * torch.eye(dim))
+            self.bias = nn.Parameter(torch.zeros(1))
+            return
+        keys = torch.randn(prototypes, dim, generator=generator)
+        self.keys = nn.Parameter(keys)
+        self.bias = nn.Parameter(torch.zeros(prototypes))
+        self.deltas = nn.ParameterDict(
+            {
+                _key(name): 0.05
+                * torch.randn(prototypes, *theta.shape, generator=generator)
+                for name, theta in self._theta_0().items()
+            }
+        )
+
+    def code(self, support: Examples) -> Tensor:
+        """c = Phi' (y - offset - Phi theta_0) / (K + 5), shape (B, D); 0 at K = 0."""
+        head = self.model.head.expand(len(support), -1)
+        phi, error = residual(self.model, head, support)
+        count = support.mask.sum(-1, keepdim=True)
+        return torch.einsum("bnd,bn->bd", phi, error) / (count + 5)
+
+    def attention(self, support: Examples) -> Tensor:
+        """Weights a of each task over the slots (the null slot last), (B, M)."""
+        code = self.code(support)
+        if self.bank is None:
+            return (code @ self.keys.T + self.bias).softmax(-1)
+        logits = code @ self.keys @ self.bank.deltas.T
+        logits = logits.masked_fill(self.bank.own(support), -torch.inf)
+        null = self.bias.expand(len(support), 1)
+        return torch.cat([logits, null], -1).softmax(-1)
+
+    def mean(self, support: Examples | None = None) -> Parameters:
+        """theta_0 + sum_m a_m Delta_m for each task, with a leading task axis."""
+        theta = super().mean(support)
+        if support is None:
+            head = self.model.head
+            empty = torch.zeros(1, 1).to(head)
+            support = Examples(empty.long(), empty, empty > 0, self._nobody())
+        weight = self.attention(support)
+        if self.bank is not None:
+            moved = weight[:, :-1] @ self.bank.deltas @ self.values
+            return {**theta, "head": theta["head"] + moved}
+        return {
+            name: start + torch.tensordot(weight, self.deltas[_key(name)], 1)
+            for name, start in theta.items()
+        }
+
+    def _nobody(self) -> Tensor | None:
+        n_profile = getattr(self.model, "n_profile", 0)
+        return torch.zeros(1, n_profile) if n_profile else None

@@ -2,20 +2,169 @@
 
 from __future__ import annotations
 
+import warnings
+from typing import Protocol
+
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits
 
-__all__ = ["MatrixFactorization", "UserTable"]
+__all__ = [
+    "Bernoulli",
+    "FeatureAttention",
+    "Gaussian",
+    "Likelihood",
+    "MLP",
+    "MatrixFactorization",
+    "RatingModel",
+    "UserTable",
+]
 
 
-class MatrixFactorization(nn.Module):
-    """One user's matrix factorisation: the item side is shared, the head is theirs.
+class Likelihood(Protocol):
+    """What a score means: how to get a loss and a prediction from it.
 
-    r_hat_i = offset_i + phi_i . w with phi_i = [q_i, 1] and w = [p_u, b_u]; the offset
-    is mu + b_i. As a module it holds the head of *one* user. Meta-learners read that
-    head as theta_0, where every new user starts; `UserTable` gives each known user one.
+    Plumbing: a type.
+    """
 
-    Shapes: items (...,) of any shape, features (..., dim + 1), scores (...,) in stars.
+    def loss(self, score: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+        """Sum of -log p(target | score) over the last axis, up to a constant."""
+
+    def mean(self, score: Tensor) -> Tensor:
+        """E[target | score]."""
+
+    def curvature(self, score: Tensor) -> Tensor:
+        """Second derivative of -log p(target | score) with respect to the score."""
+
+
+class Gaussian:
+    """Ratings: r ~ N(score, sigma^2), so L = 1/2 sum (r - score)^2 in units of sigma^2.
+
+    Built in: rating-models
+    """
+
+    def loss(self, score: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+        """Half the sum of squared errors, shape (...,) from (..., N)."""
+        return 0.5 * torch.where(mask, score - target, 0.0).square().sum(-1)
+
+    def mean(self, score: Tensor) -> Tensor:
+        """The score itself, in stars."""
+        return score
+
+    def curvature(self, score: Tensor) -> Tensor:
+        """1, wherever the score is."""
+        return torch.ones_like(score)
+
+
+class Bernoulli:
+    """Clicks: y ~ Bernoulli(sigmoid(score)), and L is the cross-entropy, summed.
+
+    Built in: rating-models
+    """
+
+    def loss(self, score: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+        """Sum of log(1 + e^score) - y score, shape (...,) from (..., N)."""
+        each = binary_cross_entropy_with_logits(
+            score, torch.where(mask, target, 0.0), reduction="none"
+        )
+        return torch.where(mask, each, 0.0).sum(-1)
+
+    def mean(self, score: Tensor) -> Tensor:
+        """The probability of a click."""
+        return score.sigmoid()
+
+    def curvature(self, score: Tensor) -> Tensor:
+        """p (1 - p)."""
+        p = score.sigmoid()
+        return p * (1 - p)
+
+
+class RatingModel(nn.Module):
+    """score = offset_i + phi(i, user) . w: what all recommenders of the course share.
+
+    The item side (vectors q_i, offsets mu + b_i) and whatever makes phi are shared by
+    all users; the head w is a user's own. As a module a model holds the head of *one*
+    user, which meta-learners read as theta_0.
+
+    The item table may hold several copies of its ``n_items`` rows (see
+    `baselines.WarmStart`); item i of copy c is row i + c n_items.
+
+    Shapes: items (..., N), profile (..., F) of the user (what is known beside the
+    ratings), features (..., N, D), head (D,), scores (..., N).
+
+    Built in: rating-models
+    """
+
+    head: nn.Parameter
+
+    def __init__(
+        self, factors: Tensor, offset: Tensor, n_items: int | None = None
+    ) -> None:
+        super().__init__()
+        self.item_factors = nn.Parameter(factors.clone())
+        self.item_offset = nn.Parameter(offset.clone())
+        self.n_items = len(factors) if n_items is None else n_items
+        self.likelihood: Likelihood = Gaussian()
+        self.implicit: nn.Parameter | None = None
+
+    @property
+    def dim(self) -> int:
+        """Length of an item vector."""
+        return self.item_factors.shape[1]
+
+    def freeze_items(self) -> None:
+        """Keep item vectors and offsets as they are in whatever training follows."""
+        self.item_factors.requires_grad_(False)
+        self.item_offset.requires_grad_(False)
+
+    def keep_first_copy(self) -> None:
+        """Drop all copies of the item table but the first, the one for new users."""
+        for name in ("item_factors", "item_offset"):
+            table = getattr(self, name)
+            kept = nn.Parameter(table[: self.n_items].detach(), table.requires_grad)
+            setattr(self, name, kept)
+
+    def offset(self, items: Tensor) -> Tensor:
+        """mu + b_i: the part of the score that no user changes."""
+        return self.item_offset[items]
+
+    def features(self, items: Tensor, profile: Tensor | None = None) -> Tensor:
+        """phi(i, user), the last one of it a constant 1 for the user's bias."""
+        raise NotImplementedError
+
+    def learn_implicit(self, start: Tensor | None = None) -> None:
+        """Give each item a vector y_j (I, dim), from ``start`` or from 0.
+
+        Then *which* K items a user rated shifts their vector, beside how they rated
+        them: p_u + K^-1/2 sum_{j in S} y_j, nothing at K = 0.
+
+        Source: Koren (2008), SVD++.
+        """
+        zero = self.item_factors.new_zeros(self.n_items, self.dim)
+        self.implicit = nn.Parameter(zero if start is None else start.to(zero))
+
+    def shift(self, items: Tensor, mask: Tensor) -> Tensor | None:
+        """[K^-1/2 sum_{j in S} y_j, 0], shape (B, dim + 1), if the model has y."""
+        if self.implicit is None:
+            return None
+        y = self.implicit[items % self.n_items]
+        total = torch.where(mask[..., None], y, 0.0).sum(-2)
+        total = total * mask.sum(-1, keepdim=True).clamp(min=1).rsqrt()
+        return torch.cat([total, torch.zeros_like(total[..., :1])], -1)
+
+    def shrunk(self) -> list[Tensor]:
+        """The shared parameters that training draws to 0: few tasks overfit them."""
+        return [] if self.implicit is None else [self.implicit]
+
+    def forward(self, items: Tensor, profile: Tensor | None = None) -> Tensor:
+        """Score ``items`` with this module's own head."""
+        return self.offset(items) + self.features(items, profile) @ self.head
+
+
+class MatrixFactorization(RatingModel):
+    """One user's matrix factorisation: phi_i = [q_i, 1] and w = [p_u, b_u].
+
+    r_hat_i = mu + b_i + b_u + p_u . q_i. `UserTable` gives each known user a head.
 
     Source: Koren, Bell & Volinsky (2009).
     Built in: matrix-factorization
@@ -24,32 +173,180 @@ class MatrixFactorization(nn.Module):
     def __init__(
         self, n_items: int, dim: int, generator: torch.Generator | None = None
     ) -> None:
-        super().__init__()
         noise = torch.randn(n_items, dim, generator=generator)
-        self.item_factors = nn.Parameter(0.1 * noise)
-        self.item_offset = nn.Parameter(torch.zeros(n_items))
+        super().__init__(0.1 * noise, torch.zeros(n_items))
         self.head = nn.Parameter(torch.zeros(dim + 1))
 
     @classmethod
-    def from_items(cls, factors: Tensor, offset: Tensor) -> MatrixFactorization:
+    def from_items(
+        cls,
+        factors: Tensor,
+        offset: Tensor,
+        n_items: int | None = None,
+    ) -> MatrixFactorization:
         """Start from item vectors (I, dim) and offsets (I,) that stay as they are."""
         model = cls(*factors.shape)
-        model.item_factors = nn.Parameter(factors.clone(), requires_grad=False)
-        model.item_offset = nn.Parameter(offset.clone(), requires_grad=False)
+        model.item_factors = nn.Parameter(factors.clone())
+        model.item_offset = nn.Parameter(offset.clone())
+        model.n_items = len(factors) if n_items is None else n_items
+        model.freeze_items()
         return model
 
-    def offset(self, items: Tensor) -> Tensor:
-        """mu + b_i: the part of the score that no user changes."""
-        return self.item_offset[items]
+    def features(self, items: Tensor, profile: Tensor | None = None) -> Tensor:
+        """phi_i = [q_i, 1], the same for every user."""
+        return with_one(self.item_factors[items])
 
-    def features(self, items: Tensor) -> Tensor:
-        """phi_i = [q_i, 1]."""
+
+class MLP(RatingModel):
+    """A network on what is known of item and user: phi = [q_i + g(q_i, f_i, x_u), 1].
+
+    g has one hidden layer of ``hidden`` ReLU units and starts at 0, so that the model
+    starts as matrix factorisation and learns what that leaves. f_i (n_items, F) are the
+    item's features, x_u (n_profile,) the user's. Without either the network still
+    bends the item vector; without x_u it gives everybody the same features.
+
+    Raises ``ValueError`` if x_u is missing or has another length.
+    Source: Covington, Adams & Sargin (2016) for the features; He et al. (2016), skip.
+    Built in: rating-models
+    """
+
+    item_features: Tensor
+
+    def __init__(
+        self,
+        factors: Tensor,
+        offset: Tensor,
+        item_features: Tensor,
+        n_profile: int = 0,
+        hidden: int = 32,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__(factors, offset, len(item_features))
+        self.freeze_items()
+        self.register_buffer("item_features", item_features.to(factors))
+        self.n_profile = n_profile
+        n_inputs = self.dim + item_features.shape[1] + n_profile
+        scale = n_inputs**-0.5
+        first = scale * torch.randn(n_inputs, hidden, generator=generator)
+        self.first = nn.Parameter(first.to(factors))
+        self.first_bias = nn.Parameter(factors.new_zeros(hidden))
+        self.second = nn.Parameter(factors.new_zeros(hidden, self.dim))
+        self.head = nn.Parameter(factors.new_zeros(self.dim + 1))
+
+    def shrunk(self) -> list[Tensor]:
+        """W_1 and W_2, beside what every model shrinks."""
+        return [*super().shrunk(), self.first, self.second]
+
+    def features(self, items: Tensor, profile: Tensor | None = None) -> Tensor:
+        """phi = [q_i + relu([q_i, f_i, x_u] W_1 + b_1) W_2, 1]."""
         q = self.item_factors[items]
-        return torch.cat([q, torch.ones_like(q[..., :1])], dim=-1)
+        split = self.dim + self.item_features.shape[1]
+        inputs = torch.cat([q, self.item_features[items % self.n_items]], -1)
+        hidden = inputs @ self.first[:split] + self.first_bias
+        if self.n_profile:
+            profile = checked_profile(profile, self.n_profile)
+            hidden = hidden + (profile @ self.first[split:])[..., None, :]
+        return with_one(q + hidden.relu() @ self.second)
 
-    def forward(self, items: Tensor) -> Tensor:
-        """Score ``items`` with this module's own head."""
-        return self.offset(items) + self.features(items) @ self.head
+
+class FeatureAttention(RatingModel):
+    """A user attends over what an item is: its own vector, its genres, its year.
+
+    a_if = softmax_f(k_f . (Q x_u + v)) over the features that item i has, and
+    phi = [sum_f a_if z_if, 1]: z_if is q_i for the item itself and f_i E_f for feature
+    f. Keys k, values E, Q and v (``query``, a second fast weight under gradient
+    descent) are learned. E starts at the ridge regression of q on the features, v where
+    the item itself gets most of the attention.
+
+    Without item features there is nothing to attend to but the item: a warning says
+    so, and the model is matrix factorisation. Raises ``ValueError`` if x_u is missing
+    or has another length.
+
+    Source: Bahdanau, Cho & Bengio (2015); Chen et al. (2017), item-level attention.
+    Built in: rating-models
+    """
+
+    item_features: Tensor
+
+    def __init__(
+        self,
+        factors: Tensor,
+        offset: Tensor,
+        item_features: Tensor,
+        n_profile: int = 0,
+        width: int = 8,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__(factors, offset, len(item_features))
+        self.freeze_items()
+        if not item_features.shape[1]:
+            warnings.warn(
+                "no item features: attention has only the item itself to attend to, "
+                "and the model equals matrix factorisation",
+                stacklevel=2,
+            )
+        f = item_features.to(factors)
+        self.register_buffer("item_features", f)
+        self.n_profile = n_profile
+        n_features = f.shape[1]
+        ridge = f.T @ f + 10 * torch.eye(n_features).to(f)
+        values = torch.linalg.solve(ridge, f.T @ factors[: self.n_items])
+        self.values = nn.Parameter(values)
+        keys = 0.3 * torch.randn(n_features + 1, width, generator=generator)
+        keys[0, 0] = 3.0
+        self.keys = nn.Parameter(keys.to(factors))
+        self.query = nn.Parameter(torch.eye(width)[0].to(factors))
+        self.profile_query = nn.Parameter(factors.new_zeros(n_profile, width))
+        self.head = nn.Parameter(factors.new_zeros(self.dim + 1))
+
+    def shrunk(self) -> list[Tensor]:
+        """Q, beside what every model shrinks."""
+        return [*super().shrunk(), self.profile_query]
+
+    def attention(self, items: Tensor, profile: Tensor | None = None) -> Tensor:
+        """Weights a (..., N, F + 1): the item itself first, then its features.
+
+        They sum to 1, and are 0 for a feature that the item does not have.
+        """
+        query: Tensor = self.query
+        if self.n_profile:
+            profile = checked_profile(profile, self.n_profile)
+            query = query + profile @ self.profile_query
+        logits = query @ self.keys.T
+        has = self.item_features[items % self.n_items] != 0
+        has = torch.cat([torch.ones_like(has[..., :1]), has], -1)
+        logits = torch.where(has, logits[..., None, :], -torch.inf)
+        return logits.softmax(-1)
+
+    def features(self, items: Tensor, profile: Tensor | None = None) -> Tensor:
+        """phi = [a_i0 q_i + sum_f a_if f_i E_f, 1]."""
+        weight = self.attention(items, profile)
+        known = weight[..., 1:] * self.item_features[items % self.n_items]
+        own = weight[..., :1] * self.item_factors[items]
+        return with_one(own + known @ self.values)
+
+
+def with_one(features: Tensor) -> Tensor:
+    """Append the constant 1 that carries the user's bias.
+
+    Plumbing: shared by the feature maps.
+    """
+    one = features.new_ones(*features.shape[:-1], 1)
+    return torch.cat([features, one], dim=-1)
+
+
+def checked_profile(profile: Tensor | None, length: int) -> Tensor:
+    """Return the profile, refusing one that is missing or of another length.
+
+    Plumbing: shared by the feature maps.
+    """
+    if profile is None or profile.shape[-1] != length:
+        have = "none" if profile is None else f"{profile.shape[-1]}"
+        raise ValueError(
+            f"the model was built for {length} user features and got {have}: pass the "
+            "profile, zeros for a user of whom nothing is known"
+        )
+    return profile
 
 
 class UserTable(nn.Module):

@@ -17,9 +17,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from metarec.baselines import GaussianFactorModel, cross_fit, item_features
+from metarec.baselines import GaussianFactorModel, cross_fit
 from metarec.data import RatingData, RatingScale
 from metarec.evaluation import validation_score
+from metarec.features import item_features
 from metarec.learners import GradientDescent
 from metarec.meta import MAML
 from metarec.models import MatrixFactorization
@@ -123,7 +124,7 @@ class MetaRecommender:
         )
         self._learned.head.data.copy_(model.head.data)
         self._meta = self._maml(self._learned)
-        self._meta.log_rate.data.copy_(meta.log_rate.data)
+        self._meta.log_scale.data.copy_(meta.log_scale.data)
         _, item, _ = histories.ratings_of(others)
         count = torch.bincount(item, minlength=data.n_items)
         self._set_items(data.items[["item_id", "title"]], count, data.scale)

@@ -8,13 +8,14 @@ users asks for those users by name, and nothing of the others comes along.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from metarec.data import RatingData
+from metarec.features import UserFeatures
 
 __all__ = [
     "SUPPORT_SIZES",
@@ -42,12 +43,18 @@ class Examples:
     ``mask`` (B, N), true where an example exists. What stands under a false mask must
     not matter, NaN included: losses select by the mask.
 
+    ``profile`` (B, F), where given, is what is known of each task's user beside the
+    ratings. ``user`` (B,), set in meta-training alone, says who each task is, so that
+    attention between tasks can leave the task itself out.
+
     Built in: tasks
     """
 
     x: Tensor
     y: Tensor
     mask: Tensor
+    profile: Tensor | None = None
+    user: Tensor | None = None
 
     def __post_init__(self) -> None:
         """Refuse shapes that would broadcast into a wrong answer."""
@@ -167,6 +174,8 @@ class UserHistories:
         self.rating = torch.from_numpy(
             table["rating"].to_numpy()[rows].astype(np.float32)
         )
+        self.user_features = UserFeatures.fit(data.users)
+        self.profile = self.user_features.encode(data.users)
         counts = np.bincount(table["user"], minlength=data.n_users)
         self.start = torch.from_numpy(np.concatenate([[0], counts.cumsum()]))
 
@@ -198,6 +207,12 @@ class UserHistories:
             mask=mask,
         )
 
+    def everything(self, users: Tensor, most: int) -> Examples:
+        """The earliest ``most`` ratings of each user, or all where there are fewer."""
+        length = self.count(users).clamp(max=most)
+        window = self._window(self.start[users], length)
+        return replace(window, profile=self.profile[users], user=users)
+
     def tasks(self, users: Tensor, k: int | Tensor) -> Tasks:
         """Cut ``users`` into tasks whose support has ``k`` ratings, one K or each its.
 
@@ -216,7 +231,7 @@ class UserHistories:
         first = self.start[users]
         rest = self.count(users) - self.reserved
         return Tasks(
-            support=self._window(first, k),
+            support=replace(self._window(first, k), profile=self.profile[users]),
             query=self._window(first + self.reserved, rest),
             user=users,
         )
@@ -253,8 +268,7 @@ class TaskSampler:
             return tasks
         shift = self.item_rows[tasks.user][:, None]
         support, query = (
-            Examples(part.x + shift, part.y, part.mask)
-            for part in (tasks.support, tasks.query)
+            replace(part, x=part.x + shift) for part in (tasks.support, tasks.query)
         )
         return Tasks(support, query, tasks.user)
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from metarec.meta import MAML
-from metarec.models import UserTable
+from metarec.models import RatingModel, UserTable
 from metarec.tasks import Tasks
 
 __all__ = [
@@ -33,7 +33,9 @@ class TrainingConfig:
 
     Training stops after ``patience`` epochs without a better validation score and goes
     back to the best one. ``learning_rate`` is Adam's, ``clip`` bounds the norm of the
-    meta-gradient, ``seed`` fixes the order of users and the drawn K.
+    meta-gradient, ``penalty`` adds penalty / 2 times the sum of squares of what the model
+    shrinks (see `RatingModel.shrunk`), ``seed`` fixes the order of users and the drawn
+    K.
 
     Built in: maml
     """
@@ -42,6 +44,7 @@ class TrainingConfig:
     learning_rate: float = 0.01
     patience: int = 10
     clip: float = 10.0
+    penalty: float = 0.005
     seed: int = 0
 
 
@@ -95,7 +98,7 @@ def meta_train(
     for epoch in bar:
         if log.best_epoch >= 0 and epoch - log.best_epoch > config.patience:
             break
-        log.loss.append(_one_epoch(meta, batches(generator), optimizer, config.clip))
+        log.loss.append(_one_epoch(meta, batches(generator), optimizer, config))
         log.validation.append(validate())
         bar.set_postfix(validation=f"{log.validation[-1]:.4f}")
         if log.validation[-1] <= min(log.validation):
@@ -119,7 +122,7 @@ def _one_epoch(
     meta: MAML,
     batches: Iterator[Tasks],
     optimizer: torch.optim.Optimizer,
-    clip: float,
+    config: TrainingConfig,
 ) -> float:
     """Step through the meta-batches of one epoch; the mean meta-loss of a task."""
     total, n_tasks = 0.0, 0
@@ -130,9 +133,11 @@ def _one_epoch(
                 "the meta-loss is not finite: the inner loop diverged; start from a "
                 "smaller inner rate or take fewer inner steps"
             )
+        shrunk = meta.model.shrunk() if isinstance(meta.model, RatingModel) else []
+        size = sum((value.square().sum() for value in shrunk), torch.tensor(0.0))
         optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(meta.parameters(), clip)
+        (loss + 0.5 * config.penalty * size).backward()
+        nn.utils.clip_grad_norm_(meta.parameters(), config.clip)
         optimizer.step()
         total, n_tasks = total + loss.item() * len(tasks), n_tasks + len(tasks)
     return total / max(n_tasks, 1)

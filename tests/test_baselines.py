@@ -11,10 +11,10 @@ from metarec.baselines import (
     _moments,
     _Ratings,
     cross_fit,
-    item_features,
 )
 from metarec.data import RatingData, SyntheticTruth, load_movielens_100k
 from metarec.evaluation import cold_start
+from metarec.features import item_features
 from metarec.tasks import Examples, UserHistories, split_users
 
 USERS = torch.arange(150)

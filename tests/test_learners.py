@@ -289,7 +289,7 @@ def test_the_closed_form_of_a_head_is_the_general_inner_loop(
     for one in (model, Unrecognised(model)):
         meta = MAML(one, learner, adapt=["head"], rate=0.05).double()
         value = meta.loss(tasks)
-        parameters = [model.head, model.item_factors, model.item_offset, meta.log_rate]
+        parameters = [model.head, model.item_factors, model.item_offset, meta.log_scale]
         gradients = torch.autograd.grad(value, parameters)
         results.append([value, meta.adapt(tasks.support)["head"], *gradients])
     for have, want in zip(*results, strict=True):

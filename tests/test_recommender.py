@@ -49,7 +49,7 @@ def test_adapting_is_a_few_steps_on_the_sum_of_squares(
 ) -> None:
     model = recommender.meta.model
     w = model.head.detach().numpy().astype(float)
-    rate = recommender.meta.log_rate.exp().item()
+    rate = recommender.meta.log_scale.exp().item()
     items = [list(RATINGS).index(i) for i in RATINGS]
     assert items == sorted(items)
     q = model.item_factors[list(RATINGS)].numpy().astype(float)
@@ -71,8 +71,8 @@ def test_what_was_learned_is_what_serves(
 
     monkeypatch.setattr("metarec.recommender.meta_train", spy)
     served, learned = fit(data).meta, trained[0]
-    assert learned.log_rate.item() != pytest.approx(np.log(0.01), abs=1e-3)
-    assert torch.equal(served.log_rate, learned.log_rate)
+    assert learned.log_scale.item() != pytest.approx(np.log(0.01), abs=1e-3)
+    assert torch.equal(served.log_scale, learned.log_scale)
     assert torch.equal(served.model.head, learned.model.head)
 
 

@@ -47,7 +47,7 @@ def test_maml_learns_to_fit_a_sinusoid_in_one_step() -> None:
     for one in (meta, pretrained):
         meta_train(one, sinusoids, lambda: 0.0, config, progress=False)
     pretrained.learner = GradientDescent(1, mean_squared_error)
-    pretrained.log_rate.data = meta.log_rate.data
+    pretrained.log_scale.data = meta.log_scale.data
     assert error(meta) < 1.6 < 2.2 < error(pretrained)
 
 

@@ -1,0 +1,168 @@
+"""Bayesian personalisation: a prior, a few ratings, and a posterior as the answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.func import grad
+
+from metarec.learners import (
+    Parameters,
+    Prior,
+    TaskLearner,
+    expand_mean,
+    likelihood_of,
+    needs_head,
+    residual,
+    scaled,
+)
+from metarec.models import Gaussian, RatingModel
+from metarec.tasks import Examples, Tasks
+
+__all__ = ["Bayesian", "Posterior", "map_estimate"]
+
+
+class Posterior(NamedTuple):
+    """What is known of each task's head: w ~ N(mean, covariance), and the noise.
+
+    Shapes: ``mean`` (B, D), ``covariance`` (B, D, D), ``noise`` = sigma^2 a number.
+
+    Built in: bayesian
+    """
+
+    mean: Tensor
+    covariance: Tensor
+    noise: Tensor | float
+
+    def variance(self, phi: Tensor) -> Tensor:
+        """Variance phi' C phi of the score at features (B, N, D): shape (B, N)."""
+        return torch.einsum("bnd,bde,bne->bn", phi, self.covariance, phi)
+
+    def update(self, phi: Tensor, error: Tensor) -> Posterior:
+        """Learn from one more rating a task, without the earlier ones.
+
+        With g = C phi / (sigma^2 + phi' C phi): m + g error and C - g phi' C, where
+        ``phi`` (B, D) are its features and ``error`` (B,) = r - offset - phi . m.
+
+        Source: Kalman (1960).
+        """
+        c_phi = torch.einsum("bde,be->bd", self.covariance, phi)
+        gain = c_phi / (self.noise + (phi * c_phi).sum(-1, keepdim=True))
+        return Posterior(
+            self.mean + gain * error[:, None],
+            self.covariance - gain[:, :, None] * c_phi[:, None, :],
+            self.noise,
+        )
+
+
+@dataclass(frozen=True)
+class Bayesian(TaskLearner):
+    """The posterior of a user's head, w ~ N(m, S) and r ~ N(offset + phi . w, sigma^2).
+
+    C = (S^-1 + Phi' Phi / sigma^2)^-1 and mean = m + C Phi' e / sigma^2, with
+    e = y - offset - Phi m. S is the prior's scale: tau^2 I, diag(tau^2) or full. Under
+    a Bernoulli likelihood it is Laplace's approximation: a Gaussian at the maximum of
+    the posterior, found by ``newton`` steps, with the curvature there. Parameters
+    other than the head stay at the prior mean.
+
+    The meta-loss is -log p(query) under the predictive N(score, phi' C phi + sigma^2).
+
+    Source: Harrison, Sharma & Pavone (2018), ALPaCA; Bishop (2006), sections 3.3, 4.5.
+    Built in: bayesian
+    """
+
+    newton: int = 8
+
+    initial_scale = 0.15
+    noisy = True
+
+    def posterior(
+        self, model: RatingModel, prior: Prior, support: Examples
+    ) -> Posterior:
+        """Posterior of each task's head; K = 0 gives the prior."""
+        mean = expand_mean(prior, support)
+        phi, error = residual(model, mean, support)
+        if isinstance(likelihood_of(model), Gaussian):
+            evidence = torch.einsum("bnd,bn->bd", phi, error)
+            covariance = _covariance(prior, phi, torch.ones_like(error) / prior.noise)
+            step = torch.einsum("bde,be->bd", covariance, evidence / prior.noise)
+            return Posterior(mean + step, covariance, prior.noise)
+        return self._laplace(model, prior, support, phi)
+
+    def _laplace(
+        self, model: RatingModel, prior: Prior, support: Examples, phi: Tensor
+    ) -> Posterior:
+        """Newton's steps on L + 1/2 (w - m)' S^-1 (w - m), and the curvature there."""
+        likelihood, offset = likelihood_of(model), model.offset(support.x)
+        mean = expand_mean(prior, support)
+        shift = torch.zeros_like(mean)
+        covariance = _covariance(prior, phi, torch.zeros_like(offset))
+        for _ in range(self.newton):
+            score = offset + torch.einsum("bnd,bd->bn", phi, mean + shift)
+            curvature = likelihood.curvature(score)
+            rest = torch.where(support.mask, support.y - likelihood.mean(score), 0.0)
+            rest = rest + curvature * torch.einsum("bnd,bd->bn", phi, shift)
+            covariance = _covariance(prior, phi, curvature)
+            shift = torch.einsum("bde,bne,bn->bd", covariance, phi, rest)
+        return Posterior(mean + shift, covariance, 0.0)
+
+    def adapt(self, model: nn.Module, prior: Prior, support: Examples) -> Parameters:
+        """The posterior mean of each task's head."""
+        return {"head": self.posterior(needs_head(model, prior), prior, support).mean}
+
+    def meta_loss(self, model: nn.Module, prior: Prior, tasks: Tasks) -> Tensor:
+        """Mean of -log p(rating) of the query under the predictive, shape (B,)."""
+        model, query = needs_head(model, prior), tasks.query
+        if not isinstance(likelihood_of(model), Gaussian):
+            return super().meta_loss(model, prior, tasks)
+        posterior = self.posterior(model, prior, tasks.support)
+        phi = model.features(query.x, tasks.support.profile)
+        score = model.offset(query.x) + torch.einsum("bnd,bd->bn", phi, posterior.mean)
+        variance = posterior.variance(phi) + posterior.noise
+        each = (query.y - score).square() / variance + variance.log()
+        total = 0.5 * torch.where(query.mask, each, 0.0).sum(-1)
+        return total / query.mask.sum(-1).clamp(min=1)
+
+
+def _covariance(prior: Prior, phi: Tensor, weight: Tensor) -> Tensor:
+    """(S^-1 + Phi' diag(weight) Phi)^-1 = (I + S Phi' diag(weight) Phi)^-1 S."""
+    one = torch.eye(phi.shape[-1], dtype=phi.dtype)
+    scale = scaled(prior.scale["head"], one)
+    information = torch.einsum("bni,bn,bnj->bij", phi, weight, phi)
+    covariance = torch.linalg.solve(
+        one + scale @ information, scale.expand_as(information)
+    )
+    # Symmetric in exact arithmetic; rounding must not break the online update.
+    return 0.5 * (covariance + covariance.mT)
+
+
+def map_estimate(
+    loss: Callable[[Parameters], Tensor], prior: Prior, steps: int, rate: float
+) -> Parameters:
+    """Descend on L(w) / sigma^2 + 1/2 (w - m)' S^-1 (w - m) from m: stay near theta_0.
+
+    What it converges to is the most probable w, for a Gaussian also the posterior mean;
+    it needs no linear head. ``prior`` holds one task's mean and scale.
+
+    Source: Rajeswaran et al. (2019), the proximal term of implicit MAML.
+    Built in: meta-sgd
+    """
+
+    def pull(name: str, w: Tensor) -> Tensor:
+        scale, distance = prior.scale[name], w - prior.mean[name]
+        if isinstance(scale, Tensor) and scale.dim() == 2:
+            return torch.linalg.solve(scale, distance)
+        return distance / scale
+
+    w = prior.mean
+    for _ in range(steps):
+        gradient = grad(loss)(w)
+        w = {
+            name: value - rate * (gradient[name] / prior.noise + pull(name, value))
+            for name, value in w.items()
+        }
+    return w

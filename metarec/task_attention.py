@@ -1,0 +1,140 @@
+"""Attention between a user at hand and the tasks of the past."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from metarec.bayes import Bayesian
+from metarec.learners import (
+    Parameters,
+    Prior,
+    TaskLearner,
+    expand_mean,
+    needs_head,
+    residual,
+    scaled,
+)
+from metarec.models import RatingModel
+from metarec.tasks import Examples
+
+__all__ = ["SetEncoder", "TaskAttention", "TaskBank"]
+
+# The prior variance of a head's weights, relative to the noise, in the units of
+# `baselines.cross_fit`: the ridge estimates of the bank shrink as users are spread.
+_RIDGE = torch.tensor(0.2)
+
+
+class TaskBank(nn.Module):
+    """Historical tasks and what each of them learned: Delta_t = w_t - mean over t.
+
+    w_t is the ridge estimate of task t's head from its ratings, around the model's
+    head. The features that it is made of change in training, so `refresh` computes it
+    anew; what is saved are the Delta_t and no rating.
+
+    ``history`` holds the tasks (see `UserHistories.everything`) with their ``user``.
+
+    Built in: metamind
+    """
+
+    deltas: Tensor
+
+    def __init__(self, history: Examples | None, n_tasks: int, dim: int) -> None:
+        super().__init__()
+        self.history = history
+        self.register_buffer("deltas", torch.zeros(n_tasks, dim))
+
+    @torch.no_grad()
+    def refresh(self, model: RatingModel) -> None:
+        """Compute Delta_t with the model as it stands."""
+        if self.history is None:
+            return
+        prior = Prior({"head": model.head}, {"head": _RIDGE})
+        weights = Bayesian().adapt(model, prior, self.history)["head"]
+        self.deltas = weights - weights.mean(0)
+
+    def own(self, support: Examples) -> Tensor:
+        """True where a task of the bank is the task of the support, shape (B, T)."""
+        n_tasks = len(self.deltas)
+        if support.user is None or self.history is None or self.history.user is None:
+            return torch.zeros(len(support), n_tasks, dtype=torch.bool)
+        return support.user[:, None] == self.history.user
+
+
+class TaskAttention(TaskLearner, nn.Module):
+    """Learn from the user's neighbours among historical tasks: w = m + sum_t a_t D_t.
+
+    a = softmax over the tasks t and a null slot. The logit of t is how much better its
+    taste explains the support than the prior mean does,
+
+        l_t = (e . Phi k_t - 1/2 |Phi k_t|^2) / sigma^2, with keys k_t = s o D_t,
+
+    e = y - offset - Phi m, D_t = w_t - mean of the bank, and s the prior's scale (a
+    number or one for each weight). With s = 1 it is Bayes' rule for a prior that puts
+    equal mass on every historical user. The null slot has key and value 0 and a learned
+    logit. A task never attends to itself; without ratings all attention is on the null
+    slot, so K = 0 is the prior.
+
+    Source: Vinyals et al. (2016), matching networks, for the idea.
+    Built in: task-attention
+    """
+
+    initial_scale = 1.0
+    noisy = True
+
+    def __init__(self, bank: TaskBank) -> None:
+        super().__init__()
+        self.bank = bank
+        self.null = nn.Parameter(torch.tensor(0.0))
+
+    def attention(self, model: RatingModel, prior: Prior, support: Examples) -> Tensor:
+        """Weights a (B, T + 1), the null slot last; they sum to 1."""
+        phi, error = residual(model, expand_mean(prior, support), support)
+        keys = scaled(prior.scale["head"], self.bank.deltas)
+        evidence = torch.einsum("bnd,bn->bd", phi, error)
+        gram = torch.einsum("bni,bnj->bij", phi, phi)
+        size = torch.einsum("ti,bij,tj->bt", keys, gram, keys)
+        logits = (evidence @ keys.T - 0.5 * size) / prior.noise
+        empty = ~support.mask.any(-1, keepdim=True)
+        logits = logits.masked_fill(empty | self.bank.own(support), -torch.inf)
+        null = self.null.expand(len(support), 1)
+        return torch.cat([logits, null], -1).softmax(-1)
+
+    def adapt(self, model: nn.Module, prior: Prior, support: Examples) -> Parameters:
+        """Each task's head: the prior mean and what the attended tasks add to it."""
+        weight = self.attention(needs_head(model, prior), prior, support)
+        mean = expand_mean(prior, support)
+        return {"head": mean + weight[:, :-1] @ self.bank.deltas}
+
+
+class SetEncoder(TaskLearner, nn.Module):
+    """Task attention's learned form: read the support as a set, write the weights.
+
+    w = w_Bayes + K^-1/2 sum_j relu([phi_j, e_j] W_1) W_2, with w_Bayes the posterior
+    mean, so that the network learns what that leaves. W_2 starts at 0; the sum is empty
+    at K = 0, which is the prior.
+
+    Source: Zaheer et al. (2017), deep sets; Garnelo et al. (2018).
+    Built in: task-attention
+    """
+
+    initial_scale = Bayesian.initial_scale
+    noisy = True
+
+    def __init__(
+        self, dim: int, hidden: int = 32, generator: torch.Generator | None = None
+    ) -> None:
+        super().__init__()
+        first = torch.randn(dim + 1, hidden, generator=generator)
+        self.first = nn.Parameter(first * (dim + 1) ** -0.5)
+        self.second = nn.Parameter(torch.zeros(hidden, dim))
+
+    def adapt(self, model: nn.Module, prior: Prior, support: Examples) -> Parameters:
+        """The posterior mean and a residual that the set of ratings is read for."""
+        model = needs_head(model, prior)
+        base = Bayesian().adapt(model, prior, support)["head"]
+        phi, error = residual(model, expand_mean(prior, support), support)
+        seen = torch.cat([phi, error[..., None]], -1) @ self.first
+        total = torch.where(support.mask[..., None], seen.relu(), 0.0).sum(1)
+        count = support.mask.sum(-1, keepdim=True).clamp(min=1)
+        return {"head": base + (total / count.sqrt()) @ self.second}
