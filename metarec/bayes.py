@@ -31,7 +31,7 @@ class Posterior(NamedTuple):
 
     Shapes: ``mean`` (B, D), ``covariance`` (B, D, D), ``noise`` = sigma^2 a number.
 
-    Built in: bayesian
+    Built in: the-gaussian-model
     """
 
     mean: Tensor
@@ -114,15 +114,25 @@ class Bayesian(TaskLearner):
         """The posterior mean of each task's head."""
         return {"head": self.posterior(needs_head(model, prior), prior, support).mean}
 
+    def predictive(
+        self, model: RatingModel, prior: Prior, support: Examples, x: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Mean and variance of the score of a further rating of ``x``, (B, N) each.
+
+        score = offset + phi . mean; variance = phi' C phi + sigma^2, without sigma^2
+        under a Bernoulli likelihood, whose noise is in the click.
+        """
+        posterior = self.posterior(model, prior, support)
+        phi = model.features(x, support.profile)
+        score = model.offset(x) + torch.einsum("bnd,bd->bn", phi, posterior.mean)
+        return score, posterior.variance(phi) + posterior.noise
+
     def meta_loss(self, model: nn.Module, prior: Prior, tasks: Tasks) -> Tensor:
         """Mean of -log p(rating) of the query under the predictive, shape (B,)."""
         model, query = needs_head(model, prior), tasks.query
         if not isinstance(likelihood_of(model), Gaussian):
             return super().meta_loss(model, prior, tasks)
-        posterior = self.posterior(model, prior, tasks.support)
-        phi = model.features(query.x, tasks.support.profile)
-        score = model.offset(query.x) + torch.einsum("bnd,bd->bn", phi, posterior.mean)
-        variance = posterior.variance(phi) + posterior.noise
+        score, variance = self.predictive(model, prior, tasks.support, query.x)
         each = (query.y - score).square() / variance + variance.log()
         total = 0.5 * torch.where(query.mask, each, 0.0).sum(-1)
         return total / query.mask.sum(-1).clamp(min=1)

@@ -10,7 +10,9 @@ from torch import Tensor
 
 __all__ = [
     "Interval",
+    "coverage",
     "dcg",
+    "gaussian_nll",
     "mae",
     "ndcg",
     "paired_bootstrap",
@@ -63,6 +65,35 @@ def user_mae(prediction: Tensor, rating: Tensor, mask: Tensor) -> Tensor:
     _same_shape(prediction, rating)
     error = torch.where(mask, prediction - rating, 0.0)
     return error.abs().sum(-1) / mask.sum(-1).clamp(min=1)
+
+
+def gaussian_nll(mean: Tensor, variance: Tensor, rating: Tensor) -> Tensor:
+    """-log N(r; mean, variance), in nats, of each rating; arguments have one shape.
+
+    1/2 [(r - mean)^2 / variance + log(2 pi variance)].
+
+    Built in: bayesian
+    """
+    _same_shape(mean, rating)
+    square = (rating - mean).square() / variance
+    return 0.5 * (square + (2 * torch.pi * variance).log())
+
+
+def coverage(mean: Tensor, variance: Tensor, rating: Tensor, level: float) -> float:
+    """Share of the ratings inside the central predictive interval of ``level``.
+
+    The interval is mean +- z sqrt(variance), closed, z the quantile at (1 + level) / 2.
+    Calibrated predictions cover ``level`` of the ratings. Arguments have one shape.
+
+    Raises ``ValueError`` if ``level`` is not between 0 and 1.
+    Built in: bayesian
+    """
+    _same_shape(mean, rating)
+    if not 0 < level < 1:
+        raise ValueError(f"level must lie between 0 and 1, got {level}")
+    z = torch.special.ndtri(torch.tensor((1 + level) / 2, dtype=torch.float64))
+    inside = (rating - mean).abs() <= z * variance.sqrt()
+    return float(inside.double().mean())
 
 
 def dcg(relevance: Tensor, k: int | None = None, exponential: bool = False) -> Tensor:

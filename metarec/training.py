@@ -33,9 +33,9 @@ class TrainingConfig:
 
     Training stops after ``patience`` epochs without a better validation score and goes
     back to the best one. ``learning_rate`` is Adam's, ``clip`` bounds the norm of the
-    meta-gradient, ``penalty`` adds penalty / 2 times the sum of squares of what the model
-    shrinks (see `RatingModel.shrunk`), ``seed`` fixes the order of users and the drawn
-    K.
+    meta-gradient, ``penalty`` adds penalty / 2 times the sum of squares of what the
+    model shrinks (see `RatingModel.shrunk`), ``seed`` fixes the order of users and the
+    drawn K.
 
     Built in: maml
     """

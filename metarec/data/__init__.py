@@ -3,7 +3,7 @@
 Everything ends in one canonical, checked table: see `RatingData`.
 """
 
-from metarec.data.custom import rating_data, read_csv
+from metarec.data.custom import clicks, rating_data, read_csv
 from metarec.data.movielens import (
     load_movielens_1m,
     load_movielens_100k,
@@ -16,6 +16,7 @@ __all__ = [
     "RatingData",
     "RatingScale",
     "SyntheticTruth",
+    "clicks",
     "load_movielens_1m",
     "load_movielens_100k",
     "load_movielens_small",

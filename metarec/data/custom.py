@@ -1,6 +1,7 @@
 """Ratings from any DataFrame or CSV file, checked on the way in."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -198,3 +199,19 @@ def _described(items: pd.DataFrame) -> pd.DataFrame:
         }
     )
     return described.join(items.drop(columns=described.columns, errors="ignore"))
+
+
+def clicks(data: RatingData, at: float = 4.0) -> RatingData:
+    """Turn ratings into clicks: 1 where a rating is ``at`` or more, 0 elsewhere.
+
+    The same pairs with the scale 0, 1. Raises ValueError if all would be alike.
+    """
+    liked = data.ratings["rating"] >= at
+    if liked.all() or not liked.any():
+        raise ValueError(
+            f"every rating is on the same side of {at:g}: choose a value within "
+            f"{data.ratings['rating'].min():g} to {data.ratings['rating'].max():g}"
+        )
+    table = data.ratings.assign(rating=liked.astype("float32"))
+    scale = RatingScale(0, 1, 1)
+    return replace(data, name=f"{data.name} clicks", ratings=table, scale=scale)
