@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self, overload
 
 import numpy as np
 import pandas as pd
@@ -18,18 +18,20 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from metarec.baselines import GaussianFactorModel, cross_fit
+from metarec.bayes import Bayesian
 from metarec.data import RatingData, RatingScale
 from metarec.evaluation import validation_score
-from metarec.features import item_features
-from metarec.learners import GradientDescent
+from metarec.features import UserFeatures, item_features
+from metarec.learners import Parameters, likelihood_of, predict
 from metarec.meta import MAML
-from metarec.models import MatrixFactorization
+from metarec.models import RatingModel
+from metarec.systems import Parts, System, build_system, default_config
 from metarec.tasks import SUPPORT_SIZES, Examples, TaskSampler, UserHistories
 from metarec.training import TrainingConfig, meta_train, save_aside
 
 __all__ = ["MetaRecommender", "PersonalModel", "UnknownItemError"]
 
-_FORMAT = "metarec recommender 1"
+_FORMAT = "metarec recommender 2"
 
 Ratings = Mapping[Any, float] | Iterable[tuple[Any, float]] | pd.DataFrame
 
@@ -48,29 +50,35 @@ class UnknownItemError(KeyError):
 class MetaRecommender:
     """A recommender that meets a new user with a prior and a few of their ratings.
 
-    ``fit`` meta-learns theta_0 and alpha by `MAML` on item vectors of the
-    `GaussianFactorModel`; ``adapt`` takes T inner steps on a user's ratings and returns
-    that user's own `PersonalModel`. The recommender does not change when it adapts, so
-    any number of users (and threads) may share one.
+    ``model``, ``meta`` and ``learner`` name the three maps (see `systems.System`, which
+    any of the further ``options`` go to: implicit, full, steps). ``fit`` meta-learns
+    the prior on item vectors of the `GaussianFactorModel`; ``adapt`` turns a user's
+    ratings into their own `PersonalModel`. The recommender does not change when it
+    adapts, so any number of users (and threads) may share one.
 
-    ``dim`` is the length of the item vectors, ``steps`` is T, ``config`` the outer
-    loop's, ``reserved`` the ratings of each user from which supports are drawn in
-    training (K is at most that) and ``seed`` fixes everything that is drawn.
+    ``dim`` is the length of the item vectors, ``config`` the outer loop's settings
+    (those of `systems.default_config` if not given), ``reserved`` the ratings of each
+    user from which supports are drawn in training (K is at most that) and ``seed``
+    fixes everything that is drawn.
 
+    Raises ``ValueError`` for parts that do not exist or do not fit together.
     Built in: full-system
     """
 
     def __init__(
         self,
+        model: str = "mf",
+        meta: str = "maml",
+        learner: str = "gradient",
         dim: int = 8,
-        steps: int = 5,
         config: TrainingConfig | None = None,
         reserved: int = 15,
         seed: int = 0,
+        **options: Any,
     ) -> None:
+        self.system = System(model, meta, learner, **options)
         self.dim = dim
-        self.steps = steps
-        self.config = TrainingConfig(seed=seed) if config is None else config
+        self.config = default_config(self.system, seed) if config is None else config
         self.reserved = reserved
         self.seed = seed
 
@@ -100,14 +108,13 @@ class MetaRecommender:
             [len(order) // 10, len(order) - len(order) // 10]
         )
         others = users[~torch.isin(users, validation)]
+        features = item_features(data)
         factor_model = GaussianFactorModel.fit(
-            histories, others, self.dim, item_features(data), seed=self.seed
+            histories, others, self.dim, features, seed=self.seed
         )
         warm = cross_fit(factor_model, histories, others, seed=self.seed)
-        model = MatrixFactorization.from_items(warm.factors, warm.offset)
-        with torch.no_grad():
-            model.head[-1] = warm.mean_bias
-        meta = self._maml(model)
+        parts = Parts.of(histories, train, warm, features)
+        meta = build_system(self.system, parts, self.seed)
         sizes = [k for k in SUPPORT_SIZES if 0 < k <= self.reserved]
         meta_train(
             meta,
@@ -117,27 +124,22 @@ class MetaRecommender:
             checkpoint,
             progress,
         )
-        # New users need the first copy of the item table alone.
-        n = data.n_items
-        self._learned = MatrixFactorization.from_items(
-            model.item_factors[:n], model.item_offset[:n]
-        )
-        self._learned.head.data.copy_(model.head.data)
-        self._meta = self._maml(self._learned)
-        self._meta.log_scale.data.copy_(meta.log_scale.data)
+        self._model(meta).keep_first_copy()
         _, item, _ = histories.ratings_of(others)
         count = torch.bincount(item, minlength=data.n_items)
-        self._set_items(data.items[["item_id", "title"]], count, data.scale)
+        self._set(meta, data.items[["item_id", "title"]], count)
+        self.scale, self.user_features = data.scale, histories.user_features
         return self
 
-    def _maml(self, model: MatrixFactorization) -> MAML:
-        return MAML(model, GradientDescent(self.steps), adapt=["head"])
+    @staticmethod
+    def _model(meta: MAML) -> RatingModel:
+        """Narrow the type: `build_system` puts in nothing else."""
+        assert isinstance(meta.model, RatingModel)
+        return meta.model
 
-    def _set_items(
-        self, items: pd.DataFrame, count: Tensor, scale: RatingScale
-    ) -> None:
+    def _set(self, meta: MAML, items: pd.DataFrame, count: Tensor) -> None:
+        self._meta = meta.requires_grad_(False)
         self.items = items.assign(ratings=count.numpy()).reset_index(drop=True)
-        self.scale = scale
         self._index = {label: i for i, label in enumerate(items["item_id"].tolist())}
 
     @property
@@ -147,21 +149,17 @@ class MetaRecommender:
             raise RuntimeError("nothing is learned yet: call fit(data) or load(path)")
         return self._meta
 
-    def score_all(self, head: Tensor) -> Tensor:
-        """Unclipped scores (n_items,) of every item for one user's head (dim + 1,)."""
-        model = self._learned
-        with torch.no_grad():
-            return torch.addmv(
-                model.item_offset + head[-1], model.item_factors, head[:-1]
-            )
-
-    def adapt(self, ratings: Ratings = ()) -> PersonalModel:
+    def adapt(
+        self, ratings: Ratings = (), user: Mapping[str, Any] | None = None
+    ) -> PersonalModel:
         """Give the user of these ratings their own weights.
 
         ``ratings`` maps item_id to stars, or is a list of (item_id, stars), or a table
         with columns item_id and rating. No ratings give the prior: what is expected of
-        somebody unknown. Raises `UnknownItemError` for an item that was not trained on
-        and ``ValueError`` for a rating off the scale, NaN, or an item given twice.
+        somebody unknown. ``user`` says what is known beside them, such as {"age": 24},
+        for models that look at it. Raises `UnknownItemError` for an item that was not
+        trained on and ``ValueError`` for a rating off the scale, NaN, an item given
+        twice, or a ``user`` column that was not in the training data.
         """
         meta = self.meta
         pairs = _as_pairs(ratings)
@@ -177,10 +175,9 @@ class MetaRecommender:
                     f"the rating {stars} of item {label!r} is not on the scale "
                     f"{self.scale.low:g} to {self.scale.high:g}"
                 )
-        support = _one_task(items, [stars for _, stars in pairs])
-        with torch.no_grad():
-            head = meta.adapt(support)["head"][0]
-        return PersonalModel(self, support, head)
+        profile = self.user_features.encode_one(user)
+        support = _one_task(items, [stars for _, stars in pairs], profile)
+        return PersonalModel(self, support, meta.adapt(support))
 
     def indices(self, labels: Sequence[Any]) -> list[int]:
         """Rows of the given item labels; raises `UnknownItemError` for others."""
@@ -199,9 +196,11 @@ class MetaRecommender:
         meta = self.meta
         about = {
             "format": _FORMAT,
-            "settings": {"dim": self.dim, "steps": self.steps, "seed": self.seed}
-            | {"reserved": self.reserved, "config": asdict(self.config)},
+            "settings": asdict(self.system)
+            | {"dim": self.dim, "seed": self.seed, "reserved": self.reserved},
+            "config": asdict(self.config),
             "scale": asdict(self.scale),
+            "user_features": asdict(self.user_features),
             "items": self.items[["item_id", "title"]].to_dict(orient="list"),
         }
         tensors = {
@@ -231,17 +230,14 @@ class MetaRecommender:
                 f"{path} is no saved recommender of this version: it calls itself "
                 f"{about.get('format')!r}, not {_FORMAT!r}"
             )
-        settings = about["settings"]
-        config = TrainingConfig(**settings.pop("config"))
-        self = cls(config=config, **settings)
-        items = pd.DataFrame(about["items"])
+        self = cls(config=TrainingConfig(**about["config"]), **about["settings"])
         count = tensors.pop("count")
-        self._learned = MatrixFactorization.from_items(
-            tensors["model.item_factors"], tensors["model.item_offset"]
-        )
-        self._meta = self._maml(self._learned)
-        self._meta.load_state_dict(tensors)
-        self._set_items(items, count, RatingScale(**about["scale"]))
+        known = about["user_features"]
+        self.user_features = UserFeatures(tuple(known["names"]), tuple(known["mean"]))
+        self.scale = RatingScale(**about["scale"])
+        meta = build_system(self.system, Parts.from_state(tensors), self.seed)
+        meta.load_state_dict(tensors)
+        self._set(meta, pd.DataFrame(about["items"]), count)
         return self
 
 
@@ -254,17 +250,57 @@ class PersonalModel:
 
     recommender: MetaRecommender
     support: Examples
-    head: Tensor
+    weights: Parameters
 
-    def predict(self, item_ids: Sequence[Any] | None = None) -> np.ndarray:
-        """Predicted stars, clipped to the scale, of the given items or of all."""
-        scale = self.recommender.scale
-        scores = (
-            self.recommender.score_all(self.head).clamp(scale.low, scale.high).numpy()
-        )
-        if item_ids is None:
-            return scores
-        return scores[self.recommender.indices(item_ids)]
+    @property
+    def head(self) -> Tensor:
+        """The user's own w, shape (D,)."""
+        return self.weights["head"][0]
+
+    def score(self, items: Tensor | None = None) -> Tensor:
+        """Unclipped scores of the given rows of the item table, or of all: (N,)."""
+        meta = self.recommender.meta
+        if items is None:
+            items = torch.arange(len(self.recommender.items))
+        with torch.no_grad():
+            score = predict(meta.model, self.weights, items[None], self.support.profile)
+        return likelihood_of(meta.model).mean(score)[0]
+
+    @overload
+    def predict(
+        self, item_ids: Sequence[Any] | None = None, return_std: Literal[False] = False
+    ) -> np.ndarray: ...
+
+    @overload
+    def predict(
+        self, item_ids: Sequence[Any] | None = None, *, return_std: Literal[True]
+    ) -> tuple[np.ndarray, np.ndarray]: ...
+
+    def predict(
+        self, item_ids: Sequence[Any] | None = None, return_std: bool = False
+    ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
+        """Predicted stars, clipped to the scale, of the given items or of all.
+
+        ``return_std`` adds the standard deviation of a rating around its unclipped
+        prediction, what is not known of the user and the noise together. Raises
+        ``ValueError`` if the task-learner has no posterior.
+        """
+        known, scale = self.recommender, self.recommender.scale
+        labels = known.items["item_id"].tolist() if item_ids is None else item_ids
+        items = torch.tensor(known.indices(labels), dtype=torch.long)
+        stars = self.score(items).clamp(scale.low, scale.high).numpy()
+        if not return_std:
+            return stars
+        learner, model = known.meta.learner, known._model(known.meta)
+        if not isinstance(learner, Bayesian):
+            raise ValueError(
+                f"{known.system} has no posterior, hence no standard deviation: fit "
+                'a MetaRecommender(learner="bayesian") for one'
+            )
+        prior = known.meta.prior(self.support)
+        with torch.no_grad():
+            _, variance = learner.predictive(model, prior, self.support, items[None])
+        return stars, variance[0].sqrt().numpy()
 
     def recommend(self, n: int = 10, min_ratings: int = 0) -> pd.DataFrame:
         """The ``n`` items with the highest score that the user has not rated.
@@ -274,7 +310,7 @@ class PersonalModel:
         survives at the end of the scale), best first.
         """
         items = self.recommender.items
-        scores = self.recommender.score_all(self.head).numpy()
+        scores = self.score().numpy()
         allowed = items["ratings"].to_numpy() >= min_ratings
         allowed[self.support.x[self.support.mask].numpy()] = False
         order = np.argsort(-np.where(allowed, scores, -np.inf), kind="stable")
@@ -292,25 +328,30 @@ class PersonalModel:
         (index,) = self.recommender.indices([item_id])
         items, n = self.recommender.items, int(self.support.mask.sum())
         rated, stars = self.support.x[0, :n], self.support.y[0, :n]
+        profile = self.support.profile
         without = Examples(
-            rated.expand(n, n), stars.expand(n, n), ~torch.eye(n, dtype=torch.bool)
+            x=rated.expand(n, n),
+            y=stars.expand(n, n),
+            mask=~torch.eye(n, dtype=torch.bool),
+            profile=None if profile is None else profile.expand(n, -1),
         )
         effect = np.zeros(0)
         if n:
             query = torch.full((n, 1), index)
             with torch.no_grad():
                 left = self.recommender.meta.predict(without, query)[:, 0]
-            effect = (self.recommender.score_all(self.head)[index] - left).numpy()
+            effect = (self.score(torch.tensor([index])) - left).numpy()
         table = items.loc[rated.numpy(), ["item_id", "title"]].reset_index(drop=True)
         table = table.assign(rating=stars.numpy(), effect=effect)
         order = np.argsort(-np.abs(effect), kind="stable")
         return table.loc[order].reset_index(drop=True)
 
 
-def _one_task(items: list[int], stars: list[float]) -> Examples:
+def _one_task(items: list[int], stars: list[float], profile: Tensor) -> Examples:
     """A batch of one support set; an empty one is a single masked place."""
     n = len(items)
     return Examples(
+        profile=profile,
         x=torch.tensor([items or [0]]),
         y=torch.tensor([stars or [0.0]]),
         mask=torch.full((1, max(n, 1)), n > 0),

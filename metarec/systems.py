@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -13,9 +15,18 @@ from metarec.learners import GradientDescent, TaskLearner
 from metarec.meta import MAML, MetaMind, MetaSGD
 from metarec.models import MLP, FeatureAttention, MatrixFactorization, RatingModel
 from metarec.task_attention import TaskAttention, TaskBank
-from metarec.tasks import UserHistories
+from metarec.tasks import Examples, UserHistories
+from metarec.training import TrainingConfig
 
-__all__ = ["LEARNERS", "METAS", "MODELS", "System", "build_system"]
+__all__ = [
+    "LEARNERS",
+    "METAS",
+    "MODELS",
+    "Parts",
+    "System",
+    "build_system",
+    "default_config",
+]
 
 MODELS = {
     "mf": "matrix factorisation",
@@ -80,37 +91,87 @@ class System:
         return " + ".join([self.model, self.meta, self.learner, *extra])
 
 
-def build_system(
-    system: System,
-    histories: UserHistories,
-    users: Tensor,
-    warm: WarmStart,
-    item_features: Tensor,
-    seed: int = 0,
-) -> MAML:
-    """Put the parts together, ready for `training.meta_train` on ``users``.
+def default_config(system: System, seed: int = 0) -> TrainingConfig:
+    """Settings of the outer loop that suit the system; slower where features train.
 
-    ``warm`` brings the item vectors, ``item_features`` (n_items, F) what is known of
-    the items; the tasks of ``users`` are the bank of task attention.
+    Chosen on validation users.
+
+    Built in: full-system
+    """
+    only_prior = system.model == "mf" and not system.implicit
+    return TrainingConfig(learning_rate=0.01 if only_prior else 0.003, seed=seed)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a system is put together from.
+
+    ``factors`` and ``offset`` are the item table and its copies (see
+    `baselines.WarmStart`), ``mean_bias`` where the head's constant starts,
+    ``item_features`` (n_items, F), ``n_profile`` the number of user features and
+    ``bank`` the tasks that task attention looks at.
+
+    Plumbing: handed to `build_system`.
+    """
+
+    factors: Tensor
+    offset: Tensor
+    mean_bias: float
+    item_features: Tensor
+    n_profile: int
+    history: Examples | None
+    n_tasks: int
+
+    @classmethod
+    def of(
+        cls,
+        histories: UserHistories,
+        users: Tensor,
+        warm: WarmStart,
+        item_features: Tensor,
+    ) -> Self:
+        """Parts to train on ``users``, who are also the bank."""
+        return cls(
+            warm.factors,
+            warm.offset,
+            warm.mean_bias,
+            item_features,
+            histories.profile.shape[1],
+            histories.everything(users, 64),
+            len(users),
+        )
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Tensor]) -> Self:
+        """Parts with the shapes of a saved ``state_dict``, which is to be loaded."""
+        factors, offset = state["model.item_factors"], state["model.item_offset"]
+        nothing = torch.zeros(len(factors), 0)
+        features = state.get("model.item_features", nothing)
+        query = state.get("model.profile_query", torch.zeros(0, 0))
+        inputs = len(state.get("model.first", torch.zeros(0, 0)))
+        of_mlp = max(0, inputs - factors.shape[1] - features.shape[1])
+        deltas = state.get("learner.bank.deltas", torch.zeros(0, 0))
+        n_profile = max(len(query), of_mlp)
+        return cls(factors, offset, 0.0, features, n_profile, None, len(deltas))
+
+
+def build_system(system: System, parts: Parts, seed: int = 0) -> MAML:
+    """Put the parts together, ready for `training.meta_train`.
 
     Built in: full-system
     """
     generator = torch.Generator().manual_seed(seed)
-    n_profile = histories.profile.shape[1]
     model: RatingModel
+    table = parts.factors, parts.offset
     if system.model == "mf":
-        model = MatrixFactorization.from_items(
-            warm.factors, warm.offset, histories.n_items
-        )
+        model = MatrixFactorization.from_items(*table, len(parts.item_features))
     else:
         kind = MLP if system.model == "mlp" else FeatureAttention
-        model = kind(
-            warm.factors, warm.offset, item_features, n_profile, generator=generator
-        )
+        model = kind(*table, parts.item_features, parts.n_profile, generator=generator)
     if system.implicit:
         model.learn_implicit()
     with torch.no_grad():
-        model.head[-1] = warm.mean_bias
+        model.head[-1] = parts.mean_bias
     learner: TaskLearner
     adapt = ["head"]
     if system.learner == "gradient":
@@ -119,8 +180,8 @@ def build_system(
     elif system.learner == "bayesian":
         learner = Bayesian()
     else:
-        history = histories.everything(users, 64)
-        learner = TaskAttention(TaskBank(history, len(users), len(model.head)))
+        bank = TaskBank(parts.history, parts.n_tasks, len(model.head))
+        learner = TaskAttention(bank)
     if system.meta == "metamind":
         return MetaMind(model, learner, adapt, generator=generator)
     if system.meta == "meta-sgd":

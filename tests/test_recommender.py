@@ -55,7 +55,7 @@ def test_adapting_is_a_few_steps_on_the_sum_of_squares(
     q = model.item_factors[list(RATINGS)].numpy().astype(float)
     phi = np.column_stack([q, np.ones(5)])
     rest = np.array(list(RATINGS.values())) - model.item_offset[list(RATINGS)].numpy()
-    for _ in range(recommender.steps):
+    for _ in range(recommender.system.steps):
         w = w + rate * phi.T @ (rest - phi @ w)
     np.testing.assert_allclose(recommender.adapt(RATINGS).head, w, atol=1e-5)
 
@@ -101,10 +101,10 @@ def test_an_effect_is_the_score_less_the_score_without(
     recommender: MetaRecommender,
 ) -> None:
     table = recommender.adapt(RATINGS).explain(20).set_index("item_id")
-    whole = recommender.score_all(recommender.adapt(RATINGS).head)[20]
+    whole = recommender.adapt(RATINGS).score()[20]
     for item in RATINGS:
         fewer = {other: stars for other, stars in RATINGS.items() if other != item}
-        left = recommender.score_all(recommender.adapt(fewer).head)[20]
+        left = recommender.adapt(fewer).score()[20]
         assert table.loc[item, "effect"] == pytest.approx(float(whole - left), abs=1e-5)
     assert (table["effect"].abs().diff().dropna() <= 0).all()
 

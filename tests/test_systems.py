@@ -1,0 +1,156 @@
+"""All 27 systems on a population whose tastes are known."""
+
+from functools import cache
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from metarec.data import RatingData, rating_data, synthetic_population
+from metarec.evaluation import cold_start
+from metarec.recommender import MetaRecommender
+from metarec.systems import LEARNERS, METAS, MODELS, System
+from metarec.tasks import TaskSampler, UserHistories
+from metarec.training import TrainingConfig
+
+GRID = list(product(MODELS, METAS, LEARNERS))
+RATINGS = {3: 5, 17: 1, 39: 4, 8: 3}
+
+
+@cache
+def population() -> RatingData:
+    """200 users, 80 items; genres, years and user columns that say nothing."""
+    plain, _ = synthetic_population(n_users=200, n_items=80, dim=2, seed=3)
+    rng = np.random.default_rng(0)
+    genres = [tuple(g for g in ("a", "b") if rng.random() < 0.5) for _ in range(80)]
+    items = plain.items.assign(year=rng.integers(1970, 2000, 80), genres=genres)
+    users = plain.users.assign(
+        age=rng.integers(18, 70, 200), gender=rng.choice(["F", "M"], 200)
+    )
+    return rating_data(plain.ratings, scale=plain.scale, users=users, items=items)
+
+
+@cache
+def fitted(
+    model: str, meta: str, learner: str, implicit: bool = False, full: bool = False
+) -> MetaRecommender:
+    recommender = MetaRecommender(
+        model,
+        meta,
+        learner,
+        dim=2,
+        implicit=implicit,
+        full=full,
+        config=TrainingConfig(epochs=6, learning_rate=0.03),
+    )
+    return recommender.fit(population(), torch.arange(160), progress=False)
+
+
+@pytest.mark.parametrize(("model", "meta", "learner"), GRID)
+def test_a_system_learns_adapts_and_recommends(
+    model: str, meta: str, learner: str, tmp_path: Path
+) -> None:
+    recommender = fitted(model, meta, learner)
+    histories, strangers = UserHistories(population()), torch.arange(160, 200)
+    error = cold_start(recommender.meta, histories, strangers, (0, 5))
+    error = error.groupby("k")["rmse"].mean()
+    assert error[5] < error[0] - 0.05
+
+    person = recommender.adapt(RATINGS, user={"age": 30})
+    listed = person.recommend(76)
+    assert not set(listed["item_id"]) & set(RATINGS)
+    assert listed["score"].is_monotonic_decreasing and len(listed) == 76
+    assert set(person.explain(int(listed["item_id"][0]))["item_id"]) == set(RATINGS)
+
+    recommender.save(tmp_path / "one")
+    again = MetaRecommender.load(tmp_path / "one")
+    assert again.system == recommender.system
+    twin = again.adapt(RATINGS, user={"age": 30})
+    assert np.array_equal(twin.predict(), person.predict())
+
+    if learner == "bayesian":
+        _, std = person.predict(return_std=True)
+        _, before = recommender.adapt().predict(return_std=True)
+        assert (std < before).all() and (std > 0).all()
+    else:
+        with pytest.raises(ValueError, match='learner="bayesian"'):
+            person.predict(return_std=True)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_no_two_of_the_nine_cells_predict_the_same(model: str) -> None:
+    scores = {
+        cell: fitted(model, *cell).adapt(RATINGS).score().numpy()
+        for cell in product(METAS, LEARNERS)
+    }
+    for one, other in product(scores, scores):
+        if one < other:
+            gap = np.abs(scores[one] - scores[other]).max()
+            assert gap > 1e-3, f"{one} and {other} are the same"
+
+
+@pytest.mark.parametrize(("model", "meta", "learner"), GRID)
+def test_every_meta_parameter_gets_a_gradient(
+    model: str, meta: str, learner: str
+) -> None:
+    system = fitted(model, meta, learner).meta
+    histories = UserHistories(population())
+    sampler = TaskSampler(histories, torch.arange(160, 200), (5,), meta_batch=40)
+    (tasks,) = sampler(torch.Generator().manual_seed(0))
+    frozen = {"model.item_factors", "model.item_offset"}
+    trained = {n: p for n, p in system.named_parameters() if n not in frozen}
+    for value in trained.values():
+        value.requires_grad_(True)
+    try:
+        gradients = torch.autograd.grad(
+            system.loss(tasks), list(trained.values()), allow_unused=True
+        )
+    finally:
+        system.requires_grad_(False)
+    for name, gradient in zip(trained, gradients, strict=True):
+        assert gradient is not None and gradient.abs().sum() > 0, name
+
+
+@pytest.mark.parametrize(("implicit", "full"), [(True, False), (True, True)])
+def test_the_options_train_too(implicit: bool, full: bool, tmp_path: Path) -> None:
+    recommender = fitted("mf", "meta-sgd", "bayesian", implicit, full)
+    assert recommender.meta.model.implicit.abs().sum() > 0
+    recommender.save(tmp_path / "one")
+    again = MetaRecommender.load(tmp_path / "one").adapt(RATINGS)
+    assert np.array_equal(again.predict(), recommender.adapt(RATINGS).predict())
+    nobody = recommender.adapt().head
+    assert torch.equal(nobody, recommender.meta.model.head)
+
+
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        ({"model": "svd"}, "choose one of mf, mlp, attention"),
+        ({"meta": "reptile"}, "choose one of maml, meta-sgd, metamind"),
+        ({"learner": "bayes"}, "choose one of gradient, bayesian, attention"),
+        ({"full": True}, 'meta="meta-sgd"'),
+    ],
+)
+def test_parts_that_do_not_exist_are_refused(parts: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        System(**parts)
+
+
+def test_what_is_not_known_of_a_user_is_refused() -> None:
+    with pytest.raises(ValueError, match="shoe_size"):
+        fitted("mlp", "maml", "bayesian").adapt({}, user={"shoe_size": 42})
+
+
+def test_data_without_side_information_serve_every_recommender() -> None:
+    plain, _ = synthetic_population(n_users=60, n_items=40, seed=1)
+    config = TrainingConfig(epochs=2)
+    for model in ("mf", "mlp"):
+        small = MetaRecommender(model, dim=2, config=config)
+        assert len(small.fit(plain, progress=False).adapt({3: 5}).recommend(5)) == 5
+    mf = MetaRecommender("mf", dim=2, config=config).fit(plain, progress=False)
+    alike = MetaRecommender("attention", dim=2, config=config)
+    with pytest.warns(UserWarning, match="equals matrix factorisation"):
+        alike.fit(plain, progress=False)
+    torch.testing.assert_close(mf.adapt(RATINGS).score(), alike.adapt(RATINGS).score())
