@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple, TypeGuard
+from typing import Any, ClassVar, NamedTuple, TypeGuard
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.func import functional_call, grad, vmap
 
 from metarec.models import Gaussian, Likelihood, RatingModel
@@ -247,11 +248,55 @@ class GradientDescent(TaskLearner):
         if self.loss is mean_squared_error:
             count = support.mask.sum(-1, keepdim=True).clamp(min=1)
             gram, target = gram / count[..., None], target / count
-        for _ in range(self.steps):
-            descent = target - torch.einsum("bij,bj->bi", gram, w)
-            descent = descent.detach() if self.first_order else descent
-            w = w + scaled(prior.scale["head"], descent)
-        return w
+        rate = prior.scale["head"]
+        if self.first_order:
+            with torch.no_grad():
+                descent, now = torch.zeros_like(w), w
+                for _ in range(self.steps):
+                    step = target - torch.einsum("bij,bj->bi", gram, now)
+                    descent, now = descent + step, now + scaled(rate, step)
+            return w + scaled(rate, descent)
+        # One step is an affine map, w <- (I - A Gram) w + A target, the same T times.
+        one = torch.eye(w.shape[-1]).to(w)
+        matrix = scaled(rate, one).expand_as(one)
+        return _affine_steps(one - matrix @ gram, scaled(rate, target), w, self.steps)
+
+
+class _AffineSteps(torch.autograd.Function):
+    """w_T of w <- P w + c, and its gradient by the adjoint recursion, T steps back.
+
+    With lambda_T the gradient at w_T: lambda_t = P' lambda_{t+1}; the gradient of c is
+    the sum of lambda_{t+1} over t, that of P the sum of lambda_{t+1} w_t'.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, p: Tensor, c: Tensor, w: Tensor, steps: int) -> Tensor:
+        """Run the steps and keep the path."""
+        path = [w[..., None]]
+        for _ in range(steps):
+            path.append(torch.baddbmm(c[..., None], p, path[-1]))
+        ctx.save_for_backward(p, torch.cat(path[:-1], -1) if steps else path[0])
+        ctx.steps = steps
+        return path[-1][..., 0]
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+        """Run the adjoint recursion."""
+        p, path = ctx.saved_tensors
+        adjoint, back = [gradient[..., None]], p.mT
+        for _ in range(ctx.steps):
+            adjoint.append(back @ adjoint[-1])
+        if not ctx.steps:
+            return torch.zeros_like(p), torch.zeros_like(gradient), gradient, None
+        # adjoint[j] belongs to step T - j, whose input is path[T - 1 - j].
+        later = torch.cat(adjoint[:-1], -1)
+        return later @ path.flip(-1).mT, later.sum(-1), adjoint[-1][..., 0], None
+
+
+def _affine_steps(p: Tensor, c: Tensor, w: Tensor, steps: int) -> Tensor:
+    result: Tensor = _AffineSteps.apply(p, c, w, steps)
+    return result
 
 
 _SQUARED = (squared_error, mean_squared_error)

@@ -314,7 +314,7 @@ class FeatureAttention(RatingModel):
             query = query + profile @ self.profile_query
         logits = query @ self.keys.T
         has = self.item_features[items % self.n_items] != 0
-        has = torch.cat([torch.ones_like(has[..., :1]), has], -1)
+        has = torch.cat([has.new_ones(*has.shape[:-1], 1), has], -1)
         logits = torch.where(has, logits[..., None, :], -torch.inf)
         return logits.softmax(-1)
 
