@@ -104,8 +104,9 @@ def check_no_leak(
 ) -> None:
     """Fit twice, the second time with the test users' ratings scrambled, and compare.
 
-    The two must predict the same, to the last bit, for the same support sets: those
-    of the training users, on every item that stands in their queries.
+    Both what test users rated and how they rated it change. The two must predict the
+    same, to the last bit, for the same support sets: those of the training users, on
+    every item that stands in their queries.
 
     Raises `LeakageError` if a prediction moved.
     Built in: tasks
@@ -115,6 +116,9 @@ def check_no_leak(
     rng = np.random.default_rng(seed)
     values = np.unique(table["rating"])
     table.loc[of_test, "rating"] = rng.choice(values, of_test.sum())
+    # Another item for every item: a user still rates each of them once.
+    other = rng.permutation(data.n_items)
+    table.loc[of_test, "item"] = other[table.loc[of_test, "item"]]
     histories = UserHistories(data)
     probe = histories.tasks(histories.usable(split.train), min(5, histories.reserved))
     before, after = (

@@ -69,6 +69,18 @@ def test_a_leak_of_one_statistic_is_found(data: RatingData) -> None:
         check_no_leak(fit, data, split)
 
 
+def test_a_count_of_what_test_users_rated_is_found(data: RatingData) -> None:
+    split = split_users(data.n_users)
+
+    def fit(d: RatingData) -> ItemMean:
+        honest = ItemMean.fit(UserHistories(d), split.train)
+        count = np.bincount(d.ratings["item"], minlength=d.n_items)
+        return ItemMean(honest.offset + torch.from_numpy(count).float() / 1000)
+
+    with pytest.raises(LeakageError):
+        check_no_leak(fit, data, split)
+
+
 def test_predictions_are_clipped_to_the_scale(data: RatingData) -> None:
     histories = UserHistories(data)
     users = torch.arange(10)

@@ -1,0 +1,66 @@
+"""The committed tables say what the text says of them, and where they come from."""
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from metarec.systems import LEARNERS, METAS, MODELS
+
+FOLDER = Path(__file__).parents[1] / "benchmarks"
+
+
+def table(name: str) -> pd.DataFrame:
+    return pd.read_csv(FOLDER / "results" / f"{name}.csv", comment="#")
+
+
+@pytest.fixture(scope="module")
+def accuracy() -> ModuleType:
+    sys.path.insert(0, str(FOLDER))
+    try:
+        spec = importlib.util.spec_from_file_location("acc", FOLDER / "accuracy.py")
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+    finally:
+        sys.path.remove(str(FOLDER))
+    return module
+
+
+@pytest.mark.parametrize("name", ["grid", "accuracy", "speed"])
+def test_a_table_names_its_command_and_versions(name: str) -> None:
+    head = (FOLDER / "results" / f"{name}.csv").read_text().split("\n")
+    notes = [line for line in head if line.startswith("#")]
+    assert notes[0] == f"# made by: python benchmarks/{name}.py"
+    assert any("torch" in line for line in notes)
+
+
+def test_no_system_of_the_grid_is_worse_than_the_biases() -> None:
+    grid = table("grid")
+    cells = grid.groupby(["model", "meta", "learner"])["k"].count()
+    assert len(cells) == len(MODELS) * len(METAS) * len(LEARNERS)
+    assert (cells == grid["k"].nunique()).all()
+    at_ten = grid[grid["k"] == 10]
+    assert (at_ten["over_bias"] < 0.005).all()
+
+
+def test_the_named_system_beats_the_baseline_after_holm() -> None:
+    tested = table("accuracy").query("k in (3, 5, 10)")
+    course = tested[tested["partition"] == 0]
+    assert len(course) == 6
+    assert (course["high"] < 0).all() and (course["p_holm"] < 0.05).all()
+
+
+def test_holm_is_the_step_down_of_bonferroni(accuracy: ModuleType) -> None:
+    found = accuracy.holm(np.array([0.01, 0.04, 0.03]))
+    assert np.allclose(found, [0.03, 0.06, 0.06])
+
+
+def test_the_sign_flips_agree_with_a_t_test(accuracy: ModuleType) -> None:
+    gap = np.random.default_rng(0).normal(0.1, 1, 400)
+    found = accuracy.p_value(gap, np.zeros(400))
+    assert abs(found - stats.ttest_1samp(gap, 0).pvalue) < 0.01
