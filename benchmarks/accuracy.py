@@ -22,19 +22,27 @@ from common import FOLDS, SIZES, Fold, write_table
 from tqdm import tqdm
 
 from metarec.data import load_movielens_100k
+from metarec.evaluation import Predictor
 from metarec.metrics import paired_bootstrap
 from metarec.systems import System
 
+GAUSSIAN = "gaussian + implicit"
 CANDIDATES = [
+    GAUSSIAN,
     System("mf", "maml", "bayesian"),
     System("mf", "maml", "bayesian", implicit=True),
-    System("mf", "meta-sgd", "bayesian", implicit=True, full=True),
+    System("mf", "meta-sgd", "bayesian", implicit=True),
+    System("mf", "metamind", "bayesian", implicit=True),
     System("mlp", "maml", "bayesian", implicit=True),
-    System("mlp", "meta-sgd", "bayesian", implicit=True),
-    System("mlp", "metamind", "bayesian", implicit=True),
+    System("mf", "maml", "attention", implicit=True),
 ]
 TESTED = [(k, metric) for k in (3, 5, 10) for metric in ("rmse", "mae")]
 KEYS = ["fold", "user"]
+
+
+def train(fold: Fold, candidate: System | str) -> Predictor:
+    """A candidate fitted on one fold."""
+    return fold.train(candidate) if isinstance(candidate, System) else fold.chooser
 
 
 def compare(mine: pd.DataFrame, theirs: pd.DataFrame) -> pd.DataFrame:
@@ -93,7 +101,7 @@ def main() -> None:
     folds = [Fold(data, n) for n in tqdm(FOLDS, desc="baseline")]
     scores, trained = {}, {}
     for system in tqdm(CANDIDATES, desc="candidates"):
-        trained[system] = [fold.train(system) for fold in folds]
+        trained[system] = [train(fold, system) for fold in folds]
         values = [f.validate(m) for f, m in zip(folds, trained[system], strict=True)]
         scores[system] = float(np.mean(values))
         print(f"{system!s:50s} validation RMSE {scores[system]:.4f}", flush=True)
@@ -108,7 +116,7 @@ def main() -> None:
         mine, theirs = [], []
         for number in FOLDS:
             fold = Fold(data, number, seed)
-            mine.append(fold.judge(fold.train(chosen)))
+            mine.append(fold.judge(train(fold, chosen)))
             theirs.append(fold.judge(fold.gaussian))
         fresh = compare(pd.concat(mine), pd.concat(theirs)).assign(partition=seed)
         print(fresh.to_string(), flush=True)

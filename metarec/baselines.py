@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from metarec.metrics import user_rmse
-from metarec.tasks import Examples, UserHistories
+from metarec.models import implicit_shift
+from metarec.tasks import SUPPORT_SIZES, Examples, UserHistories
 
 __all__ = [
     "GaussianFactorModel",
@@ -108,6 +109,7 @@ class GaussianFactorModel:
     prediction is that of `UserItemBias`: in EM b_i is the intercept for a user whose
     p_u is known, while at K = 0 it must be the mean over users. And ``temper``
     multiplies sigma^2 when a new user is folded in; `choose_temper` sets it.
+    `learn_implicit` adds what *which* items a user rated says about their vector.
 
     Attributes: q (I, dim), offset (I,), user_mean (dim + 1,), user_covariance
     (dim + 1, dim + 1), noise = sigma^2. p_u is in units in which its prior covariance
@@ -120,6 +122,7 @@ class GaussianFactorModel:
     features: Tensor
     offset: Tensor
     mu: Tensor
+    implicit: Tensor | None = None
 
     def __init__(self, dim: int = 8) -> None:
         self.dim = dim
@@ -234,8 +237,8 @@ class GaussianFactorModel:
         """Mean (B, dim + 1) and covariance of w_u = (p_u, b_u) given the support.
 
         covariance = (Sigma^-1 + sum_S E[z z'] / s)^-1, s = temper * sigma^2, and
-        mean = covariance (Sigma^-1 m + sum_S z (r - offset_i) / s). K = 0 gives the
-        prior (m, Sigma).
+        mean = covariance (Sigma^-1 m + sum_S z (r - offset_i) / s), where the shift of
+        `learn_implicit` is added to m. K = 0 gives the prior (m, Sigma).
         """
         z, zz, _ = _moments(self.v, self.v_cov)
         mask = support.mask.double()
@@ -245,13 +248,57 @@ class GaussianFactorModel:
         cov = (precision + seen / noise).inverse()
         rest = mask * (support.y.double() - self.offset[support.x])
         evidence = torch.einsum("bn,bni->bi", rest, z[support.x])
-        return _apply(cov, evidence / noise + precision @ self.user_mean), cov
+        mean = self.user_mean.expand(len(support), -1)
+        if self.implicit is not None:
+            mean = mean + implicit_shift(self.implicit, support.x, support.mask)
+        return _apply(cov, evidence / noise + mean @ precision), cov
 
     def predict(self, support: Examples, x: Tensor) -> Tensor:
         """Scores (B, N): offset_i + z_i . E[w_u | support]."""
         mean, _ = self.posterior(support)
         taste = torch.einsum("bnd,bd->bn", self.q[x], mean[:, :-1])
         return (self.offset[x] + mean[:, -1:] + taste).float()
+
+    def learn_implicit(
+        self,
+        histories: UserHistories,
+        users: Tensor,
+        ridge: float = 1.0,
+        draws: int = 30,
+        seed: int = 0,
+    ) -> None:
+        """Let the choice of items shift the prior: m_u = m + K^-1/2 sum_{j in S} y_j.
+
+        The y_j (I, dim) are the ridge regression of the training ``users``' posterior
+        vectors, from all their ratings, on sets of K of their items:
+        min_y sum |E[p_u] - K^-1/2 sum_{j in S} y_j|^2 + ridge |y|^2, the sum averaged
+        over ``draws`` of the sets. Half of them are a user's earliest items, half begin
+        anywhere in the history.
+
+        Source: Koren (2008), SVD++.
+        """
+        self.implicit = None
+        users = histories.usable(users)
+        everything = histories.everything(users, int(histories.count(users).max()))
+        tempered, self.temper = self.temper, 1.0
+        taste = self.posterior(everything)[0][:, :-1] - self.user_mean[:-1]
+        self.temper = tempered
+        generator = torch.Generator().manual_seed(seed)
+        n = histories.n_items
+        gram = torch.zeros(n * n, dtype=taste.dtype)
+        target = torch.zeros(n, self.dim, dtype=taste.dtype)
+        for _ in range(draws):
+            chosen = histories.draw_windows(users, SUPPORT_SIZES[1:], generator)
+            weight = chosen.mask / chosen.mask.sum(-1, keepdim=True).double().sqrt()
+            pair = chosen.x[:, :, None] * n + chosen.x[:, None, :]
+            both = weight[:, :, None] * weight[:, None, :]
+            gram.index_add_(0, pair.reshape(-1), both.reshape(-1))
+            each = weight[..., None] * taste[:, None, :]
+            target.index_add_(0, chosen.x.reshape(-1), each.reshape(-1, self.dim))
+        one = ridge * torch.eye(n, dtype=taste.dtype)
+        self.implicit = torch.linalg.solve(
+            gram.reshape(n, n) / draws + one, target / draws
+        )
 
     def choose_temper(self, histories: UserHistories, users: Tensor) -> None:
         """Set ``temper`` to what predicts best for validation ``users``, of a few."""
@@ -345,6 +392,7 @@ class WarmStart:
     rows 0..I-1, from all training users, are for new users; each further copy leaves
     out one part of the training users. ``item_rows`` (n_users,) is what to add to a
     training user's item indices to reach the copy without them, 0 for all others.
+    ``implicit`` (I, dim), where the model has it, is what a choice of items says.
 
     Built in: maml
     """
@@ -353,6 +401,7 @@ class WarmStart:
     offset: Tensor
     item_rows: Tensor
     mean_bias: float
+    implicit: Tensor | None = None
 
 
 def cross_fit(
@@ -385,4 +434,5 @@ def cross_fit(
         offset=torch.cat([offset.float() for _, offset in tables]),
         item_rows=item_rows,
         mean_bias=float(model.user_mean[-1]),
+        implicit=None if model.implicit is None else (model.implicit / scale).float(),
     )

@@ -132,29 +132,26 @@ class RatingModel(nn.Module):
         """phi(i, user), the last one of it a constant 1 for the user's bias."""
         raise NotImplementedError
 
-    def learn_implicit(self, start: Tensor | None = None) -> None:
-        """Give each item a vector y_j (I, dim), from ``start`` or from 0.
+    def use_implicit(self, y: Tensor) -> None:
+        """Let the choice of items shift the head, by vectors y_j (I, dim) held fixed.
 
-        Then *which* K items a user rated shifts their vector, beside how they rated
-        them: p_u + K^-1/2 sum_{j in S} y_j, nothing at K = 0.
+        *Which* K items a user rated then counts beside how they rated them:
+        p_u + K^-1/2 sum_{j in S} y_j, nothing at K = 0. The vectors come from
+        `GaussianFactorModel.learn_implicit`; trained along, they overfit.
 
         Source: Koren (2008), SVD++.
         """
-        zero = self.item_factors.new_zeros(self.n_items, self.dim)
-        self.implicit = nn.Parameter(zero if start is None else start.to(zero))
+        self.implicit = nn.Parameter(y.to(self.item_factors), requires_grad=False)
 
     def shift(self, items: Tensor, mask: Tensor) -> Tensor | None:
         """[K^-1/2 sum_{j in S} y_j, 0], shape (B, dim + 1), if the model has y."""
         if self.implicit is None:
             return None
-        y = self.implicit[items % self.n_items]
-        total = torch.where(mask[..., None], y, 0.0).sum(-2)
-        total = total * mask.sum(-1, keepdim=True).clamp(min=1).rsqrt()
-        return torch.cat([total, torch.zeros_like(total[..., :1])], -1)
+        return implicit_shift(self.implicit, items % self.n_items, mask)
 
     def shrunk(self) -> list[Tensor]:
         """The shared parameters that training draws to 0: few tasks overfit them."""
-        return [] if self.implicit is None else [self.implicit]
+        return []
 
     def forward(self, items: Tensor, profile: Tensor | None = None) -> Tensor:
         """Score ``items`` with this module's own head."""
@@ -234,8 +231,8 @@ class MLP(RatingModel):
         self.head = nn.Parameter(factors.new_zeros(self.dim + 1))
 
     def shrunk(self) -> list[Tensor]:
-        """W_1 and W_2, beside what every model shrinks."""
-        return [*super().shrunk(), self.first, self.second]
+        """W_1 and W_2."""
+        return [self.first, self.second]
 
     def features(self, items: Tensor, profile: Tensor | None = None) -> Tensor:
         """phi = [q_i + relu([q_i, f_i, x_u] W_1 + b_1) W_2, 1]."""
@@ -300,8 +297,8 @@ class FeatureAttention(RatingModel):
         self.head = nn.Parameter(factors.new_zeros(self.dim + 1))
 
     def shrunk(self) -> list[Tensor]:
-        """Q, beside what every model shrinks."""
-        return [*super().shrunk(), self.profile_query]
+        """Q."""
+        return [self.profile_query]
 
     def attention(self, items: Tensor, profile: Tensor | None = None) -> Tensor:
         """Weights a (..., N, F + 1): the item itself first, then its features.
@@ -333,6 +330,16 @@ def with_one(features: Tensor) -> Tensor:
     """
     one = features.new_ones(*features.shape[:-1], 1)
     return torch.cat([features, one], dim=-1)
+
+
+def implicit_shift(y: Tensor, items: Tensor, mask: Tensor) -> Tensor:
+    """[K^-1/2 sum_{j in S} y_j, 0], shape (B, dim + 1): what a choice of items says.
+
+    Plumbing: shared by the recommenders and the Gaussian factor model.
+    """
+    total = torch.where(mask[..., None], y[items], 0.0).sum(-2)
+    total = total * mask.sum(-1, keepdim=True).clamp(min=1).to(total).rsqrt()
+    return torch.cat([total, torch.zeros_like(total[..., :1])], -1)
 
 
 def checked_profile(profile: Tensor | None, length: int) -> Tensor:

@@ -112,6 +112,8 @@ class MetaRecommender:
         factor_model = GaussianFactorModel.fit(
             histories, others, self.dim, features, seed=self.seed
         )
+        if self.system.implicit:
+            factor_model.learn_implicit(histories, others, seed=self.seed)
         warm = cross_fit(factor_model, histories, others, seed=self.seed)
         parts = Parts.of(histories, train, warm, features)
         meta = build_system(self.system, parts, self.seed)

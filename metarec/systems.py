@@ -59,7 +59,7 @@ Plumbing: a constant.
 class System:
     """The names of a recommender, a meta-learner and a task-learner.
 
-    ``implicit`` adds the shift by which items were rated (matrix factorisation only),
+    ``implicit`` adds the shift by which items were rated,
     ``full`` gives Meta-SGD a full matrix for its scale, ``steps`` is T of gradient
     descent.
 
@@ -98,8 +98,8 @@ def default_config(system: System, seed: int = 0) -> TrainingConfig:
 
     Built in: full-system
     """
-    only_prior = system.model == "mf" and not system.implicit
-    return TrainingConfig(learning_rate=0.01 if only_prior else 0.003, seed=seed)
+    rate = 0.01 if system.model == "mf" else 0.003
+    return TrainingConfig(learning_rate=rate, seed=seed)
 
 
 @dataclass(frozen=True)
@@ -121,6 +121,7 @@ class Parts:
     n_profile: int
     history: Examples | None
     n_tasks: int
+    implicit: Tensor | None = None
 
     @classmethod
     def of(
@@ -139,6 +140,7 @@ class Parts:
             histories.profile.shape[1],
             histories.everything(users, 64),
             len(users),
+            warm.implicit,
         )
 
     @classmethod
@@ -152,12 +154,16 @@ class Parts:
         of_mlp = max(0, inputs - factors.shape[1] - features.shape[1])
         deltas = state.get("learner.bank.deltas", torch.zeros(0, 0))
         n_profile = max(len(query), of_mlp)
-        return cls(factors, offset, 0.0, features, n_profile, None, len(deltas))
+        implicit = state.get("model.implicit")
+        return cls(
+            factors, offset, 0.0, features, n_profile, None, len(deltas), implicit
+        )
 
 
 def build_system(system: System, parts: Parts, seed: int = 0) -> MAML:
     """Put the parts together, ready for `training.meta_train`.
 
+    Raises ``ValueError`` if the system needs a part that is not there.
     Built in: full-system
     """
     generator = torch.Generator().manual_seed(seed)
@@ -169,7 +175,12 @@ def build_system(system: System, parts: Parts, seed: int = 0) -> MAML:
         kind = MLP if system.model == "mlp" else FeatureAttention
         model = kind(*table, parts.item_features, parts.n_profile, generator=generator)
     if system.implicit:
-        model.learn_implicit()
+        if parts.implicit is None:
+            raise ValueError(
+                "implicit=True needs vectors of the items' choice: call "
+                "learn_implicit on the Gaussian factor model before cross_fit"
+            )
+        model.use_implicit(parts.implicit)
     with torch.no_grad():
         model.head[-1] = parts.mean_bias
     learner: TaskLearner

@@ -213,6 +213,20 @@ class UserHistories:
         window = self._window(self.start[users], length)
         return replace(window, profile=self.profile[users], user=users)
 
+    def draw_windows(
+        self, users: Tensor, sizes: Sequence[int], generator: torch.Generator
+    ) -> Examples:
+        """K successive ratings of each user, K from ``sizes``: half from the start.
+
+        The other half begin anywhere in the history.
+        """
+        drawn = torch.randint(len(sizes), (len(users),), generator=generator)
+        k = torch.minimum(torch.as_tensor(sizes)[drawn], self.count(users))
+        place = torch.rand(len(users), generator=generator)
+        anywhere = torch.rand(len(users), generator=generator) < 0.5
+        skipped = (place * anywhere * (self.count(users) - k + 1)).long()
+        return self._window(self.start[users] + skipped, k)
+
     def tasks(self, users: Tensor, k: int | Tensor) -> Tasks:
         """Cut ``users`` into tasks whose support has ``k`` ratings, one K or each its.
 

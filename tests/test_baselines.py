@@ -244,6 +244,54 @@ def test_the_temper_is_the_best_of_its_grid(
     gaussian.temper = 1.0
 
 
+def test_the_choice_of_items_is_the_ridge_regression_of_tastes(
+    data: RatingData,
+) -> None:
+    histories, users = UserHistories(data), torch.arange(150)
+    model = GaussianFactorModel.fit(histories, users, dim=2, sweeps=5)
+    tastes = model.posterior(histories.everything(users, 30))[0][:, :-1]
+    model.learn_implicit(histories, users, ridge=2.0, draws=4, seed=5)
+    # The same sets as dense rows, and least squares with extra rows for the ridge.
+    generator = torch.Generator().manual_seed(5)
+    rows = []
+    for _ in range(4):
+        chosen = histories.draw_windows(users, (1, 2, 3, 5, 10, 15), generator)
+        dense = torch.zeros(150, 80, dtype=torch.float64)
+        dense.scatter_add_(1, chosen.x, chosen.mask.double())
+        rows.append(dense / dense.sum(1, keepdim=True).sqrt())
+    left = torch.cat([torch.cat(rows) / 2, 2**0.5 * torch.eye(80).double()])
+    right = torch.cat([tastes.repeat(4, 1) / 2, torch.zeros(80, 2).double()])
+    expected = torch.linalg.lstsq(left, right).solution
+    torch.testing.assert_close(model.implicit, expected, rtol=0, atol=1e-8)
+
+
+def test_the_choice_of_items_shifts_the_prior(data: RatingData) -> None:
+    histories = UserHistories(data)
+    model = GaussianFactorModel.fit(histories, torch.arange(150), dim=2, sweeps=5)
+    support = histories.tasks(torch.tensor([160]), 4).support
+    nothing = histories.tasks(torch.tensor([160]), 0).support
+    plain, before = model.posterior(support)
+    model.learn_implicit(histories, torch.arange(150))
+    shifted, after = model.posterior(support)
+    assert torch.equal(model.posterior(nothing)[0][0], model.user_mean)
+    assert torch.equal(before, after)
+    shift = torch.cat([model.implicit[support.x[0]].sum(0) / 2, torch.zeros(1)])
+    moved = before[0] @ model.user_covariance.inverse() @ shift
+    torch.testing.assert_close(shifted[0], plain[0] + moved)
+
+
+def test_windows_are_successive_and_half_begin_at_the_start(data: RatingData) -> None:
+    histories, users = UserHistories(data), torch.arange(200)
+    drawn = histories.draw_windows(users, (3,), torch.Generator().manual_seed(0))
+    starts = []
+    for user, items in zip(users, drawn.x, strict=True):
+        own = histories.item[histories.start[user] : histories.start[user + 1]]
+        (at,) = torch.nonzero(own == items[0])[0].tolist()
+        assert torch.equal(own[at : at + 3], items)
+        starts.append(at)
+    assert 90 < starts.count(0) < 130 and max(starts) > 20
+
+
 def test_features_of_items(data: RatingData) -> None:
     data = load_movielens_100k(progress=False)
     features = item_features(data)

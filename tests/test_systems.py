@@ -122,6 +122,11 @@ def test_the_options_train_too(implicit: bool, full: bool, tmp_path: Path) -> No
     assert np.array_equal(again.predict(), recommender.adapt(RATINGS).predict())
     nobody = recommender.adapt().head
     assert torch.equal(nobody, recommender.meta.model.head)
+    # The prior of these four items, whatever the stars.
+    items = torch.tensor([list(RATINGS)])
+    y = recommender.meta.model.implicit[items[0]].sum(0) / 2
+    shifted = recommender.meta.prior(recommender.adapt(RATINGS).support).mean["head"]
+    torch.testing.assert_close(shifted[0, :-1], nobody[:-1] + y)
 
 
 @pytest.mark.parametrize(
