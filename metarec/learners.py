@@ -142,11 +142,26 @@ def residual(
 
     Plumbing: shared by the task-learners that need a linear head.
     """
-    mask = support.mask
+    phi, rest = masked_rows(model, support)
+    return phi, rest - dot(phi, mean)
+
+
+def masked_rows(model: RatingModel, support: Examples) -> tuple[Tensor, Tensor]:
+    """Phi (B, N, D) and y - offset (B, N), 0 where there is no rating.
+
+    Plumbing: shared by the task-learners that need a linear head.
+    """
     phi = model.features(support.x, support.profile)
-    phi = torch.where(mask[..., None], phi, 0.0)
-    rest = torch.where(mask, support.y - model.offset(support.x), 0.0)
-    return phi, rest - torch.einsum("bnd,bd->bn", phi, mean)
+    rest = torch.where(support.mask, support.y - model.offset(support.x), 0.0)
+    return torch.where(support.mask[..., None], phi, 0.0), rest
+
+
+def dot(phi: Tensor, w: Tensor) -> Tensor:
+    """phi . w for each row of each task: (B, N, D) and (B, D) to (B, N).
+
+    Plumbing: a matrix product, which costs less to call than ``einsum``.
+    """
+    return (phi @ w[..., None])[..., 0]
 
 
 def inner_loop(
@@ -242,9 +257,8 @@ class GradientDescent(TaskLearner):
     ) -> Tensor:
         """w <- w + alpha (Phi' (r - offset) - Phi' Phi w) for all tasks: (B, D)."""
         w = expand_mean(prior, support)
-        phi, rest = residual(model, torch.zeros_like(w), support)
-        gram = torch.einsum("bni,bnj->bij", phi, phi)
-        target = torch.einsum("bnd,bn->bd", phi, rest)
+        phi, rest = masked_rows(model, support)
+        gram, target = phi.mT @ phi, dot(phi.mT, rest)
         if self.loss is mean_squared_error:
             count = support.mask.sum(-1, keepdim=True).clamp(min=1)
             gram, target = gram / count[..., None], target / count
@@ -253,13 +267,13 @@ class GradientDescent(TaskLearner):
             with torch.no_grad():
                 descent, now = torch.zeros_like(w), w
                 for _ in range(self.steps):
-                    step = target - torch.einsum("bij,bj->bi", gram, now)
+                    step = target - dot(gram, now)
                     descent, now = descent + step, now + scaled(rate, step)
             return w + scaled(rate, descent)
         # One step is an affine map, w <- (I - A Gram) w + A target, the same T times.
-        one = torch.eye(w.shape[-1]).to(w)
-        matrix = scaled(rate, one).expand_as(one)
-        return _affine_steps(one - matrix @ gram, scaled(rate, target), w, self.steps)
+        # Gram and A are symmetric, so A Gram is the transpose of Gram A.
+        shrink = torch.eye(w.shape[-1], dtype=w.dtype) - scaled(rate, gram).mT
+        return _affine_steps(shrink, scaled(rate, target), w, self.steps)
 
 
 class _AffineSteps(torch.autograd.Function):
@@ -281,17 +295,18 @@ class _AffineSteps(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         """Run the adjoint recursion."""
         p, path = ctx.saved_tensors
         adjoint, back = [gradient[..., None]], p.mT
         for _ in range(ctx.steps):
             adjoint.append(back @ adjoint[-1])
-        if not ctx.steps:
-            return torch.zeros_like(p), torch.zeros_like(gradient), gradient, None
+        of_w = adjoint.pop()[..., 0]
+        if not ctx.steps or not any(ctx.needs_input_grad[:2]):
+            return None, None, of_w, None
         # adjoint[j] belongs to step T - j, whose input is path[T - 1 - j].
-        later = torch.cat(adjoint[:-1], -1)
-        return later @ path.flip(-1).mT, later.sum(-1), adjoint[-1][..., 0], None
+        later = torch.cat(adjoint, -1)
+        return later @ path.flip(-1).mT, later.sum(-1), of_w, None
 
 
 def _affine_steps(p: Tensor, c: Tensor, w: Tensor, steps: int) -> Tensor:
@@ -333,7 +348,7 @@ def predict(
     """
     if is_head(model, weights):
         phi = model.features(x, profile)
-        return model.offset(x) + torch.einsum("bnd,bd->bn", phi, weights["head"])
+        return model.offset(x) + dot(phi, weights["head"])
 
     def one_task(own: Parameters, x: Tensor, profile: Tensor | None) -> Tensor:
         inputs = (x,) if profile is None else (x, profile)

@@ -111,10 +111,11 @@ class MAML(nn.Module):
         Each task counts once, since the metric averages over users. Banks of tasks are
         computed anew with the model as it stands.
         """
-        for part in self.modules():
-            if isinstance(part, TaskBank) and isinstance(self.model, RatingModel):
-                part.refresh(self.model)
-        tasks = replace(tasks, support=replace(tasks.support, user=tasks.user))
+        banks = [part for part in self.modules() if isinstance(part, TaskBank)]
+        if banks and isinstance(self.model, RatingModel):
+            for bank in banks:
+                bank.refresh(self.model)
+            tasks = replace(tasks, support=replace(tasks.support, user=tasks.user))
         prior = self.prior(tasks.support)
         return self.learner.meta_loss(self.model, prior, tasks).mean()
 
