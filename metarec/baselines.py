@@ -248,7 +248,7 @@ class GaussianFactorModel:
         cov = (precision + seen / noise).inverse()
         rest = mask * (support.y.double() - self.offset[support.x])
         evidence = torch.einsum("bn,bni->bi", rest, z[support.x])
-        mean = self.user_mean.expand(len(support), -1)
+        mean = self.user_mean.expand(len(mask), -1)
         if self.implicit is not None:
             mean = mean + implicit_shift(self.implicit, support.x, support.mask)
         return _apply(cov, evidence / noise + mean @ precision), cov
