@@ -346,3 +346,85 @@ def test_adapting_more_than_a_head_equals_the_loop(kind: type[RatingModel]) -> N
             }
         expected = functional_call(made, own, (x[t], profile[t]))
         torch.testing.assert_close(scores[t], expected, rtol=0, atol=1e-10)
+
+
+def test_the_predictive_variance_is_that_of_draws_from_the_posterior() -> None:
+    made, prior = model(), prior_of(model(), SCALES["full"])
+    tasks = support()
+    x = torch.arange(N_ITEMS).expand(B, -1)
+    score, variance = Bayesian().predictive(made, prior, tasks, x)
+    posterior = Bayesian().posterior(made, prior, tasks)
+    torch.manual_seed(0)
+    drawn = torch.distributions.MultivariateNormal(
+        posterior.mean, posterior.covariance
+    ).sample((20_000,))
+    phi = made.features(torch.arange(N_ITEMS))
+    scores = drawn @ phi.T + made.item_offset
+    torch.testing.assert_close(scores.mean(0), score, rtol=0, atol=0.05)
+    expected = scores.var(0) + prior.noise
+    torch.testing.assert_close(variance, expected, rtol=0.05, atol=0)
+
+
+def test_the_set_encoder_sums_over_the_root_of_the_set() -> None:
+    made, prior, tasks = model(), prior_of(model(), torch.tensor(0.3)), support()
+    encoder = learners(made)["set-encoder"]
+    found = encoder.adapt(made, prior, tasks)["head"]
+    base = Bayesian().adapt(made, prior, tasks)["head"]
+    for t in range(B):
+        task, total = alone(tasks, t), 0
+        for item, stars in zip(task.x[0], task.y[0], strict=True):
+            phi = made.features(item)
+            error = stars - made.item_offset[item] - phi @ made.head
+            row = torch.cat([phi, error[None]])
+            total = total + (row @ encoder.first).relu() @ encoder.second
+        expected = base[t] + total / len(task.x[0]) ** 0.5
+        torch.testing.assert_close(found[t], expected, rtol=0, atol=1e-10)
+    order = torch.randperm(K)
+    mixed = Examples(tasks.x[:1, order], tasks.y[:1, order], tasks.mask[:1, order])
+    again = encoder.adapt(made, prior, mixed)["head"][0]
+    torch.testing.assert_close(again, found[0], rtol=0, atol=1e-10)
+
+
+def test_the_mlp_is_what_torch_makes_of_its_layers() -> None:
+    g = torch.Generator().manual_seed(0)
+    features = (torch.rand(N_ITEMS, 4, generator=g) < 0.5).double()
+    made = MLP(model().item_factors.data, model().item_offset.data, features, 2)
+    profile = torch.randn(B, 2, generator=g)
+    items = torch.randint(N_ITEMS, (B, 5), generator=g)
+    q = made.item_factors[items]
+    # It starts as matrix factorisation.
+    assert torch.equal(made.features(items, profile)[..., :-1], q)
+    made.second.data.normal_(generator=g)
+    made.first_bias.data.normal_(generator=g)
+    hidden, out = torch.nn.Linear(DIM + 6, 32), torch.nn.Linear(32, DIM, bias=False)
+    hidden.weight.data, hidden.bias.data = made.first.data.T, made.first_bias.data
+    out.weight.data = made.second.data.T
+    inputs = [q, features[items], profile[:, None].expand(-1, 5, -1)]
+    expected = q + out(torch.relu(hidden(torch.cat(inputs, -1))))
+    found = made.features(items, profile)
+    torch.testing.assert_close(found[..., :-1], expected, rtol=0, atol=1e-12)
+    assert (found[..., -1] == 1).all()
+    with pytest.raises(ValueError, match="2 user features and got none"):
+        made.features(items)
+
+
+def test_feature_attention_is_softmax_over_what_an_item_has() -> None:
+    g = torch.Generator().manual_seed(0)
+    features = (torch.rand(N_ITEMS, 4, generator=g) < 0.5).double()
+    made = FeatureAttention(
+        model().item_factors.data, model().item_offset.data, features, 2
+    )
+    made.profile_query.data.normal_(generator=g)
+    profile = torch.randn(1, 2, generator=g)
+    weight = made.attention(torch.arange(N_ITEMS)[None], profile)[0]
+    phi = made.features(torch.arange(N_ITEMS)[None], profile)[0]
+    query = made.query + profile[0] @ made.profile_query
+    for item in range(N_ITEMS):
+        has = [f for f in range(4) if features[item, f]]
+        logits = torch.stack(
+            [query @ made.keys[0], *(query @ made.keys[f + 1] for f in has)]
+        )
+        a = logits.exp() / logits.exp().sum()
+        values = torch.stack([made.item_factors[item], *made.values[has]])
+        torch.testing.assert_close(phi[item, :-1], a @ values, rtol=0, atol=1e-12)
+        assert (weight[item, 1:][features[item] == 0] == 0).all()

@@ -3,10 +3,13 @@
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 from sklearn.metrics import mean_absolute_error, ndcg_score, root_mean_squared_error
 
 from metarec.metrics import (
+    coverage,
     dcg,
+    gaussian_nll,
     mae,
     ndcg,
     paired_bootstrap,
@@ -142,3 +145,24 @@ def test_strata_take_their_spread_out_of_the_interval() -> None:
     assert paired_bootstrap(a, np.zeros(400)).high > 0.05
     with pytest.raises(ValueError, match="same users"):
         paired_bootstrap(a, np.zeros(3))
+
+
+def test_the_log_density_is_that_of_scipy() -> None:
+    g = torch.Generator().manual_seed(0)
+    mean, rating = torch.randn(2, 50, generator=g).double()
+    variance = torch.rand(50, generator=g).double() + 0.1
+    expected = -stats.norm.logpdf(rating, mean, variance.sqrt())
+    assert np.allclose(gaussian_nll(mean, variance, rating), expected)
+
+
+def test_coverage_counts_the_closed_central_interval() -> None:
+    g = torch.Generator().manual_seed(0)
+    mean, variance = torch.zeros(20_000), torch.full((20_000,), 4.0)
+    rating = 2 * torch.randn(20_000, generator=g)
+    for level in (0.5, 0.9):
+        low, high = stats.norm.interval(level, 0, 2)
+        expected = ((rating >= low) & (rating <= high)).double().mean()
+        found = coverage(mean, variance, rating, level)
+        assert abs(found - expected) < 2e-4 and abs(found - level) < 0.01
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        coverage(mean, variance, rating, 90)
