@@ -14,6 +14,7 @@ from metarec.learners import (
     Parameters,
     Prior,
     TaskLearner,
+    dot,
     expand_mean,
     likelihood_of,
     needs_head,
@@ -102,10 +103,10 @@ class Bayesian(TaskLearner):
         shift = torch.zeros_like(mean)
         covariance = _covariance(prior, phi, torch.zeros_like(offset))
         for _ in range(self.newton):
-            score = offset + torch.einsum("bnd,bd->bn", phi, mean + shift)
+            score = offset + dot(phi, mean + shift)
             curvature = likelihood.curvature(score)
             rest = torch.where(support.mask, support.y - likelihood.mean(score), 0.0)
-            rest = rest + curvature * torch.einsum("bnd,bd->bn", phi, shift)
+            rest = rest + curvature * dot(phi, shift)
             covariance = _covariance(prior, phi, curvature)
             shift = torch.einsum("bde,bne,bn->bd", covariance, phi, rest)
         return Posterior(mean + shift, covariance, 0.0)
@@ -124,7 +125,7 @@ class Bayesian(TaskLearner):
         """
         posterior = self.posterior(model, prior, support)
         phi = model.features(x, support.profile)
-        score = model.offset(x) + torch.einsum("bnd,bd->bn", phi, posterior.mean)
+        score = model.offset(x) + dot(phi, posterior.mean)
         return score, posterior.variance(phi) + posterior.noise
 
     def meta_loss(self, model: nn.Module, prior: Prior, tasks: Tasks) -> Tensor:

@@ -22,9 +22,18 @@ __all__ = [
     "Loss",
     "Parameters",
     "Prior",
+    "TaskLearner",
+    "dot",
+    "expand_mean",
     "inner_loop",
+    "is_head",
+    "likelihood_of",
+    "masked_rows",
     "mean_squared_error",
+    "needs_head",
     "predict",
+    "residual",
+    "scaled",
     "squared_error",
 ]
 

@@ -18,6 +18,9 @@ __all__ = [
     "MatrixFactorization",
     "RatingModel",
     "UserTable",
+    "checked_profile",
+    "implicit_shift",
+    "with_one",
 ]
 
 
