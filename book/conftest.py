@@ -1,15 +1,14 @@
 """The time budget of the chapters, checked whenever nbval runs them.
 
 A chapter may take 60 seconds, and 30 on average over the book. nbval reports each cell
-as a test, so the durations are there; this sums them by notebook. Over budget, chapters
-are run once more, the slowest first, and the smaller time of each counts.
+as a test, so the durations are there; this sums them by notebook. A chapter over budget
+is run once more, and the smaller time counts.
 """
 
 from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable
 from pathlib import Path
 
 import nbformat
@@ -42,14 +41,6 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
         _seconds[name] += report.duration
 
 
-def second_chance(seconds: dict[str, float], again: Callable[[str], float]) -> None:
-    """While over budget, run the slowest chapter not yet repeated once more."""
-    for name in sorted(seconds, key=seconds.__getitem__, reverse=True):
-        if not over_budget(seconds):
-            break
-        seconds[name] = min(seconds[name], again(name))
-
-
 def run_again(path: Path) -> float:
     """Seconds of one more run, alone: a shared machine can be slow for a while."""
     client = NotebookClient(nbformat.read(path, as_version=4), timeout=120)
@@ -63,7 +54,9 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     """Fail a run that is over budget, on the process that sees all reports."""
     if hasattr(session.config, "workerinput"):
         return
-    second_chance(_seconds, lambda name: run_again(session.config.rootpath / name))
+    for name, spent in _seconds.items():
+        if spent > CHAPTER:
+            _seconds[name] = min(spent, run_again(session.config.rootpath / name))
     if over_budget(_seconds) and session.exitstatus == 0:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 

@@ -311,22 +311,6 @@ def test_the_time_budget_is_enforced() -> None:
     assert len(over_budget({"a": 59.0, "b": 59.0})) == 1
 
 
-def test_a_slow_phase_of_the_machine_gets_a_second_chance() -> None:
-    second_chance = load("book/conftest.py").second_chance
-    again: list[str] = []
-
-    def fast(name: str) -> float:
-        again.append(name)
-        return 20.0
-
-    seconds = {"a": 55.0, "b": 50.0, "c": 5.0}
-    second_chance(seconds, fast)
-    assert again == ["a"] and seconds == {"a": 20.0, "b": 50.0, "c": 5.0}
-    slow = {"a": 70.0, "b": 1.0, "c": 1.0}
-    second_chance(slow, lambda name: 65.0)
-    assert slow["a"] == 65.0  # still over: a second run does not excuse it
-
-
 # The rules themselves, on a notebook made to break them.
 
 
