@@ -234,32 +234,21 @@ class GradientDescent(TaskLearner):
         plain = self.loss in _SQUARED or (self.loss is None and gaussian)
         if is_head(model, prior.mean) and plain:
             return {"head": self._adapt_head(model, prior, support)}
-        parameters = dict(model.named_parameters())
-        shared = {n: p for n, p in parameters.items() if n not in prior.mean}
-        # A mean with one axis more than its parameter has one row for each task.
-        axes = {
-            n: 0 if m.dim() > parameters[n].dim() else None
-            for n, m in prior.mean.items()
-        }
+        axes = {n: _task_axis(model, n, m) for n, m in prior.mean.items()}
+        score, inputs = _score_of(model, prior, support)
 
         def one_task(
-            mean: Parameters, x: Tensor, y: Tensor, mask: Tensor, profile: Tensor | None
+            mean: Parameters, y: Tensor, mask: Tensor, *inputs: Tensor
         ) -> Parameters:
-            inputs = (x,) if profile is None else (x, profile)
-
             def task_loss(weights: Parameters) -> Tensor:
-                score = functional_call(model, {**shared, **weights}, inputs)
-                return loss(score, y, mask)
+                return loss(score(weights, *inputs), y, mask)
 
             return inner_loop(
                 task_loss, mean, prior.scale, self.steps, self.first_order
             )
 
-        profile = support.profile
-        over = (axes, 0, 0, 0, None if profile is None else 0)
-        return vmap(one_task, over)(
-            prior.mean, support.x, support.y, support.mask, profile
-        )
+        over = (axes, 0, 0, *(0 for _ in inputs))
+        return vmap(one_task, over)(prior.mean, support.y, support.mask, *inputs)
 
     def _adapt_head(
         self, model: RatingModel, prior: Prior, support: Examples
@@ -285,6 +274,35 @@ class GradientDescent(TaskLearner):
         return _affine_steps(shrink, scaled(rate, target), w, self.steps)
 
 
+def _task_axis(model: nn.Module, name: str, mean: Tensor) -> int | None:
+    """0 for a mean with one axis more than its parameter: a row for each task."""
+    return 0 if mean.dim() > model.get_parameter(name).dim() else None
+
+
+def _score_of(
+    model: nn.Module, prior: Prior, support: Examples
+) -> tuple[Callable[..., Tensor], tuple[Tensor, ...]]:
+    """A task's score as a function of its weights, and its inputs for each task.
+
+    Features that no weight of a task changes are looked up once, for all tasks.
+    """
+    if is_head(model, prior.mean):
+        phi = model.features(support.x, support.profile)
+        return _linear, (phi, model.offset(support.x))
+    own = set(prior.mean)
+    shared = {n: p for n, p in model.named_parameters() if n not in own}
+
+    def score(weights: Parameters, *inputs: Tensor) -> Tensor:
+        return functional_call(model, {**shared, **weights}, inputs)
+
+    x, profile = support.x, support.profile
+    return score, (x,) if profile is None else (x, profile)
+
+
+def _linear(weights: Parameters, phi: Tensor, offset: Tensor) -> Tensor:
+    return offset + phi @ weights["head"]
+
+
 class _AffineSteps(torch.autograd.Function):
     """w_T of w <- P w + c, and its gradient by the adjoint recursion, T steps back.
 
@@ -294,13 +312,15 @@ class _AffineSteps(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, p: Tensor, c: Tensor, w: Tensor, steps: int) -> Tensor:
-        """Run the steps and keep the path."""
-        path = [w[..., None]]
+        """Run the steps; keep the path where P or c has a gradient."""
+        now, c, path = w[..., None], c[..., None], []
         for _ in range(steps):
-            path.append(torch.baddbmm(c[..., None], p, path[-1]))
-        ctx.save_for_backward(p, torch.cat(path[:-1], -1) if steps else path[0])
+            path.append(now)
+            now = torch.baddbmm(c, p, now)
+        keep = steps > 0 and any(ctx.needs_input_grad[:2])
+        ctx.save_for_backward(p, torch.cat(path, -1) if keep else None)
         ctx.steps = steps
-        return path[-1][..., 0]
+        return now[..., 0]
 
     @staticmethod
     @once_differentiable
@@ -311,7 +331,7 @@ class _AffineSteps(torch.autograd.Function):
         for _ in range(ctx.steps):
             adjoint.append(back @ adjoint[-1])
         of_w = adjoint.pop()[..., 0]
-        if not ctx.steps or not any(ctx.needs_input_grad[:2]):
+        if path is None:
             return None, None, of_w, None
         # adjoint[j] belongs to step T - j, whose input is path[T - 1 - j].
         later = torch.cat(adjoint, -1)

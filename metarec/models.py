@@ -7,7 +7,7 @@ from typing import Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import binary_cross_entropy_with_logits
+from torch.nn.functional import binary_cross_entropy_with_logits, pad
 
 __all__ = [
     "Bernoulli",
@@ -331,8 +331,7 @@ def with_one(features: Tensor) -> Tensor:
 
     Plumbing: shared by the feature maps.
     """
-    one = features.new_ones(*features.shape[:-1], 1)
-    return torch.cat([features, one], dim=-1)
+    return pad(features, (0, 1), value=1.0)
 
 
 def implicit_shift(y: Tensor, items: Tensor, mask: Tensor) -> Tensor:
