@@ -8,10 +8,9 @@ from metarec.baselines import (
     GaussianFactorModel,
     ItemMean,
     UserItemBias,
-    _moments,
-    _Ratings,
     cross_fit,
 )
+from metarec.baselines.gaussian import _moments, _Ratings
 from metarec.data import RatingData, SyntheticTruth, load_movielens_100k
 from metarec.evaluation import cold_start
 from metarec.features import item_features

@@ -10,6 +10,7 @@ import statistics
 import subprocess
 import sys
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 
@@ -67,9 +68,14 @@ def docstrings(module: str) -> dict[str, str]:
     A constant is documented by the string below its assignment, which only the source
     still knows.
     """
-    tree = ast.parse((ROOT / "metarec" / f"{module}.py").read_text(encoding="utf-8"))
+    place = ROOT / "metarec" / module
+    # The last file of a package is the one that says what is public.
+    files = [*sorted(place.glob("[!_]*.py")), place / "__init__.py"]
+    if not place.is_dir():
+        files = [place.with_suffix(".py")]
+    body = [n for f in files for n in ast.parse(f.read_text(encoding="utf-8")).body]
     found: dict[str, str] = {}
-    for node, following in zip(tree.body, [*tree.body[1:], None], strict=True):
+    for node, following in zip(body, [*body[1:], None], strict=True):
         if isinstance(node, ast.ClassDef | ast.FunctionDef):
             found[node.name] = ast.get_docstring(node) or ""
         elif isinstance(node, ast.Assign | ast.AnnAssign):
@@ -96,7 +102,7 @@ def built_in(text: str) -> str | None:
 
 
 def taught_modules() -> list[str]:
-    return [name for name in TAUGHT if (ROOT / "metarec" / f"{name}.py").exists()]
+    return [name for name in TAUGHT if find_spec(f"metarec.{name}")]
 
 
 def imported(cell: NotebookNode) -> list[str]:

@@ -1,99 +1,16 @@
-"""What a meta-learner must beat, and the item vectors that it starts from.
-
-Every baseline learns from training users in ``fit`` and answers for new ones in
-``predict(support, x)``, as the meta-learners do.
-"""
+"""The Gaussian factor model: closed form, no meta-training, the strongest rival."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Self
 
 import torch
 from torch import Tensor
 
+from metarec.baselines.simple import UserItemBias
 from metarec.metrics import user_rmse
 from metarec.models import implicit_shift
 from metarec.tasks import SUPPORT_SIZES, Examples, UserHistories
-
-__all__ = [
-    "GaussianFactorModel",
-    "ItemMean",
-    "UserItemBias",
-    "WarmStart",
-    "cross_fit",
-]
-
-
-@dataclass(frozen=True)
-class ItemMean:
-    """Every user gets the item's shrunk mean: mu + sum (r - mu) / (n_i + shrinkage).
-
-    Built in: tasks
-    """
-
-    offset: Tensor
-
-    @classmethod
-    def fit(
-        cls, histories: UserHistories, users: Tensor, shrinkage: float = 5.0
-    ) -> Self:
-        """Learn from the ratings of ``users`` alone."""
-        _, item, rating = histories.ratings_of(users)
-        mu = rating.mean()
-        return cls(mu + _shrunk_mean(rating - mu, item, histories.n_items, shrinkage))
-
-    def predict(self, support: Examples, x: Tensor) -> Tensor:
-        """The item's mean, whatever the support says; shape (B, N)."""
-        return self.offset[x]
-
-
-@dataclass(frozen=True)
-class UserItemBias:
-    """r_hat = mu + b_i + b_u, each bias a shrunk mean of what the other leaves.
-
-    b_u = b_0 + sum_S (r - mu - b_i - b_0) / (K + lambda_u): ridge regression on a
-    constant, with b_0 the mean of the training users' biases.
-
-    Source: Koren, Bell & Volinsky (2009).
-    Built in: tasks
-    """
-
-    offset: Tensor
-    mean_bias: Tensor
-    user_shrinkage: float
-
-    @classmethod
-    def fit(
-        cls,
-        histories: UserHistories,
-        users: Tensor,
-        user_shrinkage: float = 15.0,
-        item_shrinkage: float = 5.0,
-    ) -> Self:
-        """Alternate between the two kinds of bias ten times."""
-        user, item, rating = histories.ratings_of(users)
-        mu = rating.mean()
-        b_i = torch.zeros(histories.n_items)
-        for _ in range(10):
-            rest = rating - mu - b_i[item]
-            b_u = _shrunk_mean(rest, user, len(users), user_shrinkage)
-            rest = rating - mu - b_u[user]
-            b_i = _shrunk_mean(rest, item, histories.n_items, item_shrinkage)
-        return cls(mu + b_i, b_u.mean(), user_shrinkage)
-
-    def predict(self, support: Examples, x: Tensor) -> Tensor:
-        """Scores (B, N): the item's offset and the user's shrunk bias."""
-        rest = support.y - self.offset[support.x] - self.mean_bias
-        total = torch.where(support.mask, rest, 0.0).sum(-1)
-        b_u = self.mean_bias + total / (support.mask.sum(-1) + self.user_shrinkage)
-        return self.offset[x] + b_u[:, None]
-
-
-def _shrunk_mean(value: Tensor, group: Tensor, n: int, shrinkage: float) -> Tensor:
-    """Mean of ``value`` in each of ``n`` groups, drawn to 0 as if by extra zeros."""
-    total = torch.zeros(n).index_add_(0, group, value)
-    return total / (torch.bincount(group, minlength=n) + shrinkage)
 
 
 class GaussianFactorModel:
@@ -382,57 +299,3 @@ def _moments(mean: Tensor, cov: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     cross = torch.cat([cov[:, :-1, -1], torch.zeros_like(mean[:, -1:])], 1)
     inner[:, -1], inner[:, :, -1] = 0, 0
     return z, _outer(z) + inner, z * mean[:, -1:] + cross
-
-
-@dataclass(frozen=True)
-class WarmStart:
-    """Item vectors to meta-train on that have not seen the user they serve.
-
-    ``factors`` (rows, dim) and ``offset`` (rows,) hold the item table several times:
-    rows 0..I-1, from all training users, are for new users; each further copy leaves
-    out one part of the training users. ``item_rows`` (n_users,) is what to add to a
-    training user's item indices to reach the copy without them, 0 for all others.
-    ``implicit`` (I, dim), where the model has it, is what a choice of items says.
-
-    Built in: maml
-    """
-
-    factors: Tensor
-    offset: Tensor
-    item_rows: Tensor
-    mean_bias: float
-    implicit: Tensor | None = None
-
-
-def cross_fit(
-    model: GaussianFactorModel,
-    histories: UserHistories,
-    users: Tensor,
-    parts: int = 5,
-    seed: int = 0,
-) -> WarmStart:
-    """Copy the item table of ``model`` once for each part of its training ``users``.
-
-    A user's own ratings pull the vectors of the items that they rated. Whoever learns
-    an inner rate on such vectors learns that few ratings say much, and is wrong for new
-    users. Factors are scaled so that the users' prior has one variance in every
-    coordinate: one scalar rate then suits them all.
-
-    Built in: maml
-    """
-    scale = model.user_covariance[-1, -1].rsqrt()
-    part = torch.randperm(len(users), generator=torch.Generator().manual_seed(seed))
-    part = part % parts
-    tables = [(model.q, model.offset)]
-    tables += [
-        model.item_vectors_without(histories, users[part != j]) for j in range(parts)
-    ]
-    item_rows = torch.zeros(len(histories.start) - 1, dtype=torch.long)
-    item_rows[users] = (part + 1) * histories.n_items
-    return WarmStart(
-        factors=torch.cat([scale * q for q, _ in tables]).float(),
-        offset=torch.cat([offset.float() for _, offset in tables]),
-        item_rows=item_rows,
-        mean_bias=float(model.user_mean[-1]),
-        implicit=None if model.implicit is None else (model.implicit / scale).float(),
-    )

@@ -1,0 +1,82 @@
+"""Means and biases: what every other method must beat before it is worth its cost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from metarec.tasks import Examples, UserHistories
+
+
+@dataclass(frozen=True)
+class ItemMean:
+    """Every user gets the item's shrunk mean: mu + sum (r - mu) / (n_i + shrinkage).
+
+    Built in: tasks
+    """
+
+    offset: Tensor
+
+    @classmethod
+    def fit(
+        cls, histories: UserHistories, users: Tensor, shrinkage: float = 5.0
+    ) -> Self:
+        """Learn from the ratings of ``users`` alone."""
+        _, item, rating = histories.ratings_of(users)
+        mu = rating.mean()
+        return cls(mu + _shrunk_mean(rating - mu, item, histories.n_items, shrinkage))
+
+    def predict(self, support: Examples, x: Tensor) -> Tensor:
+        """The item's mean, whatever the support says; shape (B, N)."""
+        return self.offset[x]
+
+
+@dataclass(frozen=True)
+class UserItemBias:
+    """r_hat = mu + b_i + b_u, each bias a shrunk mean of what the other leaves.
+
+    b_u = b_0 + sum_S (r - mu - b_i - b_0) / (K + lambda_u): ridge regression on a
+    constant, with b_0 the mean of the training users' biases.
+
+    Source: Koren, Bell & Volinsky (2009).
+    Built in: tasks
+    """
+
+    offset: Tensor
+    mean_bias: Tensor
+    user_shrinkage: float
+
+    @classmethod
+    def fit(
+        cls,
+        histories: UserHistories,
+        users: Tensor,
+        user_shrinkage: float = 15.0,
+        item_shrinkage: float = 5.0,
+    ) -> Self:
+        """Alternate between the two kinds of bias ten times."""
+        user, item, rating = histories.ratings_of(users)
+        mu = rating.mean()
+        b_i = torch.zeros(histories.n_items)
+        for _ in range(10):
+            rest = rating - mu - b_i[item]
+            b_u = _shrunk_mean(rest, user, len(users), user_shrinkage)
+            rest = rating - mu - b_u[user]
+            b_i = _shrunk_mean(rest, item, histories.n_items, item_shrinkage)
+        return cls(mu + b_i, b_u.mean(), user_shrinkage)
+
+    def predict(self, support: Examples, x: Tensor) -> Tensor:
+        """Scores (B, N): the item's offset and the user's shrunk bias."""
+        rest = support.y - self.offset[support.x] - self.mean_bias
+        total = torch.where(support.mask, rest, 0.0).sum(-1)
+        b_u = self.mean_bias + total / (support.mask.sum(-1) + self.user_shrinkage)
+        return self.offset[x] + b_u[:, None]
+
+
+def _shrunk_mean(value: Tensor, group: Tensor, n: int, shrinkage: float) -> Tensor:
+    """Mean of ``value`` in each of ``n`` groups, drawn to 0 as if by extra zeros."""
+    total = torch.zeros(n).index_add_(0, group, value)
+    return total / (torch.bincount(group, minlength=n) + shrinkage)
