@@ -18,11 +18,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from common import FOLDS, SIZES, Fold, write_table
+from common import FOLDS, SIZES
 from tqdm import tqdm
 
 from metarec.data import load_movielens_100k
-from metarec.evaluation import Predictor
+from metarec.evaluation import Fold, Predictor, write_table
 from metarec.metrics import paired_bootstrap
 from metarec.systems import System
 

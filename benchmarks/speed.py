@@ -22,11 +22,11 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-from common import write_table
 from torch import Tensor, nn
 from torch.func import functional_call
 from tqdm import tqdm
 
+from metarec.evaluation import write_table
 from metarec.learners import GradientDescent, squared_error
 from metarec.meta import MAML
 from metarec.models import MLP, MatrixFactorization

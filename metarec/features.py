@@ -50,7 +50,8 @@ class UserFeatures:
 
     Age is in units of 15 years, gender and occupation are one column for each value;
     each column is centred by its ``mean`` over the users that it was fitted on, so that
-    a row of zeros stands for somebody of whom nothing is known.
+    a row of zeros stands for somebody of whom nothing is known. A gender or occupation
+    that they do not have counts as not known.
 
     Plumbing: side information for the rating models.
     """
@@ -76,7 +77,14 @@ class UserFeatures:
             raw = (users[column] == value) if value else users[column] / 15
             columns.append(raw.to_numpy(dtype=float))
         table = np.stack(columns, 1) if columns else np.zeros((len(users), 0))
-        return torch.from_numpy(table - np.array(self.mean)).float()
+        table = table - np.array(self.mean)
+        for column in ("gender", "occupation"):
+            own = [i for i, n in enumerate(self.names) if n.startswith(f"{column}=")]
+            if own:
+                known = [self.names[i].partition("=")[2] for i in own]
+                strange = ~users[column].isin(known).to_numpy()
+                table[strange[:, None] & np.isin(np.arange(table.shape[1]), own)] = 0
+        return torch.from_numpy(table).float()
 
     def encode_one(self, known: Mapping[str, Any] | None) -> Tensor:
         """One row (1, F) for a user of whom some columns, or none, are known.

@@ -9,15 +9,22 @@ import torch
 from torch import Tensor
 
 __all__ = [
+    "Ceiling",
     "Interval",
+    "bootstrap_means",
+    "chance_ndcg",
+    "chance_precision",
     "coverage",
     "dcg",
     "gaussian_nll",
     "mae",
     "ndcg",
     "paired_bootstrap",
+    "precision",
     "recall",
     "rmse",
+    "tie_ceiling",
+    "tied_relevance",
     "user_mae",
     "user_rmse",
 ]
@@ -104,7 +111,7 @@ def dcg(relevance: Tensor, k: int | None = None, exponential: bool = False) -> T
     first.
 
     Source: Jarvelin & Kekalainen (2002).
-    Built in: full-system
+    Built in: how-a-benchmark-fools-you
     """
     top = relevance[..., :k].double()
     gain = torch.exp2(top) - 1 if exponential else top
@@ -122,7 +129,7 @@ def ndcg(
     where nothing is relevant the result is 0.
 
     Source: Jarvelin & Kekalainen (2002).
-    Built in: full-system
+    Built in: how-a-benchmark-fools-you
     """
     _same_shape(score, relevance)
     order = score.argsort(dim=-1, descending=True, stable=True)
@@ -136,12 +143,99 @@ def recall(score: Tensor, relevant: Tensor, k: int) -> Tensor:
 
     ``relevant`` is boolean, shape (..., N); where nothing is relevant the result is 0.
 
-    Built in: full-system
+    Built in: how-a-benchmark-fools-you
     """
     _same_shape(score, relevant)
     top = score.argsort(dim=-1, descending=True, stable=True)[..., :k]
     hits = relevant.gather(-1, top).sum(-1).double()
     return hits / relevant.sum(-1).clamp(min=1)
+
+
+def precision(score: Tensor, relevant: Tensor, k: int) -> Tensor:
+    """Share of the first ``k`` places by ``score`` that hold a relevant item.
+
+    ``relevant`` (..., N) is boolean, or holds the probability that an item is relevant
+    (see `tied_relevance`): then the result is the expected share. Equal scores keep
+    their given order; places beyond the N-th count as misses.
+
+    Built in: how-a-benchmark-fools-you
+    """
+    _same_shape(score, relevant)
+    top = score.argsort(dim=-1, descending=True, stable=True)[..., :k]
+    return relevant.gather(-1, top).double().sum(-1) / k
+
+
+def chance_precision(relevant: Tensor, k: int) -> Tensor:
+    """Expected `precision` of a random order of the N items: R / N while k <= N.
+
+    ``relevant`` (..., N) is boolean, or a probability; R is its sum.
+
+    Built in: how-a-benchmark-fools-you
+    """
+    n = relevant.shape[-1]
+    return relevant.double().mean(-1) * min(k, n) / k
+
+
+def chance_ndcg(
+    relevance: Tensor, k: int | None = None, exponential: bool = False
+) -> Tensor:
+    """Expected `ndcg` of a random order of the N items, exactly.
+
+    Each place expects the mean gain, so
+    E[nDCG@k] = mean gain * sum_{j=1..k} 1 / log2(j + 1) / ideal DCG@k; 0 where nothing
+    is relevant. ``relevance`` (..., N) is binary or graded. With R >= k relevant
+    items of one grade it is R / N, the chance of precision.
+
+    Built in: how-a-benchmark-fools-you
+    """
+    gain = torch.exp2(relevance.double()) - 1 if exponential else relevance.double()
+    found = dcg(gain.mean(-1, keepdim=True).expand(gain.shape), k)
+    ideal = dcg(gain.sort(-1, descending=True).values, k)
+    return torch.where(ideal > 0, found / ideal.clamp(min=1e-300), 0.0)
+
+
+def tied_relevance(rating: Tensor, n: int) -> Tensor:
+    """Probability that an item is among the ``n`` best when coins order equal ratings.
+
+    1 above the n-th highest rating, 0 below it, and (n - a) / g for the g items that
+    share it, a the number of items above. ``rating`` and the result: shape (..., N).
+
+    Raises ``ValueError`` unless 1 <= n <= N.
+    Built in: how-a-benchmark-fools-you
+    """
+    if not 1 <= n <= rating.shape[-1]:
+        raise ValueError(f"n must lie in 1..{rating.shape[-1]}, the items, got {n}")
+    edge = rating.sort(-1, descending=True).values[..., n - 1, None]
+    above, level = rating > edge, rating == edge
+    share = (n - above.sum(-1, keepdim=True)) / level.sum(-1, keepdim=True).double()
+    return torch.where(level, share, above.double())
+
+
+class Ceiling(NamedTuple):
+    """The best precision and nDCG that can be expected, each of shape (...,).
+
+    Built in: how-a-benchmark-fools-you
+    """
+
+    precision: Tensor
+    ndcg: Tensor
+
+
+def tie_ceiling(rating: Tensor, n: int, k: int) -> Ceiling:
+    """What an oracle scores who knows every rating, but not how coins order equals.
+
+    Relevant are the ``n`` highest of the N ratings, equal ones ordered by coin flips.
+    The best list puts the most probable first, so with p_(1) >= p_(2) >= ... from
+    `tied_relevance`: precision@k = sum_{j<=k} p_(j) / k and
+    nDCG@k = sum_{j<=k} p_(j) / log2(j + 1) over sum_{j<=min(k,n)} 1 / log2(j + 1).
+
+    Raises ``ValueError`` unless 1 <= n <= N.
+    Built in: how-a-benchmark-fools-you
+    """
+    p = tied_relevance(rating, n)
+    best = p.sort(-1, descending=True).values
+    ideal = dcg(torch.ones(n), k)
+    return Ceiling(precision(p, p, k), dcg(best, k) / ideal)
 
 
 class Interval(NamedTuple):
@@ -179,19 +273,34 @@ def paired_bootstrap(
             f"a and b must hold one number for each of the same users, but have "
             f"shapes {a.shape} and {b.shape}"
         )
-    difference = a - b
-    strata = np.zeros(len(difference)) if strata is None else np.asarray(strata)
+    means = bootstrap_means((a - b)[:, None], strata, draws, seed)[:, 0]
+    tail = (1 - level) / 2
+    low, high = np.quantile(means, [tail, 1 - tail])
+    return Interval(float((a - b).mean()), float(low), float(high))
+
+
+def bootstrap_means(
+    values: np.ndarray,
+    strata: np.ndarray | None = None,
+    draws: int = 10_000,
+    seed: int = 0,
+) -> np.ndarray:
+    """Means of the columns of ``values`` (users, M) in each resample: (draws, M).
+
+    All columns see the same resamples. Users are drawn within each stratum.
+
+    Plumbing: `paired_bootstrap` for one column, the leaderboard for all its methods.
+    """
+    strata = np.zeros(len(values)) if strata is None else np.asarray(strata)
     rng = np.random.default_rng(seed)
-    total = np.zeros(draws)
+    total = np.zeros((draws, values.shape[1]))
     for stratum in np.unique(strata):
-        members = difference[strata == stratum]
+        members = values[strata == stratum]
         weight = rng.multinomial(
             len(members), np.full(len(members), 1 / len(members)), size=draws
         )
         total += weight @ members
-    tail = (1 - level) / 2
-    low, high = np.quantile(total / len(difference), [tail, 1 - tail])
-    return Interval(float(difference.mean()), float(low), float(high))
+    return total / len(values)
 
 
 def _same_shape(a: Tensor, b: Tensor) -> None:

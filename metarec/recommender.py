@@ -94,8 +94,8 @@ class MetaRecommender:
         With ``checkpoint`` an interrupted run goes on where it stopped. Raises
         ``ValueError`` if fewer than 20 users have more than ``reserved`` ratings.
         """
-        histories = UserHistories(data, reserved=self.reserved)
         users = torch.arange(data.n_users) if users is None else users
+        histories = UserHistories(data, reserved=self.reserved, vocabulary=users)
         usable = histories.usable(users)
         if len(usable) < 20:
             raise ValueError(

@@ -8,7 +8,9 @@ users asks for those users by name, and nothing of the others comes along.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 import torch
@@ -18,8 +20,10 @@ from metarec.data import RatingData
 from metarec.features import UserFeatures
 
 __all__ = [
+    "ORDERS",
     "SUPPORT_SIZES",
     "Examples",
+    "LeakageError",
     "Tasks",
     "TaskSampler",
     "UserHistories",
@@ -33,6 +37,19 @@ SUPPORT_SIZES = (0, 1, 2, 3, 5, 10, 15)
 
 Plumbing: a constant.
 """
+
+ORDERS = ("time", "time, ties shuffled", "random")
+"""The orders in which a user's ratings can stand.
+
+Plumbing: a constant.
+"""
+
+
+class LeakageError(AssertionError):
+    """Something of the test users got into what was learned or decided.
+
+    Plumbing: raised by the guards of `metarec.evaluation`.
+    """
 
 
 @dataclass(frozen=True)
@@ -146,27 +163,37 @@ class UserHistories:
 
     Ratings are stored flat, user after user: user ``u`` owns the rows ``start[u]`` to
     ``start[u + 1]`` of ``item`` and ``rating``. ``order="time"`` sorts by timestamp
-    (ties stay in file order), ``order="random"`` shuffles each user once by ``seed``.
+    (ties stay in file order, or are shuffled by ``seed`` under ``"time, ties
+    shuffled"``), ``order="random"`` shuffles each user once by ``seed``.
 
     The support of size K is the first K of that order and the query is everything
     after the first ``reserved``: supports are nested over K and the query is the same
     for every K, so a curve over K is a curve over information.
 
+    ``vocabulary`` are the users whose age, gender and occupation say which user
+    features there are and what their means are: the training users (all by default).
+
     Built in: tasks
     """
 
     def __init__(
-        self, data: RatingData, order: str = "time", reserved: int = 15, seed: int = 0
+        self,
+        data: RatingData,
+        order: str = "time",
+        reserved: int = 15,
+        seed: int = 0,
+        vocabulary: Tensor | None = None,
     ) -> None:
-        if order not in ("time", "random"):
-            raise ValueError(f'order must be "time" or "random", got {order!r}')
+        if order not in ORDERS:
+            raise ValueError(f"order must be one of {ORDERS}, got {order!r}")
         table = data.ratings
-        key = (
-            table["timestamp"].to_numpy()
-            if order == "time"
-            else np.random.default_rng(seed).permutation(len(table))
-        )
-        rows = np.lexsort((key, table["user"].to_numpy()))
+        shuffled = np.random.default_rng(seed).permutation(len(table))
+        keys = {
+            "time": (table["timestamp"].to_numpy(),),
+            "time, ties shuffled": (shuffled, table["timestamp"].to_numpy()),
+            "random": (shuffled,),
+        }
+        rows = np.lexsort((*keys[order], table["user"].to_numpy()))
         self.reserved = reserved
         self.n_items = data.n_items
         self.scale = data.scale
@@ -174,10 +201,35 @@ class UserHistories:
         self.rating = torch.from_numpy(
             table["rating"].to_numpy()[rows].astype(np.float32)
         )
-        self.user_features = UserFeatures.fit(data.users)
+        described = data.users
+        if vocabulary is not None:
+            described = described.iloc[vocabulary.numpy()]
+        self.user_features = UserFeatures.fit(described)
         self.profile = self.user_features.encode(data.users)
         counts = np.bincount(table["user"], minlength=data.n_users)
         self.start = torch.from_numpy(np.concatenate([[0], counts.cumsum()]))
+        self._sealed = torch.zeros(data.n_users, dtype=torch.bool)
+
+    def seal(self, users: Tensor) -> Self:
+        """Return the same histories, which give out no rating of ``users``.
+
+        Whoever fits on the sealed copy cannot look at test users, be it for a mean or
+        for the choice of a hyper-parameter: asking raises `LeakageError`.
+        """
+        sealed = copy(self)
+        sealed._sealed = self._sealed.clone()
+        sealed._sealed[users] = True
+        return sealed
+
+    def _first(self, users: Tensor) -> Tensor:
+        """Where the ratings of ``users`` begin: everything is read through here."""
+        if self._sealed[users].any():
+            user = int(users[self._sealed[users]][0])
+            raise LeakageError(
+                f"ratings of user {user} were asked for, who is sealed (a test user) "
+                "here: fit on training users and choose on validation users"
+            )
+        return self.start[users]
 
     def count(self, users: Tensor) -> Tensor:
         """Number of ratings of each of ``users``, shape (B,)."""
@@ -192,7 +244,7 @@ class UserHistories:
         counts = self.count(users)
         position = torch.repeat_interleave(torch.arange(len(users)), counts)
         before = counts.cumsum(0) - counts
-        rows = torch.arange(len(position)) + (self.start[users] - before)[position]
+        rows = torch.arange(len(position)) + (self._first(users) - before)[position]
         return position, self.item[rows], self.rating[rows]
 
     def _window(self, first: Tensor, length: Tensor) -> Examples:
@@ -210,7 +262,7 @@ class UserHistories:
     def everything(self, users: Tensor, most: int) -> Examples:
         """The earliest ``most`` ratings of each user, or all where there are fewer."""
         length = self.count(users).clamp(max=most)
-        window = self._window(self.start[users], length)
+        window = self._window(self._first(users), length)
         return replace(window, profile=self.profile[users], user=users)
 
     def draw_windows(
@@ -225,7 +277,7 @@ class UserHistories:
         place = torch.rand(len(users), generator=generator)
         anywhere = torch.rand(len(users), generator=generator) < 0.5
         skipped = (place * anywhere * (self.count(users) - k + 1)).long()
-        return self._window(self.start[users] + skipped, k)
+        return self._window(self._first(users) + skipped, k)
 
     def tasks(self, users: Tensor, k: int | Tensor) -> Tasks:
         """Cut ``users`` into tasks whose support has ``k`` ratings, one K or each its.
@@ -242,7 +294,7 @@ class UserHistories:
                 f"user {int(short[0])} has no more than {self.reserved} ratings, so no "
                 "query: choose users with `usable(users)` or lower `reserved`"
             )
-        first = self.start[users]
+        first = self._first(users)
         rest = self.count(users) - self.reserved
         return Tasks(
             support=replace(self._window(first, k), profile=self.profile[users]),

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from metarec.baselines.simple import UserItemBias
 from metarec.metrics import user_rmse
-from metarec.models import implicit_shift
+from metarec.models import checked_profile, implicit_shift
 from metarec.tasks import SUPPORT_SIZES, Examples, UserHistories
 
 
@@ -26,7 +26,8 @@ class GaussianFactorModel:
     prediction is that of `UserItemBias`: in EM b_i is the intercept for a user whose
     p_u is known, while at K = 0 it must be the mean over users. And ``temper``
     multiplies sigma^2 when a new user is folded in; `choose_temper` sets it.
-    `learn_implicit` adds what *which* items a user rated says about their vector.
+    `learn_profile` lets what is known of a user beside the ratings say where their
+    vector lies, `learn_implicit` adds what *which* items they rated says.
 
     Attributes: q (I, dim), offset (I,), user_mean (dim + 1,), user_covariance
     (dim + 1, dim + 1), noise = sigma^2. p_u is in units in which its prior covariance
@@ -40,6 +41,8 @@ class GaussianFactorModel:
     offset: Tensor
     mu: Tensor
     implicit: Tensor | None = None
+    profile: Tensor | None = None
+    profile_covariance: Tensor
 
     def __init__(self, dim: int = 8) -> None:
         self.dim = dim
@@ -154,27 +157,97 @@ class GaussianFactorModel:
         """Mean (B, dim + 1) and covariance of w_u = (p_u, b_u) given the support.
 
         covariance = (Sigma^-1 + sum_S E[z z'] / s)^-1, s = temper * sigma^2, and
-        mean = covariance (Sigma^-1 m + sum_S z (r - offset_i) / s), where the shift of
-        `learn_implicit` is added to m. K = 0 gives the prior (m, Sigma).
+        mean = covariance (Sigma^-1 m + sum_S z (r - offset_i) / s), where the shifts of
+        `learn_profile` and `learn_implicit` are added to m. K = 0 gives the prior.
+
+        Raises ``ValueError`` if a profile was learned and the support has none.
         """
         z, zz, _ = _moments(self.v, self.v_cov)
         mask = support.mask.double()
         noise = self.temper * self.noise
-        precision = self.user_covariance.inverse()
         seen = torch.einsum("bn,bnij->bij", mask, zz[support.x])
+        mean, precision = self._prior(support)
         cov = (precision + seen / noise).inverse()
         rest = mask * (support.y.double() - self.offset[support.x])
         evidence = torch.einsum("bn,bni->bi", rest, z[support.x])
-        mean = self.user_mean.expand(len(mask), -1)
         if self.implicit is not None:
             mean = mean + implicit_shift(self.implicit, support.x, support.mask)
-        return _apply(cov, evidence / noise + mean @ precision), cov
+        return _apply(cov, evidence / noise + _times_each(mean, precision)), cov
+
+    def _prior(self, support: Examples) -> tuple[Tensor, Tensor]:
+        """Mean (B, dim + 1) and precision of w_u, before any rating.
+
+        The precision is one matrix, or one for each user where a profile narrows it.
+        """
+        mean = self.user_mean.expand(len(support), -1)
+        precision = self.user_covariance.inverse()
+        if self.profile is None:
+            return mean, precision
+        x = checked_profile(support.profile, len(self.profile)).double()
+        known = x.any(-1)[:, None, None]
+        narrow = self.profile_covariance.inverse()
+        return mean + x @ self.profile, torch.where(known, narrow, precision)
 
     def predict(self, support: Examples, x: Tensor) -> Tensor:
         """Scores (B, N): offset_i + z_i . E[w_u | support]."""
         mean, _ = self.posterior(support)
         taste = torch.einsum("bnd,bd->bn", self.q[x], mean[:, :-1])
         return (self.offset[x] + mean[:, -1:] + taste).float()
+
+    def learn_profile(
+        self,
+        histories: UserHistories,
+        users: Tensor,
+        ridge: float = 30.0,
+        sweeps: int = 20,
+    ) -> None:
+        """Let the profile x_u say where w_u lies: w_u ~ N(m + B' x_u, Sigma_x).
+
+        ``sweeps`` of EM on all ratings of the training ``users``, item vectors held as
+        they are: the posterior of every w_u, then the ridge regression
+        min_B sum_u |E[w_u] - m - B' x_u|^2 + ridge |B|^2, and Sigma_x as the mean of
+        cov[w_u] + (E[w_u] - m - B' x_u)(...)'. A profile of zeros stands for a user of
+        whom nothing is known, who keeps the prior (m, Sigma).
+
+        ``profile`` holds B (F, dim + 1), ``profile_covariance`` Sigma_x.
+        Raises ``ValueError`` if `learn_implicit` came first: its vectors would count
+        twice what the profile explains.
+        Source: Agarwal & Chen (2009).
+        """
+        if self.implicit is not None:
+            raise ValueError("call learn_profile before learn_implicit, not after it")
+        user, item, rating = histories.ratings_of(users)
+        rest = rating.double() - self.offset[item]
+        table = _Ratings(user, item, rest, len(users), histories.n_items)
+        z, zz, _ = _moments(self.v, self.v_cov)
+        seen, evidence = table.by_user(zz), table.by_user(z, rated=True)
+        x = histories.profile[users].double()
+        gram = x.T @ x + ridge * torch.eye(x.shape[1], dtype=x.dtype)
+        effect = torch.zeros(x.shape[1], self.dim + 1, dtype=x.dtype)
+        spread = self.user_covariance
+        for _ in range(sweeps):
+            precision = spread.inverse()
+            cov = (precision + seen / self.noise).inverse()
+            mean = self.user_mean + x @ effect
+            w = _apply(cov, evidence / self.noise + mean @ precision)
+            effect = torch.linalg.solve(gram, x.T @ (w - self.user_mean))
+            spread = (cov + _outer(w - self.user_mean - x @ effect)).mean(0)
+        self.profile, self.profile_covariance = effect, spread
+
+    def choose_profile(
+        self, histories: UserHistories, users: Tensor, validation: Tensor
+    ) -> None:
+        """`learn_profile` with the ridge, of a few, that predicts ``validation`` best.
+
+        The error at K = 0 counts as well: there the profile is all that is known.
+        """
+
+        def error(ridge: float) -> float:
+            self.learn_profile(histories, users, ridge)
+            return sum(self._error(histories, validation, k) for k in (0, 1, 3, 5, 10))
+
+        best = min((3.0, 10.0, 30.0, 100.0, 300.0), key=error)
+        self.learn_profile(histories, users, best)
 
     def learn_implicit(
         self,
@@ -198,7 +271,7 @@ class GaussianFactorModel:
         users = histories.usable(users)
         everything = histories.everything(users, int(histories.count(users).max()))
         tempered, self.temper = self.temper, 1.0
-        taste = self.posterior(everything)[0][:, :-1] - self.user_mean[:-1]
+        taste = (self.posterior(everything)[0] - self._prior(everything)[0])[:, :-1]
         self.temper = tempered
         generator = torch.Generator().manual_seed(seed)
         n = histories.n_items
@@ -220,9 +293,11 @@ class GaussianFactorModel:
     def choose_temper(self, histories: UserHistories, users: Tensor) -> None:
         """Set ``temper`` to what predicts best for validation ``users``, of a few."""
 
+        sizes = [k for k in (1, 3, 5, 10, 15) if k <= histories.reserved]
+
         def error(temper: float) -> float:
             self.temper = temper
-            return sum(self._error(histories, users, k) for k in (1, 3, 5, 10, 15))
+            return sum(self._error(histories, users, k) for k in sizes)
 
         self.temper = min((1.0, 1.5, 2.0, 2.5, 3.0), key=error)
 
@@ -290,6 +365,13 @@ def _outer(a: Tensor) -> Tensor:
 
 def _apply(matrix: Tensor, vector: Tensor) -> Tensor:
     return torch.einsum("bij,bj->bi", matrix, vector)
+
+
+def _times_each(vector: Tensor, matrix: Tensor) -> Tensor:
+    """Rows (B, D) times one symmetric matrix (D, D), or each times its own."""
+    if matrix.dim() == 2:
+        return vector @ matrix
+    return _apply(matrix, vector)
 
 
 def _moments(mean: Tensor, cov: Tensor) -> tuple[Tensor, Tensor, Tensor]:

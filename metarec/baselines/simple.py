@@ -12,6 +12,47 @@ from metarec.tasks import Examples, UserHistories
 
 
 @dataclass(frozen=True)
+class GlobalMean:
+    """Every user gives every item the mean of all training ratings: r_hat = mu.
+
+    Built in: how-a-benchmark-fools-you
+    """
+
+    mean: Tensor
+
+    @classmethod
+    def fit(cls, histories: UserHistories, users: Tensor) -> Self:
+        """Learn from the ratings of ``users`` alone."""
+        return cls(histories.ratings_of(users)[2].mean())
+
+    def predict(self, support: Examples, x: Tensor) -> Tensor:
+        """The mean, whatever is asked; shape (B, N)."""
+        return self.mean.expand(x.shape)
+
+
+@dataclass(frozen=True)
+class Popularity:
+    """The same list for everybody: score_i = number of training ratings of item i.
+
+    A score to rank by, not a rating in stars.
+
+    Built in: how-a-benchmark-fools-you
+    """
+
+    count: Tensor
+
+    @classmethod
+    def fit(cls, histories: UserHistories, users: Tensor) -> Self:
+        """Count the ratings of ``users`` alone."""
+        _, item, _ = histories.ratings_of(users)
+        return cls(torch.bincount(item, minlength=histories.n_items).float())
+
+    def predict(self, support: Examples, x: Tensor) -> Tensor:
+        """The item's number of ratings, whatever the support says; shape (B, N)."""
+        return self.count[x]
+
+
+@dataclass(frozen=True)
 class ItemMean:
     """Every user gets the item's shrunk mean: mu + sum (r - mu) / (n_i + shrinkage).
 

@@ -9,18 +9,27 @@ from metarec.data.movielens import (
     load_movielens_100k,
     load_movielens_small,
 )
-from metarec.data.synthetic import SyntheticTruth, synthetic_population
+from metarec.data.synthetic import (
+    DriftingTruth,
+    SyntheticTruth,
+    drifting_population,
+    synthetic_population,
+)
 from metarec.data.table import RatingData, RatingScale
+from metarec.data.transpose import transposed
 
 __all__ = [
+    "DriftingTruth",
     "RatingData",
     "RatingScale",
     "SyntheticTruth",
     "clicks",
+    "drifting_population",
     "load_movielens_1m",
     "load_movielens_100k",
     "load_movielens_small",
     "rating_data",
     "read_csv",
     "synthetic_population",
+    "transposed",
 ]

@@ -8,20 +8,8 @@ from collections.abc import Sequence
 import pandas as pd
 import pooch
 
-from metarec.data import (
-    RatingData,
-    RatingScale,
-    load_movielens_1m,
-    load_movielens_100k,
-    load_movielens_small,
-    read_csv,
-)
-
-LOADERS = {
-    "ml-100k": load_movielens_100k,
-    "ml-1m": load_movielens_1m,
-    "ml-latest-small": load_movielens_small,
-}
+from metarec.data import RatingData
+from metarec.data.source import SOURCE_HELP, add_csv_arguments, load_source
 
 
 def describe(data: RatingData) -> str:
@@ -58,42 +46,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "MovieLens-100K (zip, wheel or folder) to be used in place of a download.",
     )
     parser.add_argument(
-        "sources",
-        nargs="*",
-        default=["ml-100k"],
-        metavar="SOURCE",
-        help=f"{', '.join(LOADERS)}, or a CSV file with a header (default: ml-100k)",
+        "sources", nargs="*", default=["ml-100k"], metavar="SOURCE", help=SOURCE_HELP
     )
-    parser.add_argument(
-        "--columns",
-        nargs="+",
-        default=[],
-        metavar="ROLE=NAME",
-        help="for a CSV file: user=..., item=..., rating=..., timestamp=...",
-    )
-    parser.add_argument(
-        "--scale",
-        nargs="+",
-        type=float,
-        default=[1, 5],
-        metavar="NUMBER",
-        help="for a CSV file: lowest rating, highest rating, step (default: 1 5)",
-    )
+    add_csv_arguments(parser)
     parser.add_argument("--quiet", action="store_true", help="print errors only")
     options = parser.parse_args(arguments)
-    columns = dict(pair.partition("=")[::2] for pair in options.columns)
-    if not 2 <= len(options.scale) <= 3:
-        parser.error("--scale takes LOW HIGH or LOW HIGH STEP")
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
     if options.quiet:
         pooch.get_logger().setLevel("WARNING")
         logging.getLogger("metarec").setLevel("ERROR")
     for source in options.sources:
         try:
-            if source in LOADERS:
-                data = LOADERS[source](progress=not options.quiet)
-            else:
-                data = read_csv(source, columns, RatingScale(*options.scale))
+            data = load_source(source, options, progress=not options.quiet)
         except (OSError, ValueError) as error:
             print(f"error: {error}", file=sys.stderr)
             return 1

@@ -27,6 +27,23 @@ class SyntheticTruth:
     covariance: np.ndarray
 
 
+@dataclass(frozen=True, eq=False)
+class DriftingTruth:
+    """What the ratings of users who change were made from.
+
+    As `SyntheticTruth`, but w_u = (p_u, b_u) is a path: `w` (n_users, ratings_per_user,
+    dim + 1) holds it at each rating. `half_life` is counted in ratings.
+    """
+
+    mu: float
+    sigma: float
+    b_i: np.ndarray
+    q_i: np.ndarray
+    w: np.ndarray
+    covariance: np.ndarray
+    half_life: float
+
+
 def synthetic_population(
     n_users: int = 200,
     n_items: int = 100,
@@ -45,24 +62,78 @@ def synthetic_population(
 
     Raises ValueError if a user is to rate more items than there are.
     """
+    data, truth = _population(
+        n_users, n_items, dim, ratings_per_user, noise, seed, clip, np.inf
+    )
+    p_u, b_u = truth.w[:, 0, :dim], truth.w[:, 0, dim]
+    return data, SyntheticTruth(
+        truth.mu, noise, truth.b_i, truth.q_i, b_u, p_u, truth.covariance
+    )
+
+
+def drifting_population(
+    half_life: float,
+    n_users: int = 200,
+    n_items: int = 200,
+    dim: int = 2,
+    ratings_per_user: int = 150,
+    noise: float = 0.5,
+    seed: int = 0,
+    clip: bool = True,
+) -> tuple[RatingData, DriftingTruth]:
+    """Draw users as `synthetic_population` does, and let them change as they rate.
+
+    w_u = (p_u, b_u) is an Ornstein-Uhlenbeck process, from one rating to the next:
+    w_{t+1} = a w_t + e, e ~ N(0, (1 - a^2) Sigma), a = 2^(-1 / half_life). After
+    `half_life` ratings half of a deviation is left on average; N(0, Sigma) is the
+    distribution of w_t at every t. With an infinite half-life nobody changes and the
+    ratings are those of `synthetic_population`; items and noise are the same for every
+    half-life.
+
+    Raises ValueError if the half-life is not above 0 or a user is to rate more items
+    than there are.
+
+    Source: Uhlenbeck & Ornstein (1930).
+    """
+    return _population(
+        n_users, n_items, dim, ratings_per_user, noise, seed, clip, half_life
+    )
+
+
+def _population(
+    n_users: int,
+    n_items: int,
+    dim: int,
+    ratings_per_user: int,
+    noise: float,
+    seed: int,
+    clip: bool,
+    half_life: float,
+) -> tuple[RatingData, DriftingTruth]:
+    """Both populations: users who stay are those of an infinite half-life."""
     if not 1 <= ratings_per_user <= n_items:
         raise ValueError(
             f"ratings_per_user must lie in 1 .. n_items = {n_items}, "
             f"not {ratings_per_user}"
         )
+    if not half_life > 0:
+        raise ValueError(f"half_life must be above 0 (or infinite), not {half_life}")
     rng = np.random.default_rng(seed)
     mu = 3.5
     b_i = rng.normal(0, 0.4, n_items)
     q_i = rng.normal(0, 1, (n_items, dim)) / np.sqrt(dim)
     mixing = rng.normal(0, 0.3, (dim + 1, dim + 1))
     covariance = mixing @ mixing.T + 0.1 * np.eye(dim + 1)
-    weights = rng.normal(size=(n_users, dim + 1)) @ np.linalg.cholesky(covariance).T
-    p_u, b_u = weights[:, :dim], weights[:, dim]
+    root = np.linalg.cholesky(covariance).T
+    weights = rng.normal(size=(n_users, dim + 1)) @ root
+    path = _path(weights, root, ratings_per_user, half_life, seed)
+    w = path.reshape(-1, dim + 1)
 
     user = np.repeat(np.arange(n_users), ratings_per_user)
     shuffled = rng.permuted(np.tile(np.arange(n_items), (n_users, 1)), axis=1)
     item = shuffled[:, :ratings_per_user].reshape(-1)
-    score = mu + b_i[item] + b_u[user] + (p_u[user] * q_i[item]).sum(axis=1)
+    taste = (w[:, :dim] * q_i[item]).sum(axis=1)
+    score = mu + b_i[item] + w[:, dim] + taste
     rating = score + rng.normal(0, noise, len(score))
     scale = RatingScale(1, 5) if clip else RatingScale(-np.inf, np.inf)
     frame = pd.DataFrame(
@@ -81,4 +152,20 @@ def synthetic_population(
         items=pd.DataFrame({"item_id": np.arange(n_items)}),
         citation="Synthetic ratings, made by metarec; free to use.",
     )
-    return data, SyntheticTruth(mu, noise, b_i, q_i, b_u, p_u, covariance)
+    return data, DriftingTruth(mu, noise, b_i, q_i, path, covariance, half_life)
+
+
+def _path(
+    start: np.ndarray, root: np.ndarray, steps: int, half_life: float, seed: int
+) -> np.ndarray:
+    """Each user's w at each of `steps` ratings: (n_users, steps, dim + 1)."""
+    if np.isinf(half_life):
+        return np.repeat(start[:, None], steps, axis=1)
+    # A generator of its own, so that all else is as without drift.
+    rng = np.random.default_rng((seed, 1))
+    a = 2 ** (-1 / half_life)
+    path = [start]
+    for _ in range(steps - 1):
+        step = rng.normal(size=start.shape) @ root
+        path.append(a * path[-1] + np.sqrt(1 - a**2) * step)
+    return np.stack(path, axis=1)

@@ -1,12 +1,31 @@
 """How the course judges: protocols, guards against leaks, the leaderboard."""
 
-from metarec.evaluation.cold_start import Predictor, cold_start, validation_score
-from metarec.evaluation.leaks import LeakageError, check_no_leak
+from metarec.evaluation.cold_start import cold_start, validation_score
+from metarec.evaluation.fold import Fold
+from metarec.evaluation.items import BothCold, item_histories, newest_items
+from metarec.evaluation.leaderboard import Leaderboard
+from metarec.evaluation.leaks import LeakageError, check_disjoint, check_no_leak
+from metarec.evaluation.methods import fitted, known_methods
+from metarec.evaluation.predictor import Predictor
+from metarec.evaluation.run import Protocol, run_methods
+from metarec.evaluation.tables import read_table, write_table
 
 __all__ = [
+    "BothCold",
+    "item_histories",
+    "newest_items",
+    "Fold",
     "LeakageError",
+    "Leaderboard",
     "Predictor",
+    "Protocol",
+    "check_disjoint",
     "check_no_leak",
     "cold_start",
+    "fitted",
+    "known_methods",
+    "read_table",
+    "run_methods",
     "validation_score",
+    "write_table",
 ]

@@ -3,34 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
 
 import pandas as pd
-import torch
 from torch import Tensor
 
+from metarec.evaluation.leaks import check_disjoint
+from metarec.evaluation.predictor import Predictor, clipped
 from metarec.metrics import user_mae, user_rmse
-from metarec.tasks import SUPPORT_SIZES, Examples, Tasks, UserHistories
-
-
-class Predictor(Protocol):
-    """Whatever turns a support set into predictions, baselines and learners alike.
-
-    Plumbing: a type.
-    """
-
-    def predict(self, support: Examples, x: Tensor) -> Tensor:
-        """Scores (B, N) of the items ``x`` (B, N) for the users of ``support``."""
-
-
-def clipped(predictor: Predictor, tasks: Tasks, histories: UserHistories) -> Tensor:
-    """Predict the query of each task, clipped to the scale: (B, N).
-
-    Plumbing: shared by the protocols.
-    """
-    with torch.no_grad():
-        scores = predictor.predict(tasks.support, tasks.query.x)
-    return scores.clamp(histories.scale.low, histories.scale.high)
+from metarec.tasks import SUPPORT_SIZES, UserHistories
 
 
 def cold_start(
@@ -45,7 +25,8 @@ def cold_start(
     predictions clipped to the scale) and n, the ratings in the query. The query is the
     same for every K.
 
-    Raises ``ValueError`` if no user has more ratings than the reserved ones.
+    Raises ``ValueError`` if no user has more ratings than the reserved ones and
+    `LeakageError` if support and query share an item.
     Built in: tasks
     """
     users = histories.usable(users)
@@ -56,6 +37,7 @@ def cold_start(
     tables = []
     for k in sizes:
         tasks = histories.tasks(users, k)
+        check_disjoint(tasks)
         query = tasks.query
         scores = clipped(predictor, tasks, histories)
         columns = {

@@ -8,15 +8,26 @@ from dataclasses import replace
 import numpy as np
 
 from metarec.data import RatingData
-from metarec.evaluation.cold_start import Predictor, clipped
-from metarec.tasks import UserHistories, UserSplit
+from metarec.evaluation.predictor import Predictor, clipped
+from metarec.tasks import LeakageError, Tasks, UserHistories, UserSplit
 
 
-class LeakageError(AssertionError):
-    """Ratings of test users changed what was learned from training users.
+def check_disjoint(tasks: Tasks) -> None:
+    """Refuse tasks whose query holds an item of the support.
 
-    Plumbing: raised by `check_no_leak`.
+    Raises `LeakageError`. Inputs must be items, (B, N), as those of `UserHistories`.
+
+    Plumbing: `cold_start` and the ranking protocol call it on whatever they judge.
     """
+    support, query = tasks.support, tasks.query
+    same = support.x[:, :, None] == query.x[:, None, :]
+    same = same & support.mask[:, :, None] & query.mask[:, None, :]
+    if same.any():
+        task = int(same.any(2).any(1).nonzero()[0])
+        raise LeakageError(
+            f"user {int(tasks.user[task])} has an item of the support in the query "
+            f"({int(same.any(1).sum())} such ratings in all): the answer was given away"
+        )
 
 
 def check_no_leak(
@@ -27,11 +38,12 @@ def check_no_leak(
 ) -> None:
     """Fit twice, the second time with the test users' ratings scrambled, and compare.
 
-    Both what test users rated and how they rated it change. The two must predict the
-    same, to the last bit, for the same support sets: those of the training users, on
-    every item that stands in their queries.
+    What test users rated, how they rated it and what is known of them all change. The
+    two must predict the same, to the last bit, for the same support sets: those of the
+    training users, on every item that stands in their queries.
 
-    Raises `LeakageError` if a prediction moved.
+    Raises `LeakageError` if a prediction moved, or if a predictor does not take user
+    features whose vocabulary comes from training users.
     Built in: tasks
     """
     table = data.ratings.copy()
@@ -42,15 +54,29 @@ def check_no_leak(
     # Another item for every item: a user still rates each of them once.
     other = rng.permutation(data.n_items)
     table.loc[of_test, "item"] = other[table.loc[of_test, "item"]]
-    histories = UserHistories(data)
+    people = data.users.copy()
+    test = split.test.numpy()
+    for column in people.columns.drop("user_id"):
+        values = people[column].to_numpy(copy=True)
+        if column == "age":
+            values[test] = values[test].max() + 1 - values[test]
+        else:
+            values[test] = [f"nobody's {column}"] * len(test)
+        people[column] = values
+    histories = UserHistories(data, vocabulary=split.train)
     probe = histories.tasks(histories.usable(split.train), min(5, histories.reserved))
-    before, after = (
-        clipped(fit(version), probe, histories)
-        for version in (data, replace(data, ratings=table))
-    )
+    fitted = [fit(data), fit(replace(data, ratings=table, users=people))]
+    try:
+        before, after = (clipped(predictor, probe, histories) for predictor in fitted)
+    except ValueError as error:
+        raise LeakageError(
+            "a predictor does not take the features that training users have: its "
+            f"vocabulary came from others ({error})"
+        ) from error
     moved = int((before != after).sum())
     if moved:
         raise LeakageError(
-            f"{moved} of {before.numel()} predictions changed when only the ratings of "
-            "test users did: something of a test user enters a training statistic"
+            f"{moved} of {before.numel()} predictions changed when only what is "
+            "known of test users did: something of a test user enters a training "
+            "statistic"
         )

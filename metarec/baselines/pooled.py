@@ -1,0 +1,87 @@
+"""One network for everybody: what meta-training must beat to be worth its trouble."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from copy import copy
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from metarec.baselines.warm_start import WarmStart
+from metarec.learners import GradientDescent
+from metarec.meta import MAML
+from metarec.models import MLP
+from metarec.tasks import Examples, TaskSampler, UserHistories
+from metarec.training import TrainingConfig, meta_train
+
+RATES = (0.001, 0.003, 0.01, 0.03, 0.1)
+"""The rates of fine-tuning to choose from.
+
+Plumbing: a constant.
+"""
+
+
+@dataclass(frozen=True)
+class PooledMLP:
+    """An `MLP` with one head for all users, trained on their pooled ratings.
+
+    min over all weights of the mean over users of 1/2 mean_i (r_ui - r_hat_ui)^2: no
+    support, no inner loop, T = 0. It starts from the same item vectors as the
+    meta-learners and sees the same user features, so that what is left between them is
+    the inner loop. `fit` ignores a support; `fine_tuned` takes T steps of gradient
+    descent on the head, which nothing in the training prepared for.
+
+    Source: Raghu et al. (2020) compare the two kinds of training.
+    Built in: leaderboard
+    """
+
+    meta: MAML
+
+    @classmethod
+    def fit(
+        cls,
+        histories: UserHistories,
+        users: Tensor,
+        warm: WarmStart,
+        features: Tensor,
+        validate: Callable[[Self], float],
+        config: TrainingConfig | None = None,
+    ) -> Self:
+        """Train on all ratings of ``users``; ``validate`` scores validation users."""
+        config = TrainingConfig(learning_rate=0.003) if config is None else config
+        generator = torch.Generator().manual_seed(config.seed)
+        n_profile = histories.profile.shape[1]
+        model = MLP(warm.factors, warm.offset, features, n_profile, generator=generator)
+        with torch.no_grad():
+            model.head[-1] = warm.mean_bias
+        pooled = cls(MAML(model, GradientDescent(steps=0), ["head"]))
+        # With nothing reserved and K = 0 every rating of a user is in the query.
+        whole = copy(histories)
+        whole.reserved = 0
+        batches = TaskSampler(whole, whole.usable(users), (0,), 32, warm.item_rows)
+        meta_train(
+            pooled.meta, batches, lambda: validate(pooled), config, progress=False
+        )
+        model.keep_first_copy()
+        return pooled
+
+    def fine_tuned(self, validate: Callable[[Self], float], steps: int = 5) -> Self:
+        """Take ``steps`` on the head for each new user, at the rate that suits best.
+
+        One rate of `RATES`, by ``validate`` on validation users. The network is shared.
+        """
+        tuned = [
+            type(self)(
+                MAML(self.meta.model, GradientDescent(steps), ["head"], rate, False)
+            )
+            for rate in RATES
+        ]
+        return min(tuned, key=validate)
+
+    def predict(self, support: Examples, x: Tensor) -> Tensor:
+        """Scores (B, N), after the steps of fine-tuning on the support if any."""
+        with torch.no_grad():
+            return self.meta.predict(support, x)

@@ -1,0 +1,179 @@
+"""Interests that drift: ways to forget, from a window to a prior that moves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from metarec.baselines import GaussianFactorModel
+from metarec.baselines.gaussian import _moments
+from metarec.bayes import Posterior
+from metarec.tasks import Examples
+
+__all__ = ["Decayed", "KalmanFilter", "Windowed"]
+
+
+@dataclass(frozen=True)
+class Windowed:
+    """Believe the ``last`` ratings, and forget all others.
+
+    The posterior of ``model`` given the newest ``last`` ratings of the support, which
+    stands in order of time.
+
+    Raises ``ValueError`` if ``last`` is below 1.
+    Built in: sparsity-and-drift
+    """
+
+    model: GaussianFactorModel
+    last: int
+
+    def __post_init__(self) -> None:
+        """Refuse a window without ratings."""
+        if self.last < 1:
+            raise ValueError(f"a window needs last >= 1 ratings, got {self.last}")
+
+    def predict(self, support: Examples, x: Tensor) -> Tensor:
+        """Scores (B, N), in stars."""
+        recent = support.mask & (_age(support.mask) < self.last)
+        return self.model.predict(replace(support, mask=recent), x)
+
+
+@dataclass(frozen=True)
+class Decayed:
+    """Let a rating count 2^(-age / h): half for each ``half_life`` ratings since.
+
+    Precision = Sigma^-1 + sum_S w z z' / s and evidence = sum_S w z (r - offset_i) / s,
+    w = 2^(-age / h), the newest rating of age 0: each rating's noise variance grows as
+    s / w. An infinite half-life gives the posterior of ``model``.
+
+    Raises ``ValueError`` if the half-life is not above 0.
+    Built in: sparsity-and-drift
+    """
+
+    model: GaussianFactorModel
+    half_life: float
+
+    def __post_init__(self) -> None:
+        """Refuse a half-life that is none."""
+        _retention(self.half_life)
+
+    def predict(self, support: Examples, x: Tensor) -> Tensor:
+        """Scores (B, N), in stars."""
+        weight = torch.exp2(-_age(support.mask).double() / self.half_life)
+        # The model multiplies each rating's evidence by its mask: a weight may stand
+        # there as well.
+        return self.model.predict(replace(support, mask=support.mask * weight), x)
+
+
+@dataclass(frozen=True)
+class KalmanFilter:
+    """A prior that moves: the posterior of a w_t that drifts between ratings.
+
+    w_{t+1} = m + A (w_t - m) + e, e ~ N(0, Sigma - A Sigma A'), so that every w_t has
+    the prior N(m, Sigma) of ``model``. A = L diag(a) L^-1 with Sigma = L L' (Cholesky)
+    and a = 2^(-1 / half-life): the half-life ``taste``, in ratings, for p_u and the
+    part of the bias that p_u explains, ``bias`` for the rest of b_u. (Two half-lives
+    on p_u and b_u themselves would not leave a correlated Sigma in place.) Equal
+    half-lives give A = a I, infinite ones the posterior of ``model``.
+
+    Before each rating the belief N(mean, C) moves to m + A (mean - m) and
+    A C A' + Sigma - A Sigma A'; the rating then adds E[z z'] / s to the precision, the
+    item vectors' own uncertainty counted as in ``model``.
+
+    Raises ``ValueError`` if a half-life is not above 0, or ``model`` shifts its prior
+    by a profile or by the choice of items, which need the whole support.
+    Source: Kalman (1960).
+    Built in: sparsity-and-drift
+    """
+
+    model: GaussianFactorModel
+    taste: float
+    bias: float
+
+    def __post_init__(self) -> None:
+        """Refuse what the recursion does not cover."""
+        _retention(self.taste), _retention(self.bias)
+        if self.model.implicit is not None or self.model.profile is not None:
+            raise ValueError(
+                "KalmanFilter needs a model without learn_profile and learn_implicit"
+            )
+
+    def start(self, n: int) -> Posterior:
+        """The prior, once for each of ``n`` users."""
+        mean, covariance = self.model.user_mean, self.model.user_covariance
+        noise = self.model.temper * self.model.noise
+        return Posterior(mean.expand(n, -1), covariance.expand(n, -1, -1), noise)
+
+    def observe(self, belief: Posterior, ratings: Examples) -> Posterior:
+        """Move and learn, rating by rating; a masked one leaves the belief as it is."""
+        z, zz, _ = _moments(self.model.v, self.model.v_cov)
+        rest = ratings.y.double() - self.model.offset[ratings.x]
+        keep, fresh = self._dynamics()
+        for n in range(ratings.x.shape[1]):
+            item, here = ratings.x[:, n], ratings.mask[:, n]
+            moved = Posterior(
+                self._moved(belief.mean, keep),
+                keep @ belief.covariance @ keep.T + fresh,
+                belief.noise,
+            )
+            after = _learn(moved, z[item], zz[item], rest[:, n])
+            belief = Posterior(
+                torch.where(here[:, None], after.mean, belief.mean),
+                torch.where(here[:, None, None], after.covariance, belief.covariance),
+                belief.noise,
+            )
+        return belief
+
+    def _dynamics(self) -> tuple[Tensor, Tensor]:
+        """A and the covariance of e, (D, D) each."""
+        covariance = self.model.user_covariance
+        root = torch.linalg.cholesky(covariance)
+        a = torch.full_like(self.model.user_mean, _retention(self.taste))
+        a[-1] = _retention(self.bias)
+        keep = (root * a) @ root.inverse()
+        return keep, covariance - keep @ covariance @ keep.T
+
+    def _moved(self, mean: Tensor, keep: Tensor) -> Tensor:
+        """m + A (mean - m), for each row."""
+        return self.model.user_mean + (mean - self.model.user_mean) @ keep.T
+
+    def posterior(self, support: Examples) -> Posterior:
+        """The belief about w at the last rating of the support; K = 0 the prior."""
+        return self.observe(self.start(len(support)), support)
+
+    def score(self, belief: Posterior, x: Tensor) -> Tensor:
+        """Scores (B, N) of the next rating: offset_i + z_i . (m + A (mean - m))."""
+        mean = self._moved(belief.mean, self._dynamics()[0])
+        taste = torch.einsum("bnd,bd->bn", self.model.q[x], mean[:, :-1])
+        return (self.model.offset[x] + mean[:, -1:] + taste).float()
+
+    def predict(self, support: Examples, x: Tensor) -> Tensor:
+        """Scores (B, N) of the next rating given the support, in order of time."""
+        return self.score(self.posterior(support), x)
+
+
+def _age(mask: Tensor) -> Tensor:
+    """How many ratings of the same user are newer, (B, N)."""
+    return mask.sum(-1, keepdim=True) - mask.cumsum(-1)
+
+
+def _retention(half_life: float) -> float:
+    """What is left of a deviation after one rating: 2^(-1 / half-life)."""
+    if not half_life > 0:
+        raise ValueError(f"a half-life must be above 0 (or infinite), got {half_life}")
+    return 2 ** (-1 / half_life)
+
+
+def _learn(belief: Posterior, z: Tensor, zz: Tensor, rest: Tensor) -> Posterior:
+    """Add one rating's E[z z'] / s to the precision and z rest / s to the evidence."""
+    one = torch.eye(z.shape[-1], dtype=z.dtype)
+    # (C^-1 + zz / s)^-1, without inverting C.
+    covariance = torch.linalg.solve(
+        one + belief.covariance @ zz / belief.noise, belief.covariance
+    )
+    covariance = 0.5 * (covariance + covariance.mT)
+    pull = z * rest[:, None] - torch.einsum("bij,bj->bi", zz, belief.mean)
+    step = torch.einsum("bij,bj->bi", covariance, pull / belief.noise)
+    return Posterior(belief.mean + step, covariance, belief.noise)

@@ -1,0 +1,141 @@
+"""Judge methods on a data set: `python -m metarec.evaluation --help`."""
+
+import argparse
+import gzip
+import shlex
+import shutil
+import sys
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+from metarec.data.source import SOURCE_HELP, add_csv_arguments, load_source
+from metarec.evaluation.leaderboard import Leaderboard
+from metarec.evaluation.methods import BASELINES, RIVAL, SYSTEMS, known_methods
+from metarec.evaluation.run import Protocol, run_methods
+from metarec.evaluation.tables import write_table
+from metarec.plots import use_style
+from metarec.tasks import ORDERS
+from metarec.training import save_aside
+
+GROUPS = {
+    "baselines": list(BASELINES),
+    "systems": list(SYSTEMS),
+    "all": known_methods(),
+}
+
+
+def parser() -> argparse.ArgumentParser:
+    """Describe the command."""
+    made = argparse.ArgumentParser(
+        prog="python -m metarec.evaluation",
+        description="Judge recommenders on users that they have not met: folds by "
+        "user, support = a user's first K ratings, query = all after the reserved "
+        "ones, RMSE a user, paired with a rival. What is done is kept, so that a run "
+        "that was interrupted goes on and methods can be added later.",
+        epilog="Files in OUT: errors.csv.gz (each user's error under each method), "
+        "summary.csv, summary.md, costs.csv, plot.png, and parts/ with what is "
+        "done. Example: "
+        "python -m metarec.evaluation --methods baselines 'mf + maml + bayesian'",
+    )
+    made.add_argument("--data", default="ml-100k", metavar="SOURCE", help=SOURCE_HELP)
+    add_csv_arguments(made)
+    made.add_argument(
+        "--methods",
+        nargs="+",
+        default=["baselines"],
+        metavar="METHOD",
+        help=f"names, or {', '.join(GROUPS)} (default: baselines; see --list)",
+    )
+    made.add_argument("--list", action="store_true", help="list the methods and stop")
+    made.add_argument("--rival", default=RIVAL, help="default: %(default)s")
+    made.add_argument(
+        "--order", choices=ORDERS, default="time", help="of a user's ratings"
+    )
+    made.add_argument("--folds", type=int, default=5, help="default: %(default)s")
+    made.add_argument(
+        "--reserved",
+        type=int,
+        default=15,
+        help="first ratings of a user, which supports are cut from and no query holds "
+        "(default: %(default)s); users with no more than that are not judged",
+    )
+    made.add_argument("--seed", type=int, default=0, help="default: %(default)s")
+    made.add_argument(
+        "--out",
+        type=Path,
+        help="folder for the results (default: leaderboard-<data>)",
+    )
+    made.add_argument("--fresh", action="store_true", help="forget earlier results")
+    made.add_argument("--quiet", action="store_true", help="no progress bar, no table")
+    return made
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; return 0, or 1 with an error that says what to do."""
+    options = parser().parse_args(arguments)
+    if options.list:
+        print("\n".join(known_methods()))
+        return 0
+    torch.set_num_threads(1)  # the models are small: threads would wait for each other
+    try:
+        _evaluate(options)
+    except (OSError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\ninterrupted: the same command goes on from here", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    methods = [m for name in options.methods for m in GROUPS.get(name, [name])]
+    methods = list(dict.fromkeys([*methods, options.rival]))
+    if unknown := [m for m in methods if m not in known_methods()]:
+        raise ValueError(f"no method is called {unknown[0]!r}: --list names them all")
+    data = load_source(options.data, options, progress=not options.quiet)
+    out = options.out or Path(f"leaderboard-{data.name}")
+    if options.fresh:
+        shutil.rmtree(out / "parts", ignore_errors=True)
+    protocol = Protocol(options.folds, options.order, options.reserved, options.seed)
+    errors = run_methods(
+        data, methods, protocol, out / "parts", progress=not options.quiet
+    )
+    board = Leaderboard(errors, options.rival)
+    command = f"python -m metarec.evaluation {_arguments(options)}"
+    notes = [
+        f"{data.name}, hash {data.content_hash()[:16]}, {protocol}",
+        f"difference, low, high: rmse less that of {options.rival}, 95% interval",
+        "seconds and ms: processor time of one thread",
+    ]
+    board.to_csv(out / "summary.csv", command, notes)
+    board.to_markdown(out / "summary.md")
+    write_table(out / "costs.csv", board.costs.reset_index(), command, notes)
+    rows = errors.drop(columns=board.costs.columns)
+    text = rows.to_csv(index=False, float_format="%.4f")
+    packed = gzip.compress(text.encode(), mtime=0)  # no clock in the file
+    save_aside(out / "errors.csv.gz", partial(Path.write_bytes, data=packed))
+    use_style()
+    figure = board.plot(max(k for k in errors["k"].unique() if k <= 10)).figure
+    save_aside(out / "plot.png", partial(figure.savefig, format="png"))  # type: ignore[union-attr]
+    if not options.quiet:
+        with pd.option_context("display.width", 120, "display.max_rows", None):
+            print(board.wide().round(4).to_string())
+        print(f"errors, summary and plot are in {out}/")
+
+
+def _arguments(options: argparse.Namespace) -> str:
+    """What was asked for, without where it was put."""
+    words = ["--data", Path(options.data).name, "--methods", *options.methods]
+    for name in ("rival", "order", "folds", "reserved", "seed"):
+        if (value := getattr(options, name)) != parser().get_default(name):
+            words += [f"--{name}", str(value)]
+    return shlex.join(words)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

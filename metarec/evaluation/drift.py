@@ -1,0 +1,114 @@
+"""The protocol for interests that drift: predict what comes next, over and over."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Protocol, runtime_checkable
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from metarec.bayes import Posterior
+from metarec.evaluation.predictor import Predictor
+from metarec.metrics import user_rmse
+from metarec.tasks import Examples, UserHistories
+
+
+@runtime_checkable
+class Online(Predictor, Protocol):
+    """A predictor that carries its belief on instead of starting over.
+
+    ``predict(support, x)`` equals ``score(observe(start(B), support), x)``.
+
+    Plumbing: a type.
+    """
+
+    def start(self, n: int) -> Posterior:
+        """What is believed of ``n`` users before any rating."""
+
+    def observe(self, belief: Posterior, ratings: Examples) -> Posterior:
+        """What is believed after further ratings, in order of time."""
+
+    def score(self, belief: Posterior, x: Tensor) -> Tensor:
+        """Scores (B, N) of the items ``x`` (B, N)."""
+
+
+def prequential(
+    predictor: Predictor,
+    histories: UserHistories,
+    users: Tensor,
+    block: int = 10,
+    first: int = 50,
+) -> pd.DataFrame:
+    """Predict each ``block`` of a user's ratings from all the ratings before it.
+
+    The first block follows the ``first`` ratings; the support stands in order of time,
+    newest last. One row for each user and block: user, block, seen (ratings in the
+    support), n (in the block) and rmse (stars, over the block, predictions clipped to
+    the scale). `rmse_of_users` makes one number a user of it. Users with no more than
+    ``first`` ratings are left out.
+
+    Raises ``ValueError`` if ``block`` is below 1, ``first`` below 0, or no user is
+    long enough.
+    Source: Dawid (1984).
+    Built in: sparsity-and-drift
+    """
+    if block < 1 or first < 0:
+        raise ValueError(f"need block >= 1 and first >= 0, got {block} and {first}")
+    # Longest first: those who still have ratings are always the first rows.
+    users = users[histories.count(users).argsort(descending=True, stable=True)]
+    users = users[histories.count(users) > first]
+    if len(users) == 0:
+        raise ValueError(f"no user has more than first = {first} ratings: lower it")
+    count = histories.count(users)
+    everything = histories.everything(users, int(count[0]))
+    online = predictor if isinstance(predictor, Online) else None
+    belief = online.start(len(users)) if online else None
+    tables, told = [], 0
+    for seen in range(first, int(count[0]), block):
+        here = int((count > seen).sum())
+        query = _part(everything, here, seen, seen + block)
+        with torch.no_grad():
+            if online and belief:
+                belief = Posterior(*(b[:here] for b in belief[:2]), belief.noise)
+                news = _part(everything, here, told, seen)
+                belief, told = online.observe(belief, news), seen
+                scores = online.score(belief, query.x)
+            else:
+                support = _part(everything, here, 0, seen)
+                scores = predictor.predict(support, query.x)
+        scores = scores.clamp(histories.scale.low, histories.scale.high)
+        columns = {
+            "user": users[:here].numpy(),
+            "block": (seen - first) // block,
+            "seen": seen,
+            "n": query.mask.sum(-1).numpy(),
+            "rmse": user_rmse(scores, query.y, query.mask).double().numpy(),
+        }
+        tables.append(pd.DataFrame(columns))
+    return pd.concat(tables, ignore_index=True)
+
+
+def rmse_of_users(table: pd.DataFrame) -> pd.Series:
+    """RMSE of each user over all their blocks: (sum n rmse^2 / sum n)^1/2, by user.
+
+    ``table`` is what `prequential` returns, or some of its rows.
+
+    Plumbing: a sum over the rows of `prequential`.
+    """
+    square = (table["n"] * table["rmse"] ** 2).groupby(table["user"]).sum()
+    return (square / table.groupby("user")["n"].sum()) ** 0.5
+
+
+def _part(history: Examples, users: int, start: int, stop: int) -> Examples:
+    """The ratings ``start`` to ``stop`` of the first ``users``."""
+    profile = history.profile
+    return replace(
+        history,
+        x=history.x[:users, start:stop],
+        y=history.y[:users, start:stop],
+        mask=history.mask[:users, start:stop],
+        profile=None if profile is None else profile[:users],
+        user=None,
+    )

@@ -1,0 +1,121 @@
+"""One split of the users, with what all methods on it share, fitted once."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from functools import cached_property
+
+import pandas as pd
+from torch import Tensor
+
+from metarec.baselines import GaussianFactorModel, PooledMLP, WarmStart, cross_fit
+from metarec.data import RatingData
+from metarec.evaluation.cold_start import cold_start, validation_score
+from metarec.evaluation.predictor import Predictor
+from metarec.features import item_features
+from metarec.meta import MAML
+from metarec.systems import Parts, System, build_system, default_config
+from metarec.tasks import SUPPORT_SIZES, TaskSampler, UserHistories, split_users
+from metarec.training import meta_train
+
+
+class Fold:
+    """One fold of the protocol: who is trained on, who chooses, who is judged.
+
+    ``histories`` holds all users; ``sealed`` is the same without the ratings of the
+    test users, and the only thing that a method is fitted on. The strongest baselines
+    and the item vectors that all systems start from are fitted at first use and kept.
+
+    Raises ``ValueError`` if the users are too few for the folds.
+    Plumbing: the command ``python -m metarec.evaluation`` and the benchmarks.
+    """
+
+    def __init__(
+        self,
+        data: RatingData,
+        number: int = 0,
+        seed: int = 0,
+        order: str = "time",
+        n_folds: int = 5,
+        reserved: int = 15,
+        dim: int = 8,
+    ) -> None:
+        self.number, self.seed, self.dim = number, seed, dim
+        self.split = split_users(data.n_users, number, n_folds, seed=seed)
+        self.histories = UserHistories(
+            data, order, reserved, seed, vocabulary=self.split.train
+        )
+        self.sealed = self.histories.seal(self.split.test)
+        self.features = item_features(data)
+        self.sizes = [k for k in SUPPORT_SIZES if k <= reserved]
+
+    @property
+    def train_users(self) -> Tensor:
+        """Training users long enough to be a task."""
+        return self.sealed.usable(self.split.train)
+
+    @cached_property
+    def gaussian(self) -> GaussianFactorModel:
+        """The baseline to beat: Gaussian factor model with the items' features."""
+        model = GaussianFactorModel.fit(
+            self.sealed, self.split.train, self.dim, self.features
+        )
+        model.choose_temper(self.sealed, self.split.validation)
+        return model
+
+    @cached_property
+    def with_users(self) -> GaussianFactorModel:
+        """The baseline to beat with what is known of users beside their ratings."""
+        model = copy.copy(self.gaussian)
+        model.choose_profile(self.sealed, self.split.train, self.split.validation)
+        model.choose_temper(self.sealed, self.split.validation)
+        return model
+
+    @cached_property
+    def chooser(self) -> GaussianFactorModel:
+        """The same, shifted by which items a user rated."""
+        model = copy.copy(self.gaussian)
+        model.learn_implicit(self.sealed, self.split.train)
+        model.choose_temper(self.sealed, self.split.validation)
+        return model
+
+    @cached_property
+    def warm(self) -> WarmStart:
+        """The item vectors that the meta-learners start from, cross-fitted."""
+        return cross_fit(self.chooser, self.sealed, self.split.train)
+
+    @cached_property
+    def pooled(self) -> PooledMLP:
+        """One network for all users, no inner loop."""
+        return PooledMLP.fit(
+            self.sealed, self.split.train, self.warm, self.features, self.validate
+        )
+
+    def train(self, system: System, progress: bool = False) -> MAML:
+        """Build and meta-train a system with the settings that the package gives it."""
+        users = self.train_users
+        parts = Parts.of(self.sealed, users, self.warm, self.features)
+        meta = build_system(system, parts)
+        sizes = [k for k in self.sizes if k > 0]
+        meta_train(
+            meta,
+            TaskSampler(self.sealed, users, sizes, item_rows=self.warm.item_rows),
+            lambda: self.validate(meta),
+            default_config(system),
+            progress=progress,
+        )
+        return meta
+
+    def validate(self, predictor: Predictor) -> float:
+        """Mean RMSE of the validation users: what chooses hyper-parameters."""
+        sizes = [k for k in (1, 3, 5, 10, 15) if k in self.sizes]
+        return validation_score(predictor, self.sealed, self.split.validation, sizes)
+
+    def judge(
+        self, predictor: Predictor, sizes: Sequence[int] | None = None
+    ) -> pd.DataFrame:
+        """Errors on test users, one row for each user and K."""
+        sizes = self.sizes if sizes is None else sizes
+        table = cold_start(predictor, self.histories, self.split.test, sizes)
+        return table.assign(fold=self.number)

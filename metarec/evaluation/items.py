@@ -1,0 +1,152 @@
+"""New items: items as tasks, and new users who meet new items."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Self
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from metarec.data import RatingData, transposed
+from metarec.evaluation.predictor import Predictor, clipped
+from metarec.features import item_feature_names, item_features
+from metarec.metrics import user_mae, user_rmse
+from metarec.tasks import SUPPORT_SIZES, Tasks, UserHistories, UserSplit
+
+
+def item_histories(
+    data: RatingData,
+    vocabulary: Tensor,
+    order: str = "random",
+    reserved: int = 15,
+    seed: int = 0,
+) -> UserHistories:
+    """Take items for tasks: their raters are what users' items were.
+
+    Whatever runs on `UserHistories` runs on items then: w_i = (q_i, b_i) is the head of
+    the task, fitted on K ratings of the item, and x_i, its genres and year, the
+    profile. ``vocabulary`` are the items, the training items, that say which genres
+    there are and what the means are; a row is 0 where nothing is known.
+
+    Shapes: profile (n_items, F). Built in: new-items
+    """
+    histories = UserHistories(transposed(data), order, reserved, seed)
+    rows = data.items.iloc[vocabulary.numpy()]
+    names = item_feature_names(replace(data, items=rows))
+    every = item_feature_names(data)
+    x = item_features(data)[:, [every.index(name) for name in names]]
+    x = x - x[vocabulary].mean(0)
+    years = np.array([name == "year" for name in names], dtype=bool)
+    genres = data.items["genres"].map(lambda own: bool(set(own) & set(names)))
+    dated = data.items["year"].notna()
+    known = np.where(years, dated.to_numpy()[:, None], genres.to_numpy()[:, None])
+    histories.profile = torch.where(torch.from_numpy(known), x, 0.0).float()
+    return histories
+
+
+def newest_items(data: RatingData, share: float = 0.2) -> UserSplit:
+    """Hold out the newest ``share`` of the items; the next newest tenth validates.
+
+    Newest by year, then by the time of the first rating; an item of unknown year counts
+    as old. Unlike a random split it asks about items that resemble no training item of
+    their own age.
+
+    Raises ``ValueError`` if a part would be empty.
+    Built in: new-items
+    """
+    first = data.ratings.groupby("item")["timestamp"].min()
+    first = first.reindex(range(data.n_items), fill_value=0)
+    year = data.items["year"].astype("float64").fillna(-np.inf)
+    order = np.lexsort((first.to_numpy(), year.to_numpy()))
+    n_test, n_validation = round(share * data.n_items), data.n_items // 10
+    if min(n_test, n_validation, data.n_items - n_test - n_validation) < 1:
+        raise ValueError(
+            f"a share of {share:g} of {data.n_items} items leaves a part empty"
+        )
+    cuts = [data.n_items - n_test - n_validation, data.n_items - n_test]
+    train, validation, test = (
+        torch.from_numpy(np.sort(part)) for part in np.split(order, cuts)
+    )
+    return UserSplit(train, validation, test)
+
+
+@dataclass(frozen=True)
+class BothCold:
+    """New users meet new items: K ratings of the one side, K' of the other.
+
+    ``seen`` holds what may be learned from: everybody's ratings of old items and, of
+    each new item, at most K' = ``shown`` ratings by training users. ``asked`` holds the
+    query: what ``users``, the test users, said of the new items. It is the same for
+    every K and K'.
+
+    Built in: new-items
+    """
+
+    seen: UserHistories
+    asked: UserHistories
+    users: Tensor
+
+    @classmethod
+    def of(
+        cls,
+        data: RatingData,
+        users: UserSplit,
+        new_items: Tensor,
+        shown: int,
+        reserved: int = 15,
+        seed: int = 0,
+    ) -> Self:
+        """Cut the ratings; which K' ratings are shown is drawn by ``seed``, nested.
+
+        Test users have more than ``reserved`` ratings of old items and one of a new
+        item. Raises ``ValueError`` if there is none.
+        """
+        table = data.ratings.sample(frac=1, random_state=seed)
+        new = table["item"].isin(new_items.numpy())
+        by_training = new & table["user"].isin(users.train.numpy())
+        rank = table[by_training].groupby("item").cumcount()
+        kept = ~new | (rank.reindex(table.index) < shown)
+        asked = new & table["user"].isin(users.test.numpy())
+        seen, query = (
+            UserHistories(
+                replace(data, ratings=table[rows].sort_index()),
+                reserved=most,
+                vocabulary=users.train,
+            )
+            for rows, most in ((kept, reserved), (asked, 0))
+        )
+        judged = query.usable(seen.usable(users.test))
+        if len(judged) == 0:
+            raise ValueError(
+                f"no test user has more than {reserved} ratings of old items and one "
+                "of a new item"
+            )
+        return cls(seen, query, judged)
+
+    def tasks(self, k: int) -> Tasks:
+        """Support: the earliest K ratings of old items; query: all of new items."""
+        support = self.seen.tasks(self.users, k).support
+        return Tasks(support, self.asked.tasks(self.users, 0).query, self.users)
+
+    def judge(
+        self, predictor: Predictor, sizes: Sequence[int] = SUPPORT_SIZES
+    ) -> pd.DataFrame:
+        """Errors as `cold_start` gives them: one row for each user and K."""
+        tables = []
+        for k in sizes:
+            tasks = self.tasks(k)
+            query = tasks.query
+            scores = clipped(predictor, tasks, self.asked)
+            columns = {
+                "user": self.users.numpy(),
+                "k": k,
+                "rmse": user_rmse(scores, query.y, query.mask).double().numpy(),
+                "mae": user_mae(scores, query.y, query.mask).double().numpy(),
+                "n": query.mask.sum(-1).numpy(),
+            }
+            tables.append(pd.DataFrame(columns))
+        return pd.concat(tables, ignore_index=True)

@@ -1,0 +1,155 @@
+"""The leaderboard: per-user errors of many methods, compared with one rival."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from metarec.evaluation.methods import RIVAL
+from metarec.evaluation.tables import write_table
+from metarec.metrics import bootstrap_means
+from metarec.training import save_aside
+
+__all__ = ["Leaderboard"]
+
+_KEYS = ["fold", "user"]
+
+
+@dataclass(frozen=True)
+class Leaderboard:
+    """Errors of each test user under each method, and what follows from them.
+
+    ``errors`` is tidy: columns method, fold, user, k, rmse, mae, n (see `cold_start`),
+    one row for each method, user and K, so that anybody can compute another statistic.
+    ``rival`` is the method that all are compared with, paired over users.
+
+    Raises ``ValueError`` if a column or the rival is missing, or if a method was not
+    judged on the rival's users.
+    Built in: leaderboard
+    """
+
+    errors: pd.DataFrame
+    rival: str = RIVAL
+
+    def __post_init__(self) -> None:
+        """Refuse a table that cannot be paired."""
+        missing = {"method", "k", "rmse", "mae", "n", *_KEYS} - set(self.errors)
+        if missing:
+            raise ValueError(f"the table of errors has no column {sorted(missing)}")
+        if self.rival not in set(self.errors["method"]):
+            raise ValueError(
+                f"the rival {self.rival!r} was not run: it is among none of "
+                f"{', '.join(self.errors['method'].unique())}"
+            )
+        wide = self.errors.pivot_table(
+            index=[*_KEYS, "k"], columns="method", values="n"
+        )
+        if wide.isna().any(axis=None):
+            short = wide.columns[wide.isna().any()].tolist()
+            raise ValueError(
+                f"{', '.join(short)}: not judged on the same folds, users and K as the "
+                "rest, so nothing can be paired: finish the run or leave them out"
+            )
+
+    @property
+    def methods(self) -> list[str]:
+        """The methods, in the order in which they were run."""
+        return list(self.errors["method"].unique())
+
+    def per_user(self, k: int, metric: str = "rmse") -> pd.DataFrame:
+        """One row for each user, one column for each method."""
+        rows = self.errors[self.errors["k"] == k]
+        return rows.pivot_table(index=_KEYS, columns="method", values=metric)[
+            self.methods
+        ]
+
+    @cached_property
+    def summary(self) -> pd.DataFrame:
+        """One row for each method and K.
+
+        rmse and mae: of each user, averaged over users, then folds; sd_folds: of rmse;
+        pooled_rmse: over all ratings of all users; difference, low, high: rmse less
+        that of the rival and its 95% bootstrap interval, paired over users, stratified
+        by fold and conditional on the fitted models. Below 0 is better than the rival.
+        """
+        parts = []
+        for k in sorted(self.errors["k"].unique()):
+            table = self.per_user(k)
+            fold = table.index.get_level_values("fold").to_numpy()
+            gap = table.sub(table[self.rival], axis=0)
+            low, high = np.quantile(
+                bootstrap_means(gap.to_numpy(), fold), [0.025, 0.975], axis=0
+            )
+            by_fold = table.groupby("fold").mean()
+            count = self.per_user(k, "n")
+            square = (count * table.pow(2)).sum() / count.sum()
+            columns = {
+                "k": k,
+                "rmse": by_fold.mean(),
+                "sd_folds": by_fold.std(),
+                "mae": self.per_user(k, "mae").groupby("fold").mean().mean(),
+                "pooled_rmse": square.pow(0.5),
+                "difference": gap.mean(),
+                "low": low,
+                "high": high,
+            }
+            parts.append(pd.DataFrame(columns, index=table.columns).reset_index())
+        return pd.concat(parts, ignore_index=True)
+
+    def wide(self, column: str = "rmse") -> pd.DataFrame:
+        """Methods down, K across."""
+        table = self.summary.pivot_table(index="method", columns="k", values=column)
+        return table.loc[self.methods]
+
+    @property
+    def costs(self) -> pd.DataFrame:
+        """Mean fit_seconds and ms_per_user of each method (see `run_methods`)."""
+        columns = ["fit_seconds", "ms_per_user"]
+        return self.errors.groupby("method")[columns].mean().loc[self.methods]
+
+    def to_csv(self, path: str | Path, command: str, notes: Sequence[str] = ()) -> None:
+        """Write the summary with its provenance in comment lines."""
+        write_table(Path(path), self.summary, command, notes)
+
+    def to_markdown(self, path: str | Path | None = None) -> str:
+        """Write RMSE over K, bold where the interval of the difference is below 0."""
+        rmse, high = self.wide(), self.wide("high")
+        sizes = [str(k) for k in rmse.columns]
+        lines = [f"| RMSE | {' | '.join(f'K={k}' for k in sizes)} |"]
+        lines.append("|---" * (len(sizes) + 1) + "|")
+        for method in rmse.index:
+            cells = [
+                f"**{value:.4f}**" if top < 0 else f"{value:.4f}"
+                for value, top in zip(rmse.loc[method], high.loc[method], strict=True)
+            ]
+            lines.append(f"| {method} | {' | '.join(cells)} |")
+        lines += ["", f"Bold: better than {self.rival}, 95% interval below 0."]
+        text = "\n".join(lines) + "\n"
+        if path is not None:
+            save_aside(Path(path), partial(Path.write_text, data=text))
+        return text
+
+    def plot(
+        self, k: int, methods: Sequence[str] | None = None, ax: Axes | None = None
+    ) -> Axes:
+        """Draw each method's difference to the rival at one K with its interval."""
+        rows = self.summary[self.summary["k"] == k].set_index("method")
+        rows = rows.loc[list(methods) if methods is not None else self.methods]
+        rows = rows.sort_values("difference", ascending=False)
+        if ax is None:
+            ax = plt.subplots(figsize=(6.5, 1.2 + 0.22 * len(rows)))[1]
+        at = np.arange(len(rows))
+        gap = rows["difference"].to_numpy()
+        spread = np.abs(np.stack([rows["low"] - gap, rows["high"] - gap]))
+        ax.errorbar(gap, at, xerr=spread, fmt="o", markersize=4, linewidth=1.5)
+        ax.axvline(0, color="black", linewidth=1)
+        ax.set_yticks(at, rows.index.tolist(), fontsize=9)
+        ax.set_xlabel(f"RMSE less that of {self.rival} at K = {k} (stars)")
+        return ax

@@ -1,0 +1,84 @@
+"""Every method of the leaderboard by name: what fits it on one fold."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import product
+
+from metarec.baselines import (
+    ALS,
+    GenreRidge,
+    GlobalMean,
+    ItemKNN,
+    ItemMean,
+    UserItemBias,
+    UserKNN,
+)
+from metarec.evaluation.fold import Fold
+from metarec.evaluation.predictor import Predictor
+from metarec.systems import LEARNERS, METAS, MODELS, System
+
+__all__ = ["BASELINES", "RIVAL", "SYSTEMS", "fitted", "known_methods"]
+
+RIVAL = "gaussian"
+"""The method that all others are compared with: the strongest without meta-learning
+that looks at ratings and item features alone.
+
+Plumbing: a constant.
+"""
+
+BASELINES: dict[str, Callable[[Fold], Predictor]] = {
+    "global mean": lambda f: GlobalMean.fit(f.sealed, f.split.train),
+    "item mean": lambda f: ItemMean.fit(f.sealed, f.split.train),
+    "biases": lambda f: UserItemBias.fit(f.sealed, f.split.train),
+    "genre ridge": lambda f: GenreRidge.fit(f.sealed, f.split.train, f.features),
+    "item-kNN": lambda f: ItemKNN.fit(f.sealed, f.split.train),
+    "user-kNN": lambda f: UserKNN.fit(f.sealed, f.split.train),
+    "ALS": lambda f: ALS.fit(f.sealed, f.split.train),
+    "pooled MLP": lambda f: f.pooled,
+    "pooled MLP, fine-tuned": lambda f: f.pooled.fine_tuned(f.validate),
+    "gaussian": lambda f: f.gaussian,
+    "gaussian + users": lambda f: f.with_users,
+    "gaussian + implicit": lambda f: f.chooser,
+}
+"""The baselines by name, each a function that fits it on a fold.
+
+Plumbing: a constant.
+"""
+
+SYSTEMS: dict[str, System] = {
+    str(system): system
+    for system in (
+        *(System(*parts) for parts in product(MODELS, METAS, LEARNERS)),
+        System("mf", "meta-sgd", "bayesian", full=True),
+        System("mf", "maml", "bayesian", implicit=True),
+        System("mlp", "maml", "bayesian", implicit=True),
+    )
+}
+"""The 27 systems, the full scale, and the implicit shift on two of them, by name.
+
+Plumbing: a constant.
+"""
+
+
+def known_methods() -> list[str]:
+    """Names of all methods, the weakest baselines first.
+
+    Plumbing: for the command's help and for its errors.
+    """
+    return [*BASELINES, *SYSTEMS]
+
+
+def fitted(name: str, fold: Fold) -> Predictor:
+    """The method of this name, fitted on the training users of the fold.
+
+    Raises ``ValueError`` for a name that is none.
+    Plumbing: the leaderboard and its chapter.
+    """
+    if name in BASELINES:
+        return BASELINES[name](fold)
+    if name in SYSTEMS:
+        return fold.train(SYSTEMS[name])
+    raise ValueError(
+        f"no method is called {name!r}: choose from {', '.join(known_methods())}"
+    )

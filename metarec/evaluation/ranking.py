@@ -1,0 +1,165 @@
+"""The protocol for lists: rank all that a new user has not seen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from metarec.evaluation.predictor import Predictor
+from metarec.tasks import Examples, UserHistories
+
+LIST_SIZES = (0, 1, 5, 10)
+"""The sizes K of the support set at which the course judges a list.
+
+Plumbing: a constant.
+"""
+
+
+class Ranking(NamedTuple):
+    """nDCG@n and Recall@n of each user, shape (B,).
+
+    Plumbing: what the functions of this module return.
+    """
+
+    ndcg: Tensor
+    recall: Tensor
+
+
+def rank_candidates(
+    score: Tensor, relevant: Tensor, candidates: Tensor, at: int = 10
+) -> Ranking:
+    """Judge each user's ranking of their candidates, in expectation over ties.
+
+    All have shape (B, I), ``relevant`` and ``candidates`` boolean. Items of equal score
+    share their places: each stands at each of the places of its group with the same
+    probability, so the order in which items are stored helps nobody. With r_j the
+    expected relevance at place j and R the number of relevant candidates,
+
+    nDCG@n = sum_{j<=n} r_j / log2(j + 1) / sum_{j<=min(n,R)} 1 / log2(j + 1) and
+    Recall@n = sum_{j<=n} r_j / R; both are nan for a user with R = 0.
+
+    Raises ``ValueError`` if a score is not a number: it would rank anywhere.
+    Source: Jarvelin & Kekalainen (2002); McSherry & Najork (2008) for the ties.
+    Built in: leaderboard
+    """
+    if score[candidates].isnan().any():
+        raise ValueError("a score is nan, so its item has no place in the ranking")
+    # What is no candidate stands behind every candidate, also behind one at -inf.
+    lowest = torch.finfo(score.dtype).min
+    score = torch.where(candidates, score.clamp(min=lowest), -torch.inf)
+    score, order = score.sort(dim=-1, descending=True)
+    hit = (relevant & candidates).gather(-1, order).double()
+    new = torch.ones_like(order)
+    new[:, 1:] = score[:, 1:] != score[:, :-1]
+    group = new.cumsum(-1) - 1
+    total, size = (
+        torch.zeros_like(hit).scatter_add_(-1, group, part)
+        for part in (hit, torch.ones_like(hit))
+    )
+    first = (total / size.clamp(min=1)).gather(-1, group[:, :at])
+    n_relevant = hit.sum(-1)
+    found = (first * _discount(first.shape[-1])).sum(-1)
+    return Ranking(found / _ideal(n_relevant, at), first.sum(-1) / n_relevant)
+
+
+def chance_ranking(n_relevant: Tensor, n_candidates: Tensor, at: int = 10) -> Ranking:
+    """What a random order of the candidates scores on average, exactly.
+
+    Every place holds a relevant item with probability R / C, so
+    nDCG@n = R / C sum_{j<=min(n,C)} 1 / log2(j + 1) / ideal, Recall@n = min(n, C) / C.
+    Both arguments have shape (B,).
+
+    Built in: leaderboard
+    """
+    places = n_candidates.clamp(max=at)
+    gain = n_relevant / n_candidates * _ideal(places, at)
+    return Ranking(gain / _ideal(n_relevant, at), places / n_candidates.double())
+
+
+def rank_catalogue(
+    predictor: Predictor,
+    histories: UserHistories,
+    users: Tensor,
+    sizes: Sequence[int] = LIST_SIZES,
+    like: float = 4,
+    at: int = 10,
+) -> pd.DataFrame:
+    """Judge the lists that ``predictor`` makes for users it has not met.
+
+    Support = a user's earliest K ratings; candidates = every item of the catalogue but
+    those K; relevant = what the user rated ``like`` or more afterwards. So the query
+    shrinks as K grows, and no curve over K is a curve over information alone: compare
+    methods at one K. See `rank_candidates` for ties.
+
+    One row for each user and K: user, k, ndcg, recall (at ``at`` places), n_relevant,
+    and what bounds them: chance_ndcg and chance_recall under a random order,
+    ceiling_recall = min(n, R) / R (the ceiling of ndcg is 1). Users without a relevant
+    item are left out; ``table.attrs["left_out"]`` counts them for each K.
+
+    Raises ``ValueError`` if no user is left at some K.
+    Built in: leaderboard
+    """
+    tables, left_out = [], {}
+    for k in sizes:
+        support, relevant, candidates = _split(histories, users, k, like)
+        judged = relevant.any(-1)
+        left_out[k] = int((~judged).sum())
+        if left_out[k] == len(users):
+            raise ValueError(
+                f"no user has rated an item {like:g} or more after the first {k}: "
+                "there is nothing to find; ask for a smaller K or a lower `like`"
+            )
+        x = torch.arange(histories.n_items).expand(len(users), -1)
+        with torch.no_grad():
+            score = predictor.predict(support, x)
+        result = rank_candidates(
+            score[judged], relevant[judged], candidates[judged], at
+        )
+        n_relevant = relevant[judged].sum(-1)
+        chance = chance_ranking(n_relevant, candidates[judged].sum(-1), at)
+        columns = {
+            "user": users[judged],
+            "ndcg": result.ndcg,
+            "recall": result.recall,
+            "n_relevant": n_relevant,
+            "chance_ndcg": chance.ndcg,
+            "chance_recall": chance.recall,
+            "ceiling_recall": n_relevant.clamp(max=at) / n_relevant.double(),
+        }
+        table = pd.DataFrame({name: value.numpy() for name, value in columns.items()})
+        table.insert(1, "k", k)
+        tables.append(table)
+    table = pd.concat(tables, ignore_index=True)
+    table.attrs["left_out"] = left_out
+    return table
+
+
+def _split(
+    histories: UserHistories, users: Tensor, k: int, like: float
+) -> tuple[Examples, Tensor, Tensor]:
+    """The first K ratings of each user, and what is relevant and candidate: (B, I)."""
+    position, item, rating = histories.ratings_of(users)
+    counts = histories.count(users)
+    place = torch.arange(len(item)) - (counts.cumsum(0) - counts)[position]
+    seen = place < k
+    relevant = torch.zeros(len(users), histories.n_items, dtype=torch.bool)
+    relevant[position[~seen], item[~seen]] = rating[~seen] >= like
+    candidates = torch.ones_like(relevant)
+    candidates[position[seen], item[seen]] = False
+    support = histories.everything(users, k)
+    return replace(support, user=None), relevant, candidates
+
+
+def _discount(places: int) -> Tensor:
+    return 1 / torch.log2(torch.arange(places, dtype=torch.float64) + 2)
+
+
+def _ideal(n_relevant: Tensor, at: int) -> Tensor:
+    """DCG@n of the best order with so many relevant items, nan for none."""
+    ideal = torch.cat([torch.tensor([torch.nan]).double(), _discount(at).cumsum(0)])
+    return ideal[n_relevant.long().clamp(max=at)]

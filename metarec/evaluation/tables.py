@@ -1,0 +1,66 @@
+"""Tables of results that say where they come from."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+import metarec
+from metarec.training import save_aside
+
+__all__ = ["read_table", "write_table"]
+
+
+def write_table(
+    path: Path, table: pd.DataFrame, command: str, notes: Sequence[str] = ()
+) -> None:
+    """Write a CSV with its provenance in comment lines, aside and renamed.
+
+    The command, the commit of the code, the versions, then ``notes``.
+
+    Plumbing: the leaderboard and the benchmarks.
+    """
+    versions = f"metarec {metarec.__version__}, torch {torch.__version__}"
+    head = [
+        f"made by: {command}",
+        f"code: {_commit()}; {versions}, Python {platform.python_version()}",
+        *notes,
+    ]
+    text = "".join(f"# {line}\n" for line in head)
+    text += table.to_csv(index=False, float_format="%.5f")
+    save_aside(path, partial(Path.write_text, data=text))
+    print(f"wrote {path}: {len(table)} rows")
+
+
+def read_table(path: str | Path) -> pd.DataFrame:
+    """Read a table of results without its provenance lines.
+
+    Plumbing: the chapters that read a committed table.
+    """
+    return pd.read_csv(path, comment="#")
+
+
+def _commit() -> str:
+    """The commit of the working copy, and whether the package differs from it."""
+    folder = Path(metarec.__file__).parent
+
+    def git(*words: str) -> str:
+        run = subprocess.run(
+            ["git", "-C", str(folder), *words],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return run.stdout.strip()
+
+    try:
+        changed = " with changes" if git("status", "--porcelain", "--", ".") else ""
+        return f"commit {git('rev-parse', '--short=12', 'HEAD')}{changed}"
+    except (OSError, subprocess.CalledProcessError):
+        return "not under version control"

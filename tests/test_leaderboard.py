@@ -1,0 +1,370 @@
+"""The leaderboard against slow versions, the command, and leaks that must be found."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import Tensor
+
+from metarec.baselines import GaussianFactorModel, ItemMean, UserItemBias
+from metarec.data import RatingData, rating_data, synthetic_population
+from metarec.evaluation import (
+    Fold,
+    Leaderboard,
+    LeakageError,
+    Protocol,
+    check_disjoint,
+    check_no_leak,
+    cold_start,
+    fitted,
+    read_table,
+    run_methods,
+)
+from metarec.evaluation.__main__ import main
+from metarec.evaluation.tables import write_table
+from metarec.features import UserFeatures
+from metarec.metrics import paired_bootstrap
+from metarec.systems import System
+from metarec.tasks import Examples, Tasks, UserHistories, split_users
+from metarec.training import TrainingConfig
+
+QUICK = Protocol(folds=3)
+
+
+@pytest.fixture(scope="module")
+def errors(data: RatingData, tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
+    store = tmp_path_factory.mktemp("parts")
+    return run_methods(data, ["item mean", "biases", "gaussian"], QUICK, store, False)
+
+
+@pytest.fixture(scope="module")
+def board(errors: pd.DataFrame) -> Leaderboard:
+    return Leaderboard(errors)
+
+
+# --- the guards -----------------------------------------------------------------------
+
+
+def described(data: RatingData) -> RatingData:
+    """The same ratings by users of whom an occupation and an age are known."""
+    rng = np.random.default_rng(0)
+    users = data.users.assign(
+        age=rng.integers(18, 70, data.n_users),
+        occupation=rng.choice(["baker", "clerk", "judge"], data.n_users),
+    )
+    return replace(data, users=users)
+
+
+class ByProfile:
+    """A predictor that adds a number for each user feature."""
+
+    def __init__(self, features: UserFeatures) -> None:
+        self.weight = torch.arange(1.0, len(features.names) + 1) / 10
+
+    def predict(self, support: Examples, x: Tensor) -> Tensor:
+        if support.profile.shape[1] != len(self.weight):
+            raise ValueError(f"{support.profile.shape[1]} features, {len(self.weight)}")
+        return 3 + (support.profile @ self.weight)[:, None].expand(x.shape)
+
+
+def test_an_item_mean_with_test_users_in_it_is_refused_and_found(
+    data: RatingData,
+) -> None:
+    fold, everyone = Fold(data), torch.arange(data.n_users)
+    with pytest.raises(LeakageError, match="is sealed"):
+        ItemMean.fit(fold.sealed, everyone)
+    with pytest.raises(LeakageError, match="training statistic"):
+        check_no_leak(
+            lambda d: ItemMean.fit(UserHistories(d), everyone), data, fold.split
+        )
+    ItemMean.fit(fold.sealed, fold.split.train)
+
+
+def test_a_query_in_the_support_is_found(data: RatingData) -> None:
+    histories, users = UserHistories(data), torch.arange(4)
+    honest = histories.tasks(users, 3)
+    check_disjoint(honest)
+    twice = honest.support.x.clone()
+    twice[2, 1] = honest.query.x[2, 0]
+    leaky = Tasks(replace(honest.support, x=twice), honest.query, users)
+    with pytest.raises(LeakageError, match="user 2 has an item of the support"):
+        check_disjoint(leaky)
+    # Under a false mask there is no rating, so nothing is given away.
+    check_disjoint(
+        Tasks(
+            replace(leaky.support, mask=torch.zeros(4, 3, dtype=torch.bool)),
+            leaky.query,
+            users,
+        )
+    )
+
+
+def test_the_protocol_itself_refuses_a_query_in_the_support(
+    data: RatingData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    histories = UserHistories(data)
+    honest = histories.tasks
+
+    def leaky(users: Tensor, k: int) -> Tasks:
+        tasks = honest(users, k)
+        return replace(tasks, support=tasks.query)
+
+    monkeypatch.setattr(histories, "tasks", leaky)
+    with pytest.raises(LeakageError):
+        cold_start(ItemMean(torch.zeros(80)), histories, torch.arange(5), (3,))
+
+
+def test_a_vocabulary_from_test_users_is_found(data: RatingData) -> None:
+    data = described(data)
+    split = split_users(data.n_users)
+
+    def honest(d: RatingData) -> ByProfile:
+        return ByProfile(UserHistories(d, vocabulary=split.train).user_features)
+
+    def leaky(d: RatingData) -> ByProfile:
+        return ByProfile(UserHistories(d).user_features)
+
+    check_no_leak(honest, data, split)
+    with pytest.raises(LeakageError, match="vocabulary came from others"):
+        check_no_leak(leaky, data, split)
+
+
+def test_a_fold_takes_its_vocabulary_from_training_users(data: RatingData) -> None:
+    data = described(data)
+    fold = Fold(data)
+    strange = data.users.copy()
+    strange.loc[fold.split.test.numpy(), "occupation"] = "astronaut"
+    other = Fold(replace(data, users=strange))
+    assert fold.histories.user_features == other.histories.user_features
+    assert "occupation=astronaut" not in fold.histories.user_features.names
+    # A word that no training user has says nothing of its user.
+    names = np.array(fold.histories.user_features.names)
+    at = np.flatnonzero([n.startswith("occupation") for n in names])
+    assert (other.histories.profile[fold.split.test][:, at] == 0).all()
+    assert (fold.histories.profile[fold.split.test][:, at] != 0).any()
+
+
+def test_hyper_parameters_chosen_on_test_users_are_refused(data: RatingData) -> None:
+    fold = Fold(data)
+    model = GaussianFactorModel.fit(fold.sealed, fold.split.train, dim=2, sweeps=3)
+    with pytest.raises(LeakageError, match="choose on validation users"):
+        model.choose_temper(fold.sealed, fold.split.test)
+    model.choose_temper(fold.sealed, fold.split.validation)
+
+
+@pytest.mark.parametrize("read", ["ratings_of", "tasks", "everything", "draw_windows"])
+def test_no_door_of_sealed_histories_is_open(data: RatingData, read: str) -> None:
+    histories, generator = UserHistories(data), torch.Generator()
+    arguments = {
+        "ratings_of": (),
+        "tasks": (3,),
+        "everything": (5,),
+        "draw_windows": ((1, 3), generator),
+    }
+    sealed = histories.seal(torch.tensor([7, 9]))
+    getattr(sealed, read)(torch.tensor([6, 8]), *arguments[read])
+    with pytest.raises(LeakageError, match="ratings of user 9"):
+        getattr(sealed, read)(torch.tensor([8, 9]), *arguments[read])
+    getattr(histories, read)(torch.tensor([8, 9]), *arguments[read])
+
+
+# --- orders ---------------------------------------------------------------------------
+
+
+def test_shuffled_ties_keep_time_and_change_ties() -> None:
+    frame = pd.DataFrame(
+        {
+            "user": np.repeat([0, 1], 30),
+            "item": np.tile(np.arange(30), 2),
+            "rating": np.tile(np.arange(30) % 5 + 1.0, 2),
+            "timestamp": np.tile(np.arange(30) // 10, 2),
+        }
+    )
+    data = rating_data(frame)
+    plain = UserHistories(data)
+    mixed = UserHistories(data, "time, ties shuffled", seed=1)
+    again = UserHistories(data, "time, ties shuffled", seed=1)
+    assert torch.equal(mixed.item, again.item)
+    assert not torch.equal(plain.item, mixed.item)
+    for block in range(6):
+        rows = slice(10 * block, 10 * block + 10)
+        assert plain.item[rows].tolist() == sorted(mixed.item[rows].tolist())
+
+
+# --- the table ------------------------------------------------------------------------
+
+
+def test_the_summary_is_its_slow_version(
+    board: Leaderboard, errors: pd.DataFrame
+) -> None:
+    row = board.summary.query("method == 'biases' and k == 5").iloc[0]
+    mine = errors.query("method == 'biases' and k == 5").sort_values(["fold", "user"])
+    rival = errors.query("method == 'gaussian' and k == 5").sort_values(
+        ["fold", "user"]
+    )
+    assert row["rmse"] == pytest.approx(mine.groupby("fold")["rmse"].mean().mean())
+    assert row["mae"] == pytest.approx(mine.groupby("fold")["mae"].mean().mean())
+    square = (mine["rmse"] ** 2 * mine["n"]).sum() / mine["n"].sum()
+    assert row["pooled_rmse"] == pytest.approx(np.sqrt(square))
+    gap = paired_bootstrap(mine["rmse"], rival["rmse"], mine["fold"])
+    assert row["difference"] == pytest.approx(gap.mean)
+    assert (row["low"], row["high"]) == pytest.approx((gap.low, gap.high))
+
+
+def test_every_user_is_a_test_user_once(errors: pd.DataFrame, data: RatingData) -> None:
+    one = errors.query("method == 'biases' and k == 0")
+    assert sorted(one["user"]) == list(range(data.n_users))
+
+
+def test_a_table_that_cannot_be_paired_is_refused(errors: pd.DataFrame) -> None:
+    with pytest.raises(ValueError, match="rival 'nobody' was not run"):
+        Leaderboard(errors, "nobody")
+    short = errors.drop(errors.query("method == 'biases' and fold == 1").index)
+    with pytest.raises(ValueError, match="biases: not judged on the same"):
+        Leaderboard(short)
+    with pytest.raises(ValueError, match="no column"):
+        Leaderboard(errors.drop(columns="mae"))
+
+
+def test_bold_in_markdown_means_better_than_the_rival(board: Leaderboard) -> None:
+    text = Leaderboard(board.errors, "item mean").to_markdown()
+    lines = {
+        line.split("|")[1].strip(): line for line in text.split("\n") if "|" in line
+    }
+    assert "**" in lines["gaussian"]
+    assert "**" not in lines["item mean"]
+
+
+def test_the_plot_shows_each_method_at_its_difference(board: Leaderboard) -> None:
+    ax = board.plot(5)
+    rows = board.summary[board.summary["k"] == 5].set_index("method")
+    labels = [label.get_text() for label in ax.get_yticklabels()]
+    drawn = dict(zip(labels, ax.lines[0].get_xdata(), strict=True))
+    assert drawn == pytest.approx(rows["difference"].to_dict())
+
+
+# --- the run --------------------------------------------------------------------------
+
+
+def test_an_interrupted_run_goes_on(
+    data: RatingData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def once(name: str, fold: Fold) -> UserItemBias:
+        if len(asked) == 3:
+            raise KeyboardInterrupt
+        asked.append(name)
+        return fitted(name, fold)
+
+    monkeypatch.setattr("metarec.evaluation.run.fitted", once)
+    methods = ["item mean", "biases"]
+    with pytest.raises(KeyboardInterrupt):
+        run_methods(data, methods, QUICK, tmp_path, False)
+    asked.clear()
+    asked.append("one less to come")
+    monkeypatch.setattr("metarec.evaluation.run.fitted", fitted)
+    resumed = run_methods(data, methods, QUICK, tmp_path, False)
+    whole = run_methods(data, methods, QUICK, tmp_path / "other", False)
+    judged = ["method", "fold", "user", "k", "rmse", "mae", "n"]
+    assert resumed[judged].equals(whole[judged])
+
+
+def test_a_store_of_another_protocol_is_refused(
+    data: RatingData, tmp_path: Path
+) -> None:
+    run_methods(data, ["item mean"], QUICK, tmp_path, False)
+    with pytest.raises(ValueError, match="under another seed"):
+        run_methods(data, ["item mean"], replace(QUICK, seed=1), tmp_path, False)
+
+
+def test_an_unknown_method_is_refused(data: RatingData) -> None:
+    with pytest.raises(ValueError, match="no method is called 'magic'"):
+        fitted("magic", Fold(data))
+
+
+def test_a_table_says_where_it_comes_from(tmp_path: Path) -> None:
+    path, table = tmp_path / "t.csv", pd.DataFrame({"a": [1, 2]})
+    write_table(path, table, "the command", ["a note"])
+    first, second, third, *_ = path.read_text().split("\n")
+    assert first == "# made by: the command"
+    assert "torch" in second and "Python" in second
+    assert third == "# a note"
+    assert read_table(path).equals(table)
+
+
+# --- the command ----------------------------------------------------------------------
+
+
+def as_csv(data: RatingData, path: Path) -> Path:
+    table = data.ratings.rename(columns={"user": "who", "item": "what"})
+    table.drop(columns="timestamp").to_csv(path, index=False)
+    return path
+
+
+def as_movielens_small(data: RatingData, folder: Path) -> Path:
+    """Files in the layout of MovieLens-latest-small, ratings in half stars."""
+    folder = folder / "ml-latest-small"
+    folder.mkdir()
+    ratings = pd.DataFrame(
+        {
+            "userId": data.ratings["user"] + 1,
+            "movieId": data.ratings["item"] + 1,
+            "rating": (data.ratings["rating"] * 2).round() / 2,
+            "timestamp": data.ratings["timestamp"],
+        }
+    )
+    ratings.to_csv(folder / "ratings.csv", index=False)
+    movies = pd.DataFrame({"movieId": np.arange(1, data.n_items + 1)})
+    movies["title"] = [f"Film {i} ({1950 + i % 50})" for i in movies["movieId"]]
+    movies["genres"] = ["Drama|War" if i % 2 else "Comedy" for i in movies["movieId"]]
+    movies.to_csv(folder / "movies.csv", index=False)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def small() -> RatingData:
+    return synthetic_population(60, 40, ratings_per_user=12, seed=5)[0]
+
+
+def test_the_command_runs_on_a_csv_with_user_item_and_rating(
+    small: RatingData, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, out = as_csv(small, tmp_path / "mine.csv"), tmp_path / "out"
+    words = ["--data", str(source), "--columns", "user=who", "item=what"]
+    words += ["--methods", "biases", "--folds", "2", "--reserved", "5"]
+    assert main([*words, "--out", str(out)]) == 0
+    assert "biases" in capsys.readouterr().out
+    names = {"costs.csv", "errors.csv.gz", "parts", "plot.png", "summary.csv"}
+    assert {path.name for path in out.iterdir()} == names | {"summary.md"}
+    assert set(read_table(out / "summary.csv")["method"]) == {"biases", "gaussian"}
+    before = (out / "errors.csv.gz").read_bytes()
+    assert main([*words, "--out", str(out), "--fresh", "--quiet"]) == 0
+    assert (out / "errors.csv.gz").read_bytes() == before
+
+
+def test_the_command_runs_a_system_on_movielens_latest_small(
+    small: RatingData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "metarec.evaluation.fold.default_config", lambda _: TrainingConfig(epochs=2)
+    )
+    folder, out = as_movielens_small(small, tmp_path), tmp_path / "out"
+    words = ["--data", f"ml-latest-small={folder}", "--folds", "2", "--reserved", "5"]
+    words += ["--methods", str(System("mlp", "maml", "bayesian"))]
+    assert main([*words, "--out", str(out), "--quiet"]) == 0
+    assert len(read_table(out / "summary.csv")) == 2 * 5
+
+
+def test_errors_of_the_command_say_what_to_do(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--methods", "magic"]) == 1
+    assert "--list names them all" in capsys.readouterr().err
+    assert main(["--data", str(tmp_path / "none.csv"), "--quiet"]) == 1
+    assert "none.csv" in capsys.readouterr().err
+    assert main(["--list"]) == 0
+    assert "mf + maml + gradient" in capsys.readouterr().out
