@@ -1,7 +1,7 @@
 """Compare the 27 systems with the shrunk biases: benchmarks/results/grid.csv.
 
-    python -m metarec.evaluation --methods all --out results    (the long run)
-    python benchmarks/grid.py results/errors.csv.gz
+    python -m metarec.evaluation --methods all    (the long run)
+    python benchmarks/grid.py leaderboard-ml-100k/errors.csv.xz
 
 Reads the errors of each user that the evaluation command wrote, and trains nothing.
 """
@@ -39,7 +39,7 @@ def summary(errors: pd.DataFrame) -> pd.DataFrame:
 def main() -> None:
     """Read the errors, write the table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    errors = HERE / "results" / "errors.csv.gz"
+    errors = HERE / "results" / "leaderboard" / "errors.csv.xz"
     parser.add_argument("errors", type=Path, nargs="?", default=errors)
     parser.add_argument("--out", type=Path, default=HERE / "results" / "grid.csv")
     arguments = parser.parse_args()

@@ -6,8 +6,8 @@ import torch
 
 from metarec.baselines import GaussianFactorModel, ItemMean, UserItemBias
 from metarec.data import RatingData
-from metarec.evaluation import LeakageError, check_no_leak, cold_start, validation_score
-from metarec.tasks import UserHistories, split_users
+from metarec.evaluation import check_no_leak, cold_start, validation_score
+from metarec.tasks import LeakageError, UserHistories, split_users
 
 
 def test_the_protocol_is_its_slow_version(data: RatingData) -> None:

@@ -14,7 +14,6 @@ from metarec.data import RatingData, rating_data, synthetic_population
 from metarec.evaluation import (
     Fold,
     Leaderboard,
-    LeakageError,
     Protocol,
     check_disjoint,
     check_no_leak,
@@ -28,7 +27,7 @@ from metarec.evaluation.tables import write_table
 from metarec.features import UserFeatures
 from metarec.metrics import paired_bootstrap
 from metarec.systems import System
-from metarec.tasks import Examples, Tasks, UserHistories, split_users
+from metarec.tasks import Examples, LeakageError, Tasks, UserHistories, split_users
 from metarec.training import TrainingConfig
 
 QUICK = Protocol(folds=3)
@@ -338,12 +337,12 @@ def test_the_command_runs_on_a_csv_with_user_item_and_rating(
     words += ["--methods", "biases", "--folds", "2", "--reserved", "5"]
     assert main([*words, "--out", str(out)]) == 0
     assert "biases" in capsys.readouterr().out
-    names = {"costs.csv", "errors.csv.gz", "parts", "plot.png", "summary.csv"}
+    names = {"costs.csv", "errors.csv.xz", "parts", "plot.png", "summary.csv"}
     assert {path.name for path in out.iterdir()} == names | {"summary.md"}
     assert set(read_table(out / "summary.csv")["method"]) == {"biases", "gaussian"}
-    before = (out / "errors.csv.gz").read_bytes()
+    before = (out / "errors.csv.xz").read_bytes()
     assert main([*words, "--out", str(out), "--fresh", "--quiet"]) == 0
-    assert (out / "errors.csv.gz").read_bytes() == before
+    assert (out / "errors.csv.xz").read_bytes() == before
 
 
 def test_the_command_runs_a_system_on_movielens_latest_small(

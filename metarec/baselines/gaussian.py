@@ -12,6 +12,8 @@ from metarec.metrics import user_rmse
 from metarec.models import checked_profile, implicit_shift
 from metarec.tasks import SUPPORT_SIZES, Examples, UserHistories
 
+SHRINKAGE = 5.0  # of an item's bias, in ratings: that of `UserItemBias`
+
 
 class GaussianFactorModel:
     """Matrix factorisation with Gaussian users and items, fitted by variational EM.
@@ -64,7 +66,7 @@ class GaussianFactorModel:
         n_items = histories.n_items
         ones = torch.ones(n_items, 1, dtype=torch.float64)
         model.features = ones if features is None else torch.cat([ones, features], 1)
-        bias = UserItemBias.fit(histories, users)
+        bias = UserItemBias.fit(histories, users, item_shrinkage=SHRINKAGE)
         model.offset = bias.offset.double()
         model.mu = rating.double().mean()
         model._start(n_items, seed)
@@ -166,33 +168,60 @@ class GaussianFactorModel:
         mask = support.mask.double()
         noise = self.temper * self.noise
         seen = torch.einsum("bn,bnij->bij", mask, zz[support.x])
-        mean, precision = self._prior(support)
+        _, precision, pull = self._prior(support)
         cov = (precision + seen / noise).inverse()
         rest = mask * (support.y.double() - self.offset[support.x])
         evidence = torch.einsum("bn,bni->bi", rest, z[support.x])
-        if self.implicit is not None:
-            mean = mean + implicit_shift(self.implicit, support.x, support.mask)
-        return _apply(cov, evidence / noise + _times_each(mean, precision)), cov
+        return _apply(cov, evidence / noise + pull), cov
 
-    def _prior(self, support: Examples) -> tuple[Tensor, Tensor]:
-        """Mean (B, dim + 1) and precision of w_u, before any rating.
+    def _prior(self, support: Examples) -> tuple[Tensor, Tensor, Tensor]:
+        """Before any rating: mean of w_u (B, dim + 1), precision, precision @ mean.
 
         The precision is one matrix, or one for each user where a profile narrows it.
         """
         mean = self.user_mean.expand(len(support), -1)
         precision = self.user_covariance.inverse()
+        if self.implicit is not None:
+            mean = mean + implicit_shift(self.implicit, support.x, support.mask)
         if self.profile is None:
-            return mean, precision
+            return mean, precision, mean @ precision
         x = checked_profile(support.profile, len(self.profile)).double()
-        known = x.any(-1)[:, None, None]
+        known = x.any(-1, keepdim=True)
         narrow = self.profile_covariance.inverse()
-        return mean + x @ self.profile, torch.where(known, narrow, precision)
+        mean = mean + x @ self.profile
+        pull = torch.where(known, mean @ narrow, mean @ precision)
+        return mean, torch.where(known[..., None], narrow, precision), pull
 
     def predict(self, support: Examples, x: Tensor) -> Tensor:
         """Scores (B, N): offset_i + z_i . E[w_u | support]."""
         mean, _ = self.posterior(support)
         taste = torch.einsum("bnd,bd->bn", self.q[x], mean[:, :-1])
         return (self.offset[x] + mean[:, -1:] + taste).float()
+
+    def learn_offset(
+        self, histories: UserHistories, users: Tensor, ridge: float = 100.0
+    ) -> None:
+        """Let features say what an item's offset is while few have rated it.
+
+        `UserItemBias` draws b_i to 0 as if lambda = 5 more ratings were there; now they
+        stand at f_i' beta: b_i = (n_i c_i + lambda f_i' beta) / (n_i + lambda), with
+        c_i the mean residual of the n_i ratings. beta is the ridge regression of b_i on
+        f_i in which an item counts once a rating, since that is how often it is asked
+        about: ``ridge`` is in ratings.
+
+        Built in: new-items
+        """
+        _, item, _ = histories.ratings_of(users)
+        n = torch.bincount(item, minlength=histories.n_items).double()
+        drawn = SHRINKAGE / (n + SHRINKAGE)
+        f = self.features
+        penalty = ridge * torch.eye(f.shape[1], dtype=f.dtype)
+        penalty[0, 0] = 1e-5
+        # b_i depends on beta itself: the weight n - n drawn takes that out.
+        gram = (f * (n - n * drawn)[:, None]).T @ f + penalty
+        shrunk = self.offset - self.mu
+        beta = torch.linalg.solve(gram, f.T @ (n * shrunk))
+        self.offset = self.offset + drawn * (f @ beta)
 
     def learn_profile(
         self,
@@ -213,6 +242,7 @@ class GaussianFactorModel:
         Raises ``ValueError`` if `learn_implicit` came first: its vectors would count
         twice what the profile explains.
         Source: Agarwal & Chen (2009).
+        Built in: new-items
         """
         if self.implicit is not None:
             raise ValueError("call learn_profile before learn_implicit, not after it")
@@ -365,13 +395,6 @@ def _outer(a: Tensor) -> Tensor:
 
 def _apply(matrix: Tensor, vector: Tensor) -> Tensor:
     return torch.einsum("bij,bj->bi", matrix, vector)
-
-
-def _times_each(vector: Tensor, matrix: Tensor) -> Tensor:
-    """Rows (B, D) times one symmetric matrix (D, D), or each times its own."""
-    if matrix.dim() == 2:
-        return vector @ matrix
-    return _apply(matrix, vector)
 
 
 def _moments(mean: Tensor, cov: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -1,7 +1,7 @@
 """Judge methods on a data set: `python -m metarec.evaluation --help`."""
 
 import argparse
-import gzip
+import lzma
 import shlex
 import shutil
 import sys
@@ -36,7 +36,7 @@ def parser() -> argparse.ArgumentParser:
         "user, support = a user's first K ratings, query = all after the reserved "
         "ones, RMSE a user, paired with a rival. What is done is kept, so that a run "
         "that was interrupted goes on and methods can be added later.",
-        epilog="Files in OUT: errors.csv.gz (each user's error under each method), "
+        epilog="Files in OUT: errors.csv.xz (each user's error under each method), "
         "summary.csv, summary.md, costs.csv, plot.png, and parts/ with what is "
         "done. Example: "
         "python -m metarec.evaluation --methods baselines 'mf + maml + bayesian'",
@@ -115,10 +115,10 @@ def _evaluate(options: argparse.Namespace) -> None:
     board.to_csv(out / "summary.csv", command, notes)
     board.to_markdown(out / "summary.md")
     write_table(out / "costs.csv", board.costs.reset_index(), command, notes)
-    rows = errors.drop(columns=board.costs.columns)
-    text = rows.to_csv(index=False, float_format="%.4f")
-    packed = gzip.compress(text.encode(), mtime=0)  # no clock in the file
-    save_aside(out / "errors.csv.gz", partial(Path.write_bytes, data=packed))
+    columns = ["method", "fold", "user", "k", "rmse", "mae", "n"]
+    text = errors[columns].to_csv(index=False, float_format="%.4f")
+    packed = lzma.compress(text.encode())
+    save_aside(out / "errors.csv.xz", partial(Path.write_bytes, data=packed))
     use_style()
     figure = board.plot(max(k for k in errors["k"].unique() if k <= 10)).figure
     save_aside(out / "plot.png", partial(figure.savefig, format="png"))  # type: ignore[union-attr]

@@ -71,7 +71,8 @@ def prequential(
         query = _part(everything, here, seen, seen + block)
         with torch.no_grad():
             if online and belief:
-                belief = Posterior(*(b[:here] for b in belief[:2]), belief.noise)
+                mean, covariance, noise = belief
+                belief = Posterior(mean[:here], covariance[:here], noise)
                 news = _part(everything, here, told, seen)
                 belief, told = online.observe(belief, news), seen
                 scores = online.score(belief, query.x)

@@ -81,6 +81,14 @@ class Fold:
         return model
 
     @cached_property
+    def with_both(self) -> GaussianFactorModel:
+        """The Gaussian model with all that is known: users' features and choices."""
+        model = copy.copy(self.with_users)
+        model.learn_implicit(self.sealed, self.split.train)
+        model.choose_temper(self.sealed, self.split.validation)
+        return model
+
+    @cached_property
     def warm(self) -> WarmStart:
         """The item vectors that the meta-learners start from, cross-fitted."""
         return cross_fit(self.chooser, self.sealed, self.split.train)

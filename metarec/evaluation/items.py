@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from metarec.data import RatingData, transposed
+from metarec.evaluation.fold import Fold
 from metarec.evaluation.predictor import Predictor, clipped
-from metarec.features import item_feature_names, item_features
+from metarec.features import UserFeatures, item_feature_names, item_features
 from metarec.metrics import user_mae, user_rmse
 from metarec.tasks import SUPPORT_SIZES, Tasks, UserHistories, UserSplit
 
@@ -29,22 +30,22 @@ def item_histories(
 
     Whatever runs on `UserHistories` runs on items then: w_i = (q_i, b_i) is the head of
     the task, fitted on K ratings of the item, and x_i, its genres and year, the
-    profile. ``vocabulary`` are the items, the training items, that say which genres
-    there are and what the means are; a row is 0 where nothing is known.
+    profile, shape (n_items, F). ``vocabulary`` are the items, the training items, that
+    say which genres there are and what the means are. The profile is 0 where nothing
+    is known: an item without a year, or with genres that none of them has.
 
-    Shapes: profile (n_items, F). Built in: new-items
+    Built in: new-items
     """
     histories = UserHistories(transposed(data), order, reserved, seed)
-    rows = data.items.iloc[vocabulary.numpy()]
-    names = item_feature_names(replace(data, items=rows))
+    names = item_feature_names(replace(data, items=data.items.iloc[vocabulary.numpy()]))
     every = item_feature_names(data)
     x = item_features(data)[:, [every.index(name) for name in names]]
-    x = x - x[vocabulary].mean(0)
-    years = np.array([name == "year" for name in names], dtype=bool)
-    genres = data.items["genres"].map(lambda own: bool(set(own) & set(names)))
-    dated = data.items["year"].notna()
-    known = np.where(years, dated.to_numpy()[:, None], genres.to_numpy()[:, None])
-    histories.profile = torch.where(torch.from_numpy(known), x, 0.0).float()
+    dated = data.items["year"].notna().to_numpy()
+    with_genre = data.items["genres"].map(lambda own: bool(set(own) & set(names)))
+    known = np.stack([dated if n == "year" else with_genre for n in names], 1)
+    known = torch.from_numpy(known) if names else x.bool()
+    mean = (x * known)[vocabulary].sum(0) / known[vocabulary].sum(0).clamp(min=1)
+    histories.profile = torch.where(known, x - mean, 0.0).float()
     return histories
 
 
@@ -72,6 +73,33 @@ def newest_items(data: RatingData, share: float = 0.2) -> UserSplit:
         torch.from_numpy(np.sort(part)) for part in np.split(order, cuts)
     )
     return UserSplit(train, validation, test)
+
+
+class ItemFold(Fold):
+    """One fold of the items, with everything that `Fold` has for users.
+
+    ``order`` is that of an item's ratings: "random", or "time" for its earliest K.
+    ``newest`` holds out the newest items in place of those of fold ``number``. The
+    Gaussian model and the rating models know age, gender and occupation of the raters.
+
+    Raises ``ValueError`` if the items are too few.
+    Plumbing: `Fold` on the transposed data.
+    """
+
+    def __init__(
+        self,
+        data: RatingData,
+        number: int = 0,
+        order: str = "random",
+        newest: bool = False,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(transposed(data), number, seed, order)
+        if newest:
+            self.split = newest_items(data)
+        self.histories = item_histories(data, self.split.train, order, seed=seed)
+        self.sealed = self.histories.seal(self.split.test)
+        self.features = UserFeatures.fit(data.users).encode(data.users).double()
 
 
 @dataclass(frozen=True)

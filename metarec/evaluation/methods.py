@@ -40,6 +40,7 @@ BASELINES: dict[str, Callable[[Fold], Predictor]] = {
     "gaussian": lambda f: f.gaussian,
     "gaussian + users": lambda f: f.with_users,
     "gaussian + implicit": lambda f: f.chooser,
+    "gaussian + users + implicit": lambda f: f.with_both,
 }
 """The baselines by name, each a function that fits it on a fold.
 
