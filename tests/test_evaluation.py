@@ -89,3 +89,10 @@ def test_predictions_are_clipped_to_the_scale(data: RatingData) -> None:
         for stars in (5.0, 50.0)
     ]
     assert rmse[0].equals(rmse[1])
+
+
+def test_a_prediction_that_is_no_number_is_refused(data: RatingData) -> None:
+    offset = torch.zeros(80)
+    offset[3] = torch.nan
+    with pytest.raises(ValueError, match="predictions are nan"):
+        cold_start(ItemMean(offset), UserHistories(data), torch.arange(20), (0,))

@@ -129,4 +129,5 @@ def _similarity(
     norm = (a.square() @ in_b.T) * (in_a @ b.square().T)
     # Nothing in common leaves 0 / 0, and no residual either: the answer is 0.
     cosine = a @ b.T / norm.sqrt().clamp(min=1e-6)
-    return common / (common + shrinkage) * cosine
+    # Two who share nothing have a cosine of 0, whatever the shrinkage.
+    return common / (common + shrinkage).clamp(min=1) * cosine

@@ -42,8 +42,8 @@ def item_histories(
     x = item_features(data)[:, [every.index(name) for name in names]]
     dated = data.items["year"].notna().to_numpy()
     with_genre = data.items["genres"].map(lambda own: bool(set(own) & set(names)))
-    known = np.stack([dated if n == "year" else with_genre for n in names], 1)
-    known = torch.from_numpy(known) if names else x.bool()
+    columns = [dated if name == "year" else with_genre.to_numpy() for name in names]
+    known = torch.from_numpy(np.stack(columns, 1)) if names else x.bool()
     mean = (x * known)[vocabulary].sum(0) / known[vocabulary].sum(0).clamp(min=1)
     histories.profile = torch.where(known, x - mean, 0.0).float()
     return histories

@@ -79,14 +79,18 @@ class Leaderboard:
         that of the rival and its 95% bootstrap interval, paired over users, stratified
         by fold and conditional on the fitted models. Below 0 is better than the rival.
         """
+        sizes = sorted(self.errors["k"].unique())
+        tables = {k: self.per_user(k) for k in sizes}
+        gaps = pd.concat(
+            {k: table.sub(table[self.rival], axis=0) for k, table in tables.items()},
+            axis=1,
+        )
+        fold = gaps.index.get_level_values("fold").to_numpy()
+        # One set of resamples serves all methods and sizes: they stay paired.
+        means = bootstrap_means(gaps.to_numpy(), fold)
+        ends = pd.DataFrame(np.quantile(means, [0.025, 0.975], axis=0).T, gaps.columns)
         parts = []
-        for k in sorted(self.errors["k"].unique()):
-            table = self.per_user(k)
-            fold = table.index.get_level_values("fold").to_numpy()
-            gap = table.sub(table[self.rival], axis=0)
-            low, high = np.quantile(
-                bootstrap_means(gap.to_numpy(), fold), [0.025, 0.975], axis=0
-            )
+        for k, table in tables.items():
             by_fold = table.groupby("fold").mean()
             count = self.per_user(k, "n")
             square = (count * table.pow(2)).sum() / count.sum()
@@ -96,9 +100,9 @@ class Leaderboard:
                 "sd_folds": by_fold.std(),
                 "mae": self.per_user(k, "mae").groupby("fold").mean().mean(),
                 "pooled_rmse": square.pow(0.5),
-                "difference": gap.mean(),
-                "low": low,
-                "high": high,
+                "difference": gaps[k].mean(),
+                "low": ends.loc[k, 0],
+                "high": ends.loc[k, 1],
             }
             parts.append(pd.DataFrame(columns, index=table.columns).reset_index())
         return pd.concat(parts, ignore_index=True)
