@@ -31,12 +31,27 @@ def accuracy() -> ModuleType:
     return module
 
 
-@pytest.mark.parametrize("name", ["grid", "accuracy", "speed"])
-def test_a_table_names_its_command_and_versions(name: str) -> None:
-    head = (FOLDER / "results" / f"{name}.csv").read_text().split("\n")
-    notes = [line for line in head if line.startswith("#")]
-    assert notes[0] == f"# made by: python benchmarks/{name}.py"
-    assert any("torch" in line for line in notes)
+def heads() -> dict[str, list[str]]:
+    """The provenance lines of every committed table."""
+    paths = sorted((FOLDER / "results").rglob("*.csv"))
+    assert len(paths) >= 10
+    return {
+        path.relative_to(FOLDER / "results").with_suffix("").as_posix(): [
+            line for line in path.read_text().split("\n") if line.startswith("#")
+        ]
+        for path in paths
+    }
+
+
+def test_every_table_names_its_command_code_and_versions() -> None:
+    for name, notes in heads().items():
+        command = notes[0].removeprefix("# made by: ")
+        if name.startswith("leaderboard"):
+            assert command.startswith("python -m metarec.evaluation --data ml-100k")
+            continue
+        script = command.removeprefix("python ").split()[0]
+        assert (FOLDER.parent / script).exists(), name
+        assert any("torch" in line for line in notes), name
 
 
 def test_no_system_of_the_grid_is_worse_than_the_biases() -> None:

@@ -1,6 +1,7 @@
 """Turn a data set around: items in the place of users, users in the place of items."""
 
 from dataclasses import replace
+from typing import Any
 
 import pandas as pd
 
@@ -19,12 +20,14 @@ def transposed(data: RatingData) -> RatingData:
     """
     ratings = data.ratings.rename(columns={"user": "item", "item": "user"})
     items = data.users.rename(columns={"user_id": "item_id"})
-    blank = {
+    blank: dict[str, Any] = {
         "title": [""] * len(items),
         "year": pd.array([pd.NA] * len(items), dtype="Int64"),
         "genres": [()] * len(items),
     }
-    items = items.assign(**{k: v for k, v in blank.items() if k not in items})
+    for column, nothing in blank.items():
+        if column not in items:
+            items[column] = nothing
     users = data.items.rename(columns={"item_id": "user_id"})
     empty = {
         "title": not users["title"].astype(bool).any(),
@@ -34,6 +37,6 @@ def transposed(data: RatingData) -> RatingData:
     return replace(
         data,
         ratings=ratings[data.ratings.columns],
-        users=users.drop(columns=[k for k, nothing in empty.items() if nothing]),
+        users=users.drop(columns=[column for column in empty if empty[column]]),
         items=items,
     )
