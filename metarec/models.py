@@ -17,6 +17,7 @@ __all__ = [
     "MLP",
     "MatrixFactorization",
     "RatingModel",
+    "Softmax",
     "UserTable",
     "checked_profile",
     "implicit_shift",
@@ -80,6 +81,37 @@ class Bernoulli:
         """p (1 - p)."""
         p = score.sigmoid()
         return p * (1 - p)
+
+
+class Softmax:
+    """Lists: each like is a draw from the candidates, p_i = e^(s_i) / sum_j e^(s_j).
+
+    L = sum_i y_i (log sum_j e^(s_j) - s_i), y_i = 1 for a like (or what it counts) and
+    the sum over j over the candidates, which are what the mask leaves.
+
+    Built in: leaderboard
+    """
+
+    def loss(self, score: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+        """Cross-entropy of the likes, summed: shape (...,) from (..., N).
+
+        0 for a task without likes or without candidates.
+        """
+        # A finite floor: an empty task at -inf would have a gradient of nan.
+        score = torch.where(mask, score, torch.finfo(score.dtype).min)
+        each = target * score.log_softmax(-1)
+        return -torch.where(mask, each, 0.0).sum(-1)
+
+    def mean(self, score: Tensor) -> Tensor:
+        """The probability of each item among those scored: they sum to 1."""
+        return score.softmax(-1)
+
+    def curvature(self, score: Tensor) -> Tensor:
+        """Raise ``ValueError``: items share one sum, so none has its own curvature."""
+        raise ValueError(
+            "a softmax ties all items together, and has no curvature for each alone: "
+            "adapt by GradientDescent, or take a Bernoulli for the Bayesian"
+        )
 
 
 class RatingModel(nn.Module):

@@ -1,0 +1,190 @@
+"""Lists: a user's likes as draws from the catalogue, and what is meta-learned from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+
+from metarec.learners import GradientDescent, Parameters, likelihood_of
+from metarec.meta import MAML
+from metarec.models import MatrixFactorization, Softmax, with_one
+from metarec.tasks import SUPPORT_SIZES, Examples, Tasks, UserHistories
+
+__all__ = ["ListMAML", "ListModel", "ListSampler", "list_tasks"]
+
+
+def list_tasks(
+    histories: UserHistories,
+    users: Tensor,
+    k: int | Tensor,
+    like: float = 4,
+    weight: Tensor | None = None,
+) -> Tasks:
+    """Turn ``users`` into tasks over the whole catalogue, one K or each its own.
+
+    x = every item, (B, I). Support: y_i = 1 for a like (a rating of ``like`` or more)
+    among the earliest K ratings, and every item is a candidate. Query: the likes after
+    those K share one vote, y_i = weight_i / sum of the likes' weights (all equal if
+    ``weight`` (I,) is not given), and the candidates are all items but the K.
+    The support's profile (B, I) is 1 where an item was rated, liked or not.
+
+    Raises ``ValueError`` if K is negative.
+    Built in: leaderboard
+    """
+    k = torch.as_tensor(k).expand(len(users))
+    if len(k) and int(k.min()) < 0:
+        raise ValueError(f"K must be 0 or more, got {int(k.min())}")
+    position, item, rating = histories.ratings_of(users)
+    counts = histories.count(users)
+    place = torch.arange(len(item)) - (counts.cumsum(0) - counts)[position]
+    seen = place < k[position]
+    support, query, rated = torch.zeros(3, len(users), histories.n_items)
+    liked = (rating >= like).float()
+    support[position[seen], item[seen]] = liked[seen]
+    rated[position[seen], item[seen]] = 1.0
+    later = liked if weight is None else liked * weight[item]
+    query[position[~seen], item[~seen]] = later[~seen]
+    query = query / query.sum(-1, keepdim=True).clamp(min=torch.finfo().tiny)
+    x = torch.arange(histories.n_items).expand(len(users), -1)
+    everything = torch.ones_like(rated, dtype=torch.bool)
+    return Tasks(
+        Examples(x, support, everything, profile=rated),
+        Examples(x, query, rated == 0),
+        users,
+    )
+
+
+@dataclass(frozen=True)
+class ListSampler:
+    """One epoch of lists: every user once, in random order, with a random K.
+
+    Plumbing: `tasks.TaskSampler` for `list_tasks` with their ``weight``.
+    """
+
+    histories: UserHistories
+    users: Tensor
+    sizes: Sequence[int] = SUPPORT_SIZES[1:]
+    meta_batch: int = 64
+    weight: Tensor | None = None
+
+    def __call__(self, generator: torch.Generator) -> Iterator[Tasks]:
+        """Yield the meta-batches of one epoch."""
+        sizes = torch.as_tensor(self.sizes)
+        order = torch.randperm(len(self.users), generator=generator)
+        for batch in order.split(self.meta_batch):
+            k = sizes[torch.randint(len(sizes), (len(batch),), generator=generator)]
+            yield list_tasks(self.histories, self.users[batch], k, weight=self.weight)
+
+
+class ListModel(MatrixFactorization):
+    """Matrix factorisation whose scores make a list: p_i = softmax_i(b_i + q_i . w).
+
+    Everything is trained, also the vectors y_j (``implicit``) that say what having
+    rated item j, liked or not, tells of the rest. They start at 0, offsets at the
+    logarithm of the training users' likes, and item vectors where a dot product is
+    about how much oftener than by chance two items meet,
+    q_i . q_j ~ log (n_ij + a) / (n_i n_j / n + a), a = 20 users.
+
+    Source: Levy & Goldberg (2014) for the start; Koren (2008) for y_j.
+    Built in: leaderboard
+    """
+
+    implicit: nn.Parameter
+
+    def __init__(
+        self, n_items: int, dim: int, generator: torch.Generator | None = None
+    ) -> None:
+        super().__init__(n_items, dim, generator)
+        self.likelihood = Softmax()
+        self.implicit = nn.Parameter(torch.zeros(n_items, dim))
+
+    @classmethod
+    def start(
+        cls, histories: UserHistories, users: Tensor, dim: int = 16, like: float = 4
+    ) -> Self:
+        """Set offsets and item vectors from the ratings of ``users`` alone."""
+        position, item, rating = histories.ratings_of(users)
+        rated, liked = torch.zeros(2, len(users), histories.n_items)
+        rated[position, item] = 1.0
+        liked[position, item] = (rating >= like).float()
+        together = rated.T @ liked
+        by_chance = rated.sum(0)[:, None] * liked.sum(0) / len(users)
+        lift = ((together + 20) / (by_chance + 20)).log().double()
+        value, vector = torch.linalg.eigh((lift + lift.T) / 2)
+        root = value[-dim:].clamp(min=0).sqrt()
+        model = cls(histories.n_items, dim)
+        with torch.no_grad():
+            model.item_factors.copy_(vector[:, -dim:] * root)
+            model.item_offset.copy_((liked.sum(0) + 0.5).log())
+        return model
+
+
+class ListMAML(MAML):
+    """MAML on lists: one step on a user's likes, from a head that their choice shifts.
+
+    w = theta_0 + K^-1/2 sum_{rated j} y_j + alpha sum_{liked j} (q_j - sum_i p_i q_i),
+    p the softmax at the head before the step. The loss of a task is that of its query
+    under the softmax over the candidates.
+
+    Plumbing: `MAML` on `list_tasks`, and a `Predictor` on stars.
+    """
+
+    model: ListModel
+
+    def __init__(self, model: ListModel, rate: float = 0.2, like: float = 4) -> None:
+        super().__init__(model, GradientDescent(steps=1), ["head"], rate)
+        self.like = like
+
+    def mean(self, support: Examples | None = None) -> Parameters:
+        """theta_0 of each task, shifted by which items were rated."""
+        theta = self._theta_0()
+        if support is None or support.profile is None:
+            return theta
+        rated = support.profile
+        shift = rated @ self.model.implicit
+        shift = shift * rated.sum(-1, keepdim=True).clamp(min=1).rsqrt()
+        return {"head": theta["head"] + nn.functional.pad(shift, (0, 1))}
+
+    def adapt(self, support: Examples) -> Parameters:
+        """Each task's own head: the learner's one step, in products with one table.
+
+        All tasks share the items, so no task needs a copy of their features.
+        """
+        model, prior = self.model, self.prior(support)
+        phi = with_one(model.item_factors)
+        start = prior.mean["head"].expand(len(support), -1)
+        p = likelihood_of(model).mean(model.item_offset + start @ phi.T)
+        unexpected = support.y - support.y.sum(-1, keepdim=True) * p
+        return {"head": start + prior.scale["head"] * unexpected @ phi}
+
+    def scores(self, support: Examples) -> Tensor:
+        """Score of every item, (B, I), from lists as in `list_tasks`."""
+        phi = with_one(self.model.item_factors)
+        return self.model.item_offset + self.adapt(support)["head"] @ phi.T
+
+    def loss(self, tasks: Tasks) -> Tensor:
+        """The query's loss, averaged over tasks: a list is one observation."""
+        score, query = self.scores(tasks.support), tasks.query
+        return likelihood_of(self.model).loss(score, query.y, query.mask).mean()
+
+    def predict(self, support: Examples, x: Tensor) -> Tensor:
+        """Scores (B, N), from a support of rated items with their stars."""
+        return self.scores(self.as_list(support)).gather(1, x)
+
+    def as_list(self, support: Examples) -> Examples:
+        """The same support over the whole catalogue, as in `list_tasks`."""
+        n_items = self.model.n_items
+        likes = support.mask & (support.y >= self.like)
+        empty = torch.zeros(len(support), n_items)
+        # Added, not set: what stands under a false mask may name any item.
+        liked, rated = (
+            empty.scatter_add(1, support.x, value.float())
+            for value in (likes, support.mask)
+        )
+        x = torch.arange(n_items).expand(len(support), -1)
+        everything = torch.ones_like(rated, dtype=torch.bool)
+        return Examples(x, liked, everything, profile=rated)

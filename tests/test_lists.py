@@ -1,0 +1,234 @@
+"""Lists and clicks: the metrics against scikit-learn, the protocol against a loop."""
+
+from itertools import permutations
+
+import numpy as np
+import pytest
+import torch
+from sklearn import metrics as oracle
+from sklearn.calibration import calibration_curve
+from torch import Tensor
+
+from metarec.baselines import ItemMean
+from metarec.data import RatingData
+from metarec.evaluation import chance_ranking, rank_candidates, rank_catalogue
+from metarec.learners import predict
+from metarec.lists import ListMAML, ListModel, ListSampler, list_tasks
+from metarec.metrics import auc, expected_calibration_error, log_loss, reliability
+from metarec.models import Softmax
+from metarec.tasks import Examples, UserHistories
+from metarec.training import TrainingConfig, meta_train
+
+
+@pytest.fixture(scope="module")
+def histories(data: RatingData) -> UserHistories:
+    return UserHistories(data)
+
+
+def some(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def test_ranking_equals_scikit_learn_with_ties() -> None:
+    score = some(20, 30).mul(2).round()  # many ties
+    relevant = some(20, 30, seed=1) > 0.3
+    everything = torch.ones_like(relevant)
+    mine = rank_candidates(score, relevant, everything, at=10).ndcg
+    theirs = [
+        oracle.ndcg_score([r], [s], k=10)
+        for r, s in zip(relevant.numpy(), score.numpy(), strict=True)
+    ]
+    assert np.allclose(mine, theirs, atol=1e-9)
+
+
+def test_ties_are_averaged_over_all_orders() -> None:
+    score = torch.tensor([[1.0, 1.0, 1.0, 0.0]])
+    relevant = torch.tensor([[True, False, False, True]])
+    got = rank_candidates(score, relevant, torch.ones_like(relevant), at=2)
+    recalls = [(order.index(0) < 2) / 2 for order in map(list, permutations(range(3)))]
+    assert got.recall.item() == pytest.approx(np.mean(recalls))
+
+
+def test_only_candidates_are_ranked_also_at_minus_infinity() -> None:
+    score = torch.tensor([[9.0, -torch.inf, 5.0, -torch.inf]])
+    relevant = torch.tensor([[True, True, False, False]])
+    candidates = torch.tensor([[False, True, True, True]])
+    got = rank_candidates(score, relevant, candidates, at=3)
+    # Item 0 is seen; items 1 and 3 share the second and third place.
+    expected = (1 / np.log2(3) + 1 / np.log2(4)) / 2
+    assert got.ndcg.item() == pytest.approx(expected)
+    assert got.recall.item() == pytest.approx(1)
+    with pytest.raises(ValueError, match="nan"):
+        rank_candidates(score * torch.nan, relevant, candidates)
+
+
+def test_chance_is_the_mean_over_all_orders() -> None:
+    relevant = torch.tensor([True, False, True, False, False])
+    orders = torch.tensor(list(permutations(range(5)))).float()
+    rows = relevant.expand(len(orders), -1)
+    every = rank_candidates(orders, rows, torch.ones_like(rows), at=3)
+    chance = chance_ranking(torch.tensor([2]), torch.tensor([5]), at=3)
+    assert chance.ndcg.item() == pytest.approx(float(every.ndcg.mean()))
+    assert chance.recall.item() == pytest.approx(float(every.recall.mean()))
+
+
+def test_the_protocol_equals_a_slow_loop(histories: UserHistories) -> None:
+    users = torch.arange(40, 80)
+    model = ItemMean.fit(histories, torch.arange(40))
+    table = rank_catalogue(model, histories, users, sizes=(0, 5), at=10)
+    rows = {}
+    for user in users.tolist():
+        _, item, rating = histories.ratings_of(torch.tensor([user]))
+        for k in (0, 5):
+            seen = set(item[:k].tolist())
+            likes = set(item[k:][rating[k:] >= 4].tolist())
+            if not likes:
+                continue
+            left = [i for i in range(histories.n_items) if i not in seen]
+            best = sorted(left, key=lambda i: -model.offset[i].item())[:10]
+            gain = sum(1 / np.log2(j + 2) for j, i in enumerate(best) if i in likes)
+            ideal = sum(1 / np.log2(j + 2) for j in range(min(10, len(likes))))
+            rows[user, k] = gain / ideal, len(likes & set(best)) / len(likes)
+    mine = table.set_index(["user", "k"])[["ndcg", "recall"]]
+    assert set(mine.index) == set(rows)
+    assert sum(table.attrs["left_out"].values()) == 2 * len(users) - len(rows)
+    for key, expected in rows.items():
+        assert np.allclose(mine.loc[key], expected)
+    assert (table["recall"] <= table["ceiling_recall"] + 1e-9).all()
+
+
+def test_nothing_to_find_is_an_error(histories: UserHistories) -> None:
+    model = ItemMean.fit(histories, torch.arange(40))
+    with pytest.raises(ValueError, match="nothing to find"):
+        rank_catalogue(model, histories, torch.arange(5), sizes=(0,), like=9)
+
+
+def test_softmax_is_torch_cross_entropy_over_the_candidates() -> None:
+    score, mask = some(4, 7), some(4, 7, seed=1) > -0.5
+    mask[:, 0] = True
+    like = torch.zeros(4, dtype=torch.long)
+    target = torch.nn.functional.one_hot(like, 7).float()
+    masked = score.masked_fill(~mask, -torch.inf)
+    theirs = torch.nn.functional.cross_entropy(masked, like, reduction="none")
+    assert torch.allclose(Softmax().loss(score, target, mask), theirs)
+    both = target.clone()
+    both[:, 1] = 0.5 * mask[:, 1]
+    log_p = masked.log_softmax(-1)
+    second = torch.where(mask[:, 1], -0.5 * log_p[:, 1], 0.0)
+    assert torch.allclose(Softmax().loss(score, both, mask), theirs + second)
+    assert torch.allclose(Softmax().mean(score).sum(-1), torch.ones(4))
+    with pytest.raises(ValueError, match="GradientDescent"):
+        Softmax().curvature(score)
+
+
+def test_softmax_gradient_by_differences_and_without_candidates() -> None:
+    score = some(2, 5).double().requires_grad_()
+    mask = torch.tensor([[True, True, True, False, True], [False] * 5])
+    target = torch.tensor([[1.0, 0, 0, 0, 1], [0.0] * 5]).double()
+
+    def loss(s: Tensor) -> Tensor:
+        return Softmax().loss(s, target, mask)
+
+    assert torch.autograd.gradcheck(loss, (score,))
+    assert loss(score)[1] == 0
+
+
+def test_list_tasks_equal_a_slow_loop(histories: UserHistories) -> None:
+    users, k = torch.tensor([3, 8]), torch.tensor([2, 6])
+    tasks = list_tasks(histories, users, k)
+    for row, (user, size) in enumerate(zip([3, 8], [2, 6], strict=True)):
+        _, item, rating = histories.ratings_of(torch.tensor([user]))
+        liked = rating >= 4
+        support = set(item[:size][liked[:size]].tolist())
+        later = set(item[size:][liked[size:]].tolist())
+        assert set(tasks.support.y[row].nonzero()[:, 0].tolist()) == support
+        assert set(tasks.query.y[row].nonzero()[:, 0].tolist()) == later
+        assert tasks.query.y[row].sum().item() == pytest.approx(1)
+        assert not tasks.query.mask[row, item[:size]].any()
+        assert tasks.query.mask[row].sum() == histories.n_items - size
+    assert tasks.support.mask.all()
+    with pytest.raises(ValueError, match="K must"):
+        list_tasks(histories, users, -1)
+
+
+def test_one_step_is_observed_minus_expected(histories: UserHistories) -> None:
+    meta = ListMAML(ListModel.start(histories, torch.arange(100), dim=4))
+    with torch.no_grad():
+        meta.model.implicit.copy_(some(histories.n_items, 4))
+        meta.model.head.copy_(some(5, seed=2))
+    users = torch.arange(100, 110)
+    tasks = list_tasks(histories, users, 5)
+    q, b = meta.model.item_factors, meta.model.item_offset
+    rated, liked = tasks.support.profile, tasks.support.y
+    w = meta.model.head[:4] + 5**-0.5 * rated @ meta.model.implicit
+    p = (b + w @ q.T).softmax(-1)
+    w = w + meta.log_scale.exp() * (liked - liked.sum(-1, keepdim=True) * p) @ q
+    expected = b + w @ q.T + meta.model.head[4]
+    assert torch.allclose(meta.scores(tasks.support), expected, atol=1e-4)
+    # The learner's own step, which differentiates the loss, gives the same head.
+    slow = meta.learner.adapt(meta.model, meta.prior(tasks.support), tasks.support)
+    score = predict(meta.model, slow, tasks.query.x)
+    assert torch.allclose(score, expected, atol=1e-4)
+    stars = histories.everything(users, 5)
+    alike = meta.predict(stars, torch.zeros(10, 3, dtype=torch.long))
+    assert torch.allclose(alike, expected[:, :1].expand(-1, 3), atol=1e-4)
+
+
+def test_padding_does_not_matter(histories: UserHistories) -> None:
+    meta = ListMAML(ListModel.start(histories, torch.arange(100), dim=4))
+    support = histories.everything(torch.arange(100, 104), 3)
+    wider = Examples(
+        *(
+            torch.cat([part, torch.full_like(part[:, :2], fill)], 1)
+            for part, fill in ((support.x, 7), (support.y, 5), (support.mask, 0))
+        )
+    )
+    x = torch.arange(histories.n_items).expand(4, -1)
+    with torch.no_grad():
+        assert torch.equal(meta.predict(support, x), meta.predict(wider, x))
+
+
+def test_training_lowers_the_loss_of_new_lists(histories: UserHistories) -> None:
+    train, kept = torch.arange(150), torch.arange(150, 200)
+    meta = ListMAML(ListModel.start(histories, train, dim=4))
+    tasks = list_tasks(histories, kept, 5)
+
+    def validate() -> float:
+        with torch.no_grad():
+            return float(meta.loss(tasks))
+
+    before = validate()
+    before_training = {n: p.clone() for n, p in meta.named_parameters()}
+    sampler = ListSampler(histories, train)
+    meta_train(meta, sampler, validate, TrainingConfig(6, 0.01), progress=False)
+    assert validate() < before - 0.005
+    moved = [n for n, p in meta.named_parameters() if (p != before_training[n]).any()]
+    assert len(moved) == len(before_training)
+
+
+def test_click_metrics_equal_scikit_learn() -> None:
+    p, y = some(6, 40).mul(2).round(decimals=1).sigmoid(), some(6, 40, seed=1) > 0
+    mask = some(6, 40, seed=2) > -0.8
+    y[5] = True
+    losses, areas = log_loss(p, y.float(), mask), auc(p, y.float(), mask)
+    for row in range(6):
+        one = y[row][mask[row]].numpy(), p[row][mask[row]].numpy()
+        expected = oracle.log_loss(*one, labels=[False, True])
+        assert losses[row].item() == pytest.approx(expected, abs=1e-5)
+        if row < 5:
+            assert areas[row].item() == pytest.approx(oracle.roc_auc_score(*one))
+    assert areas[5].isnan()
+    with pytest.raises(ValueError, match="scores"):
+        log_loss(p + 1, y.float(), mask)
+
+
+def test_calibration_equals_scikit_learn() -> None:
+    p = some(500).sigmoid()
+    y = (torch.rand(500, generator=torch.Generator().manual_seed(3)) < p).float()
+    table = reliability(p, y)
+    observed, predicted = calibration_curve(y.numpy(), p.numpy(), n_bins=10)
+    assert np.allclose(table.predicted, predicted, atol=1e-6)
+    assert np.allclose(table.observed, observed, atol=1e-6)
+    expected = np.average(np.abs(observed - predicted), weights=table.cases)
+    assert expected_calibration_error(p, y) == pytest.approx(expected, abs=1e-6)
+    assert expected_calibration_error(torch.ones(4), torch.ones(4)) == 0
