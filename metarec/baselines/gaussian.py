@@ -179,7 +179,7 @@ class GaussianFactorModel:
 
         The precision is one matrix, or one for each user where a profile narrows it.
         """
-        mean = self.user_mean.expand(len(support), -1)
+        mean = self.user_mean.expand(len(support.mask), -1)
         precision = self.user_covariance.inverse()
         if self.implicit is not None:
             mean = mean + implicit_shift(self.implicit, support.x, support.mask)
@@ -272,9 +272,11 @@ class GaussianFactorModel:
         The error at K = 0 counts as well: there the profile is all that is known.
         """
 
+        sizes = [k for k in (0, 1, 3, 5, 10) if k <= histories.reserved]
+
         def error(ridge: float) -> float:
             self.learn_profile(histories, users, ridge)
-            return sum(self._error(histories, validation, k) for k in (0, 1, 3, 5, 10))
+            return sum(self._error(histories, validation, k) for k in sizes)
 
         best = min((3.0, 10.0, 30.0, 100.0, 300.0), key=error)
         self.learn_profile(histories, users, best)
