@@ -11,13 +11,11 @@ that was interrupted goes on; --fresh begins anew.
 
 from __future__ import annotations
 
-import argparse
 import copy
 from collections.abc import Callable
-from pathlib import Path
 
 import pandas as pd
-import torch
+from common import already, options
 from torch import Tensor
 from tqdm import tqdm
 
@@ -126,22 +124,13 @@ def summary(errors: pd.DataFrame, span: pd.Series) -> pd.DataFrame:
 
 def main() -> None:
     """Read the arguments, run what is not done yet, write the table."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--folds", type=int, default=5, help="how many of the five")
-    parser.add_argument("--fresh", action="store_true", help="forget earlier results")
-    out = Path(__file__).parent / "results" / "drift.csv"
-    parser.add_argument("--out", type=Path, default=out)
-    arguments = parser.parse_args()
-    store = arguments.out.with_suffix(".partial.pkl")
-    if arguments.fresh:
-        store.unlink(missing_ok=True)
-    torch.set_num_threads(1)
-    done = pd.read_pickle(store) if store.exists() else pd.DataFrame()
+    arguments = options(__doc__, "drift", folds=5)
+    done = already(arguments.store)
     data = load_movielens_100k()
     for number in tqdm(range(arguments.folds), desc="drift", unit="fold"):
         if not len(done) or not (done["fold"] == number).any():
             done = pd.concat([done, run_fold(data, number)], ignore_index=True)
-            done.to_pickle(store)
+            done.to_pickle(arguments.store)
     stamps = data.ratings.groupby("user")["timestamp"]
     days = (stamps.max() - stamps.min()) / 86_400
     write_table(
@@ -159,7 +148,7 @@ def main() -> None:
             "shuffled orders: the fold",
         ],
     )
-    store.unlink()
+    arguments.store.unlink()
 
 
 if __name__ == "__main__":

@@ -13,15 +13,13 @@ beside it, so a run that was interrupted goes on.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import product
 from pathlib import Path
 
 import pandas as pd
-import torch
-from common import FOLDS
+from common import FOLDS, options
 from tqdm import tqdm
 
 from metarec.baselines import GaussianFactorModel, ItemMean, UserItemBias
@@ -103,8 +101,8 @@ Job = Callable[..., Iterator[tuple[str, pd.DataFrame]]]
 
 def jobs() -> Iterator[tuple[Job, tuple]]:
     """What is to be judged: a function and its arguments beside the data."""
-    for setting, options in SETTINGS.items():
-        for number in FOLDS[:1] if "newest" in options else FOLDS:
+    for setting, chosen in SETTINGS.items():
+        for number in FOLDS[:1] if "newest" in chosen else FOLDS:
             yield judge_items, (setting, number)
     for number in FOLDS:
         yield judge_users, (USERS, number)
@@ -150,16 +148,8 @@ def summary(errors: pd.DataFrame, rival: str) -> pd.DataFrame:
 
 def main() -> None:
     """Judge everything and write the table."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--fresh", action="store_true", help="forget earlier results")
-    out = Path(__file__).parent / "results" / "new_items.csv"
-    parser.add_argument("--out", type=Path, default=out)
-    arguments = parser.parse_args()
-    store = arguments.out.with_suffix(".partial.pkl")
-    if arguments.fresh:
-        store.unlink(missing_ok=True)
-    torch.set_num_threads(1)
-    errors = run(load_movielens_100k(), store)
+    arguments = options(__doc__, "new_items")
+    errors = run(load_movielens_100k(), arguments.store)
     both = errors["setting"] == BOTH
     write_table(
         arguments.out,
@@ -178,7 +168,7 @@ def main() -> None:
             "stratified by fold (below 0 is better)",
         ],
     )
-    store.unlink()
+    arguments.store.unlink()
 
 
 if __name__ == "__main__":

@@ -25,12 +25,18 @@ from typing import Any
 
 import pandas as pd
 import torch
-from common import FOLDS, SIZES, Fold
+from common import FOLDS, SIZES
 from torch import Tensor
 from tqdm import tqdm
 
 from metarec.data import load_movielens_100k
-from metarec.evaluation import Leaderboard, Predictor, validation_score, write_table
+from metarec.evaluation import (
+    Fold,
+    Leaderboard,
+    Predictor,
+    validation_score,
+    write_table,
+)
 from metarec.tasks import Examples
 from metarec.training import save_aside
 

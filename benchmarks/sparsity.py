@@ -10,13 +10,12 @@ a run that was interrupted goes on; --fresh begins anew.
 
 from __future__ import annotations
 
-import argparse
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
+from common import already, options
 from tqdm import tqdm
 
 from metarec.data import RatingData, load_movielens_100k
@@ -104,17 +103,8 @@ def summary(errors: pd.DataFrame) -> pd.DataFrame:
 
 def main() -> None:
     """Read the arguments, run what is not done yet, write the table."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--folds", type=int, default=3, help="how many of the five")
-    parser.add_argument("--fresh", action="store_true", help="forget earlier results")
-    out = Path(__file__).parent / "results" / "sparsity.csv"
-    parser.add_argument("--out", type=Path, default=out)
-    arguments = parser.parse_args()
-    store = arguments.out.with_suffix(".partial.pkl")
-    if arguments.fresh:
-        store.unlink(missing_ok=True)
-    torch.set_num_threads(1)
-    done = pd.read_pickle(store) if store.exists() else pd.DataFrame()
+    arguments = options(__doc__, "sparsity", folds=3)
+    done = already(arguments.store)
     data = load_movielens_100k()
     folds = range(arguments.folds)
     bar = tqdm(total=len(folds) * len(CELLS) * len(NAMES), desc="sparsity", unit="row")
@@ -129,7 +119,7 @@ def main() -> None:
                     table = judged(fold, name)
                     table = table.assign(**dict(zip(CELL, cell, strict=True)))
                     done = pd.concat([done, table], ignore_index=True)
-                    done.to_pickle(store)
+                    done.to_pickle(arguments.store)
                 bar.update()
     bar.close()
     write_table(
@@ -149,7 +139,7 @@ def main() -> None:
             "gaussian: GaussianFactorModel with item features, temper by validation",
         ],
     )
-    store.unlink()
+    arguments.store.unlink()
 
 
 if __name__ == "__main__":

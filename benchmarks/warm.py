@@ -12,17 +12,16 @@ benchmarks/requirements.txt) only metarec's rows are made, and the table says so
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib import import_module
 from importlib.metadata import version
 from importlib.util import find_spec
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
+from common import already, options
 from torch import Tensor
 from tqdm import tqdm
 
@@ -246,19 +245,11 @@ def summary(done: pd.DataFrame) -> pd.DataFrame:
 
 def main() -> None:
     """Read the arguments, run what is not done yet, write the table."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--fresh", action="store_true", help="forget earlier results")
-    out = Path(__file__).parent / "results" / "warm.csv"
-    parser.add_argument("--out", type=Path, default=out)
-    arguments = parser.parse_args()
-    store = arguments.out.with_suffix(".partial.pkl")
-    if arguments.fresh:
-        store.unlink(missing_ok=True)
-    torch.set_num_threads(1)
+    arguments = options(__doc__, "warm")
     here = find_spec("surprise") is not None
     methods = [m for m in METHODS if here or m.source == "metarec"]
     data = load_movielens_100k()
-    done = pd.read_pickle(store) if store.exists() else pd.DataFrame()
+    done = already(arguments.store)
     finished = set(zip(done["fold"], done["method"], strict=True)) if len(done) else ()
     bar = tqdm(total=FOLDS * len(methods), desc="warm", unit="fit")
     for number in range(FOLDS):
@@ -269,7 +260,7 @@ def main() -> None:
                 row = {"fold": number, "method": method.name}
                 row |= fold.errors(method.run(fold))
                 done = pd.concat([done, pd.DataFrame([row])], ignore_index=True)
-                done.to_pickle(store)
+                done.to_pickle(arguments.store)
             bar.update()
     bar.close()
     library = (
@@ -295,7 +286,7 @@ def main() -> None:
             "these data; UserTable: chosen on a tenth of fold 0's known ratings",
         ],
     )
-    store.unlink()
+    arguments.store.unlink()
 
 
 if __name__ == "__main__":
