@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from metarec.baselines import GaussianFactorModel
-from metarec.baselines.gaussian import _moments
+from metarec.baselines.gaussian import moments
 from metarec.bayes import Posterior
 from metarec.tasks import Examples
 
@@ -108,7 +108,7 @@ class KalmanFilter:
 
     def observe(self, belief: Posterior, ratings: Examples) -> Posterior:
         """Move and learn, rating by rating; a masked one leaves the belief as it is."""
-        z, zz, _ = _moments(self.model.v, self.model.v_cov)
+        z, zz, _ = moments(self.model.v, self.model.v_cov)
         rest = ratings.y.double() - self.model.offset[ratings.x]
         keep, fresh = self._dynamics()
         for n in range(ratings.x.shape[1]):

@@ -10,7 +10,7 @@ from metarec.baselines import (
     UserItemBias,
     cross_fit,
 )
-from metarec.baselines.gaussian import _moments, _Ratings
+from metarec.baselines.gaussian import RatingSums, moments
 from metarec.data import RatingData, SyntheticTruth, load_movielens_100k
 from metarec.evaluation import cold_start
 from metarec.features import item_features
@@ -109,7 +109,7 @@ def test_moments_are_those_of_samples() -> None:
     mean, cov = uncertain(2, 5)
     v = draw(mean, cov)
     z = torch.cat([v[..., :2], torch.ones_like(v[..., :1])], -1)
-    found = _moments(mean, cov)
+    found = moments(mean, cov)
     expected = (z, z[..., :, None] * z[..., None, :], z * v[..., 2:])
     for have, samples in zip(found, expected, strict=True):
         torch.testing.assert_close(have, samples.mean(0), atol=0.03, rtol=0.02)
@@ -121,7 +121,7 @@ def test_the_noise_is_the_mean_squared_residual_over_samples() -> None:
     w, cov = uncertain(2, 7)
     user, item = torch.tensor([0, 0, 1, 1]), torch.tensor([0, 1, 1, 2])
     rating = torch.tensor([1.0, -1.0, 0.5, 2.0], dtype=torch.float64)
-    model._update_noise(_Ratings(user, item, rating, 2, 3), w, cov)
+    model._update_noise(RatingSums(user, item, rating, 2, 3), w, cov)
     ws, vs = draw(w, cov)[:, user], draw(model.v, model.v_cov).flip(0)[:, item]
     score = vs[..., 2] + ws[..., 2] + (ws[..., :2] * vs[..., :2]).sum(-1)
     expected = (rating - score).square().mean()

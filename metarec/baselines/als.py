@@ -8,7 +8,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from metarec.baselines.gaussian import _outer, _Ratings
+from metarec.baselines.gaussian import RatingSums, outer_products
 from metarec.baselines.simple import UserItemBias
 from metarec.models import with_one
 from metarec.tasks import Examples, UserHistories
@@ -50,17 +50,20 @@ class ALS:
         bias = UserItemBias.fit(histories, users)
         user, item, rating = histories.ratings_of(users)
         rest = (rating - bias.offset[item] - bias.mean_bias).double()
-        table = _Ratings(user, item, rest, len(users), histories.n_items)
+        table = RatingSums(user, item, rest, len(users), histories.n_items)
         ridge = torch.tensor([penalty] * dim + [bias.user_shrinkage]).double().diag()
         generator = torch.Generator().manual_seed(seed)
         q = 0.3 * torch.randn(histories.n_items, dim, generator=generator).double()
         for _ in range(sweeps):
             z = with_one(q)
-            gram, target = table.by_user(_outer(z)), table.by_user(z, rated=True)
+            gram, target = (
+                table.by_user(outer_products(z)),
+                table.by_user(z, rated=True),
+            )
             w = torch.linalg.solve(gram + ridge, target)
             p, b_u = w[:, :-1], w[:, -1:]
             target = table.by_item(p, rated=True) - table.by_item(p * b_u)
-            gram = table.by_item(_outer(p))
+            gram = table.by_item(outer_products(p))
             q = torch.linalg.solve(gram + ridge[:-1, :-1], target)
         return cls(bias, q, ridge)
 

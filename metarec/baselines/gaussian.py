@@ -70,7 +70,7 @@ class GaussianFactorModel:
         model.offset = bias.offset.double()
         model.mu = rating.double().mean()
         model._start(n_items, seed)
-        table = _Ratings(user, item, rating.double() - model.mu, len(users), n_items)
+        table = RatingSums(user, item, rating.double() - model.mu, len(users), n_items)
         for _ in range(sweeps):
             w, cov = model._update_users(table)
             model._update_items(table, w, cov)
@@ -98,23 +98,23 @@ class GaussianFactorModel:
         """Item vectors (I, dim): posterior means."""
         return self.v[:, :-1]
 
-    def _update_users(self, table: _Ratings) -> tuple[Tensor, Tensor]:
+    def _update_users(self, table: RatingSums) -> tuple[Tensor, Tensor]:
         """Posterior of every w_u, then the prior that explains them best."""
-        z, zz, zb = _moments(self.v, self.v_cov)
+        z, zz, zb = moments(self.v, self.v_cov)
         precision = self.user_covariance.inverse()
         cov = (precision + table.by_user(zz) / self.noise).inverse()
         evidence = table.by_user(z, rated=True) - table.by_user(zb)
-        w = _apply(cov, evidence / self.noise + precision @ self.user_mean)
+        w = apply_each(cov, evidence / self.noise + precision @ self.user_mean)
         self.user_mean = w.mean(0)
-        self.user_covariance = (cov + _outer(w - self.user_mean)).mean(0)
+        self.user_covariance = (cov + outer_products(w - self.user_mean)).mean(0)
         return w, cov
 
-    def _update_items(self, table: _Ratings, w: Tensor, cov: Tensor) -> None:
+    def _update_items(self, table: RatingSums, w: Tensor, cov: Tensor) -> None:
         """Posterior of every v_i, then its prior: ridge regression on the features."""
-        x, xx, xb = _moments(w, cov)
+        x, xx, xb = moments(w, cov)
         precision = self.item_covariance.inverse()
         self.v_cov = (precision + table.by_item(xx) / self.noise).inverse()
-        self.v = _apply(
+        self.v = apply_each(
             self.v_cov,
             (table.by_item(x, rated=True) - table.by_item(xb)) / self.noise
             + self.item_mean @ precision,
@@ -125,16 +125,16 @@ class GaussianFactorModel:
         ridge[0, 0] = 1e-5
         effect = torch.linalg.solve((f * seen).T @ f + ridge, (f * seen).T @ self.v)
         self.item_mean = f @ effect
-        spread = self.v_cov + _outer(self.v - self.item_mean)
+        spread = self.v_cov + outer_products(self.v - self.item_mean)
         self.item_covariance = (spread * seen[:, None]).sum(0) / seen.sum()
 
-    def _update_noise(self, table: _Ratings, w: Tensor, cov: Tensor) -> None:
+    def _update_noise(self, table: RatingSums, w: Tensor, cov: Tensor) -> None:
         """sigma^2 = E[(r - r_hat)^2] over ratings, both sides' uncertainty counted."""
-        z, _, _ = _moments(self.v, self.v_cov)
-        _, xx, _ = _moments(w, cov)
+        z, _, _ = moments(self.v, self.v_cov)
+        _, xx, _ = moments(w, cov)
         score = self.v[table.item, -1] + (w[table.user] * z[table.item]).sum(-1)
         # xx holds the user's own uncertainty, so that the cross term is in it.
-        doubt = (cov * table.by_user(_outer(z))).sum()
+        doubt = (cov * table.by_user(outer_products(z))).sum()
         doubt = doubt + (self.v_cov * table.by_item(xx)).sum()
         error = (table.rating - score).square().sum()
         self.noise = (error + doubt) / len(table.rating)
@@ -164,7 +164,7 @@ class GaussianFactorModel:
 
         Raises ``ValueError`` if a profile was learned and the support has none.
         """
-        z, zz, _ = _moments(self.v, self.v_cov)
+        z, zz, _ = moments(self.v, self.v_cov)
         mask = support.mask.double()
         noise = self.temper * self.noise
         seen = torch.einsum("bn,bnij->bij", mask, zz[support.x])
@@ -172,7 +172,7 @@ class GaussianFactorModel:
         cov = (precision + seen / noise).inverse()
         rest = mask * (support.y.double() - self.offset[support.x])
         evidence = torch.einsum("bn,bni->bi", rest, z[support.x])
-        return _apply(cov, evidence / noise + pull), cov
+        return apply_each(cov, evidence / noise + pull), cov
 
     def _prior(self, support: Examples) -> tuple[Tensor, Tensor, Tensor]:
         """Before any rating: mean of w_u (B, dim + 1), precision, precision @ mean.
@@ -248,8 +248,8 @@ class GaussianFactorModel:
             raise ValueError("call learn_profile before learn_implicit, not after it")
         user, item, rating = histories.ratings_of(users)
         rest = rating.double() - self.offset[item]
-        table = _Ratings(user, item, rest, len(users), histories.n_items)
-        z, zz, _ = _moments(self.v, self.v_cov)
+        table = RatingSums(user, item, rest, len(users), histories.n_items)
+        z, zz, _ = moments(self.v, self.v_cov)
         seen, evidence = table.by_user(zz), table.by_user(z, rated=True)
         x = histories.profile[users].double()
         gram = x.T @ x + ridge * torch.eye(x.shape[1], dtype=x.dtype)
@@ -259,9 +259,9 @@ class GaussianFactorModel:
             precision = spread.inverse()
             cov = (precision + seen / self.noise).inverse()
             mean = self.user_mean + x @ effect
-            w = _apply(cov, evidence / self.noise + mean @ precision)
+            w = apply_each(cov, evidence / self.noise + mean @ precision)
             effect = torch.linalg.solve(gram, x.T @ (w - self.user_mean))
-            spread = (cov + _outer(w - self.user_mean - x @ effect)).mean(0)
+            spread = (cov + outer_products(w - self.user_mean - x @ effect)).mean(0)
         self.profile, self.profile_covariance = effect, spread
 
     def choose_profile(
@@ -349,7 +349,7 @@ class GaussianFactorModel:
         the items'. What the others said about the items stays out.
         """
         user, item, rating = histories.ratings_of(users)
-        table = _Ratings(
+        table = RatingSums(
             user, item, rating.double() - self.mu, len(users), histories.n_items
         )
         part = type(self)(self.dim)
@@ -360,7 +360,7 @@ class GaussianFactorModel:
         return part.q, offset
 
 
-class _Ratings:
+class RatingSums:
     """Sums over a user's or an item's ratings, as products with sparse matrices."""
 
     def __init__(
@@ -391,18 +391,20 @@ def _times(matrix: Tensor, value: Tensor) -> Tensor:
     return total.reshape(matrix.shape[0], *value.shape[1:])
 
 
-def _outer(a: Tensor) -> Tensor:
+def outer_products(a: Tensor) -> Tensor:
+    """a a' for each row of a (N, D): (N, D, D)."""
     return a[:, :, None] * a[:, None, :]
 
 
-def _apply(matrix: Tensor, vector: Tensor) -> Tensor:
+def apply_each(matrix: Tensor, vector: Tensor) -> Tensor:
+    """One matrix (B, D, D) times one vector (B, D) for each task: (B, D)."""
     return torch.einsum("bij,bj->bi", matrix, vector)
 
 
-def _moments(mean: Tensor, cov: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def moments(mean: Tensor, cov: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """E[z], E[z z'] and E[z b] for z = (q, 1) where (q, b) has this mean and cov."""
     z = torch.cat([mean[:, :-1], torch.ones_like(mean[:, -1:])], 1)
     inner = cov.clone()
     cross = torch.cat([cov[:, :-1, -1], torch.zeros_like(mean[:, -1:])], 1)
     inner[:, -1], inner[:, :, -1] = 0, 0
-    return z, _outer(z) + inner, z * mean[:, -1:] + cross
+    return z, outer_products(z) + inner, z * mean[:, -1:] + cross
