@@ -231,6 +231,7 @@ def test_a_table_that_cannot_be_paired_is_refused(errors: pd.DataFrame) -> None:
 
 def test_bold_in_markdown_means_better_than_the_rival(board: Leaderboard) -> None:
     text = Leaderboard(board.errors, "item mean").to_markdown()
+    assert str(Leaderboard(board.errors, "item mean")) == text
     lines = {
         line.split("|")[1].strip(): line for line in text.split("\n") if "|" in line
     }

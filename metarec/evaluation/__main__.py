@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-import pandas as pd
 import torch
 
 from metarec.data.source import SOURCE_HELP, add_csv_arguments, load_source
@@ -123,8 +122,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     figure = board.plot(max(k for k in errors["k"].unique() if k <= 10)).figure
     save_aside(out / "plot.png", partial(figure.savefig, format="png"))  # type: ignore[union-attr]
     if not options.quiet:
-        with pd.option_context("display.width", 120, "display.max_rows", None):
-            print(board.wide().round(4).to_string())
+        print(board)
         print(f"errors, summary and plot are in {out}/")
 
 

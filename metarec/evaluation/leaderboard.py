@@ -58,6 +58,10 @@ class Leaderboard:
                 "rest, so nothing can be paired: finish the run or leave them out"
             )
 
+    def __str__(self) -> str:
+        """RMSE over K as a table."""
+        return self.to_markdown()
+
     @property
     def methods(self) -> list[str]:
         """The methods, in the order in which they were run."""
