@@ -10,7 +10,7 @@ from torch import Tensor
 from metarec.evaluation.leaks import check_disjoint
 from metarec.evaluation.predictor import Predictor, clipped
 from metarec.metrics import user_mae, user_rmse
-from metarec.tasks import SUPPORT_SIZES, UserHistories
+from metarec.tasks import SUPPORT_SIZES, Tasks, UserHistories
 
 
 def cold_start(
@@ -38,17 +38,27 @@ def cold_start(
     for k in sizes:
         tasks = histories.tasks(users, k)
         check_disjoint(tasks)
-        query = tasks.query
-        scores = clipped(predictor, tasks, histories)
-        columns = {
-            "user": users.numpy(),
-            "k": k,
-            "rmse": user_rmse(scores, query.y, query.mask).double().numpy(),
-            "mae": user_mae(scores, query.y, query.mask).double().numpy(),
-            "n": query.mask.sum(-1).numpy(),
-        }
-        tables.append(pd.DataFrame(columns))
+        tables.append(errors_of(predictor, tasks, histories, k))
     return pd.concat(tables, ignore_index=True)
+
+
+def errors_of(
+    predictor: Predictor, tasks: Tasks, histories: UserHistories, k: int
+) -> pd.DataFrame:
+    """One row for each task: user, k, rmse, mae and n (see `cold_start`).
+
+    Plumbing: shared by the protocols that predict stars.
+    """
+    query = tasks.query
+    scores = clipped(predictor, tasks, histories)
+    columns = {
+        "user": tasks.user.numpy(),
+        "k": k,
+        "rmse": user_rmse(scores, query.y, query.mask).double().numpy(),
+        "mae": user_mae(scores, query.y, query.mask).double().numpy(),
+        "n": query.mask.sum(-1).numpy(),
+    }
+    return pd.DataFrame(columns)
 
 
 def validation_score(

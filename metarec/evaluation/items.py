@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from metarec.data import RatingData, transposed
+from metarec.evaluation.cold_start import errors_of
 from metarec.evaluation.fold import Fold
-from metarec.evaluation.predictor import Predictor, clipped
+from metarec.evaluation.leaks import check_disjoint
+from metarec.evaluation.predictor import Predictor
 from metarec.features import UserFeatures, item_feature_names, item_features
-from metarec.metrics import user_mae, user_rmse
 from metarec.tasks import SUPPORT_SIZES, Tasks, UserHistories, UserSplit
 
 
@@ -167,14 +168,6 @@ class BothCold:
         tables = []
         for k in sizes:
             tasks = self.tasks(k)
-            query = tasks.query
-            scores = clipped(predictor, tasks, self.asked)
-            columns = {
-                "user": self.users.numpy(),
-                "k": k,
-                "rmse": user_rmse(scores, query.y, query.mask).double().numpy(),
-                "mae": user_mae(scores, query.y, query.mask).double().numpy(),
-                "n": query.mask.sum(-1).numpy(),
-            }
-            tables.append(pd.DataFrame(columns))
+            check_disjoint(tasks)
+            tables.append(errors_of(predictor, tasks, self.asked, k))
         return pd.concat(tables, ignore_index=True)
