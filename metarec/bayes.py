@@ -41,7 +41,7 @@ class Posterior(NamedTuple):
 
     def variance(self, phi: Tensor) -> Tensor:
         """Variance phi' C phi of the score at features (B, N, D): shape (B, N)."""
-        return torch.einsum("bnd,bde,bne->bn", phi, self.covariance, phi)
+        return (phi @ self.covariance * phi).sum(-1)
 
     def update(self, phi: Tensor, error: Tensor) -> Posterior:
         """Learn from one more rating a task, without the earlier ones.
@@ -88,9 +88,9 @@ class Bayesian(TaskLearner):
         mean = expand_mean(prior, support)
         phi, error = residual(model, mean, support)
         if isinstance(likelihood_of(model), Gaussian):
-            evidence = torch.einsum("bnd,bn->bd", phi, error)
+            evidence = dot(phi.mT, error)
             covariance = _covariance(prior, phi, torch.ones_like(error) / prior.noise)
-            step = torch.einsum("bde,be->bd", covariance, evidence / prior.noise)
+            step = dot(covariance, evidence / prior.noise)
             return Posterior(mean + step, covariance, prior.noise)
         return self._laplace(model, prior, support, phi)
 
@@ -143,7 +143,7 @@ def _covariance(prior: Prior, phi: Tensor, weight: Tensor) -> Tensor:
     """(S^-1 + Phi' diag(weight) Phi)^-1 = (I + S Phi' diag(weight) Phi)^-1 S."""
     one = torch.eye(phi.shape[-1], dtype=phi.dtype)
     scale = scaled(prior.scale["head"], one)
-    information = torch.einsum("bni,bn,bnj->bij", phi, weight, phi)
+    information = (weight[..., None] * phi).mT @ phi
     covariance = torch.linalg.solve(
         one + scale @ information, scale.expand_as(information)
     )

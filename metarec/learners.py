@@ -170,7 +170,7 @@ def dot(phi: Tensor, w: Tensor) -> Tensor:
 
     Plumbing: a matrix product, which costs less to call than ``einsum``.
     """
-    return (phi @ w[..., None])[..., 0]
+    return (w[..., None, :] @ phi.mT)[..., 0, :]
 
 
 def inner_loop(

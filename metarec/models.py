@@ -7,7 +7,7 @@ from typing import Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import binary_cross_entropy_with_logits, pad
+from torch.nn.functional import binary_cross_entropy_with_logits, embedding, pad
 
 __all__ = [
     "Bernoulli",
@@ -226,7 +226,7 @@ class MatrixFactorization(RatingModel):
 
     def features(self, items: Tensor, profile: Tensor | None = None) -> Tensor:
         """phi_i = [q_i, 1], the same for every user."""
-        return with_one(self.item_factors[items])
+        return with_one(embedding(items, self.item_factors))
 
 
 class MLP(RatingModel):
@@ -271,9 +271,9 @@ class MLP(RatingModel):
 
     def features(self, items: Tensor, profile: Tensor | None = None) -> Tensor:
         """phi = [q_i + relu([q_i, f_i, x_u] W_1 + b_1) W_2, 1]."""
-        q = self.item_factors[items]
+        q = embedding(items, self.item_factors)
         split = self.dim + self.item_features.shape[1]
-        inputs = torch.cat([q, self.item_features[items % self.n_items]], -1)
+        inputs = torch.cat([q, embedding(items % self.n_items, self.item_features)], -1)
         hidden = inputs @ self.first[:split] + self.first_bias
         if self.n_profile:
             profile = checked_profile(profile, self.n_profile)
@@ -345,7 +345,7 @@ class FeatureAttention(RatingModel):
             profile = checked_profile(profile, self.n_profile)
             query = query + profile @ self.profile_query
         logits = query @ self.keys.T
-        has = self.item_features[items % self.n_items] != 0
+        has = embedding(items % self.n_items, self.item_features) != 0
         has = torch.cat([has.new_ones(*has.shape[:-1], 1), has], -1)
         logits = torch.where(has, logits[..., None, :], -torch.inf)
         return logits.softmax(-1)
@@ -353,8 +353,8 @@ class FeatureAttention(RatingModel):
     def features(self, items: Tensor, profile: Tensor | None = None) -> Tensor:
         """phi = [a_i0 q_i + sum_f a_if f_i E_f, 1]."""
         weight = self.attention(items, profile)
-        known = weight[..., 1:] * self.item_features[items % self.n_items]
-        own = weight[..., :1] * self.item_factors[items]
+        known = weight[..., 1:] * embedding(items % self.n_items, self.item_features)
+        own = weight[..., :1] * embedding(items, self.item_factors)
         return with_one(own + known @ self.values)
 
 
@@ -420,4 +420,4 @@ class UserTable(nn.Module):
                 "were trained: a new user needs a task-learner, not a table"
             )
         phi = self.model.features(items)
-        return self.model.offset(items) + (phi * self.heads[users]).sum(-1)
+        return self.model.offset(items) + (phi * embedding(users, self.heads)).sum(-1)

@@ -10,7 +10,7 @@ from metarec.baselines import (
     UserItemBias,
     cross_fit,
 )
-from metarec.baselines.gaussian import RatingSums, moments
+from metarec.baselines.gaussian import RatingSums, evidence, moments
 from metarec.data import RatingData, SyntheticTruth, load_movielens_100k
 from metarec.evaluation import cold_start
 from metarec.features import item_features
@@ -121,7 +121,8 @@ def test_the_noise_is_the_mean_squared_residual_over_samples() -> None:
     w, cov = uncertain(2, 7)
     user, item = torch.tensor([0, 0, 1, 1]), torch.tensor([0, 1, 1, 2])
     rating = torch.tensor([1.0, -1.0, 0.5, 2.0], dtype=torch.float64)
-    model._update_noise(RatingSums(user, item, rating, 2, 3), w, cov)
+    table = RatingSums(user, item, rating, 2, 3)
+    model._update_noise(table, w, cov, *evidence(table.by_item, w, cov))
     ws, vs = draw(w, cov)[:, user], draw(model.v, model.v_cov).flip(0)[:, item]
     score = vs[..., 2] + ws[..., 2] + (ws[..., :2] * vs[..., :2]).sum(-1)
     expected = (rating - score).square().mean()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Callable
 from typing import Self
 
 import torch
@@ -73,8 +75,8 @@ class GaussianFactorModel:
         table = RatingSums(user, item, rating.double() - model.mu, len(users), n_items)
         for _ in range(sweeps):
             w, cov = model._update_users(table)
-            model._update_items(table, w, cov)
-            model._update_noise(table, w, cov)
+            told, pull = model._update_items(table, w, cov)
+            model._update_noise(table, w, cov, told, pull)
             model._whiten()
         model.user_mean = torch.zeros(dim + 1, dtype=torch.float64)
         model.user_mean[-1] = bias.mean_bias
@@ -100,25 +102,25 @@ class GaussianFactorModel:
 
     def _update_users(self, table: RatingSums) -> tuple[Tensor, Tensor]:
         """Posterior of every w_u, then the prior that explains them best."""
-        z, zz, zb = moments(self.v, self.v_cov)
+        seen, pull = evidence(table.by_user, self.v, self.v_cov)
         precision = self.user_covariance.inverse()
-        cov = (precision + table.by_user(zz) / self.noise).inverse()
-        evidence = table.by_user(z, rated=True) - table.by_user(zb)
-        w = apply_each(cov, evidence / self.noise + precision @ self.user_mean)
+        cov = (precision + seen / self.noise).inverse()
+        w = apply_each(cov, pull / self.noise + precision @ self.user_mean)
         self.user_mean = w.mean(0)
         self.user_covariance = (cov + outer_products(w - self.user_mean)).mean(0)
         return w, cov
 
-    def _update_items(self, table: RatingSums, w: Tensor, cov: Tensor) -> None:
-        """Posterior of every v_i, then its prior: ridge regression on the features."""
-        x, xx, xb = moments(w, cov)
+    def _update_items(
+        self, table: RatingSums, w: Tensor, cov: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Posterior of every v_i, then its prior: ridge regression on the features.
+
+        Returns the `evidence` of each item's users.
+        """
+        told, pull = evidence(table.by_item, w, cov)
         precision = self.item_covariance.inverse()
-        self.v_cov = (precision + table.by_item(xx) / self.noise).inverse()
-        self.v = apply_each(
-            self.v_cov,
-            (table.by_item(x, rated=True) - table.by_item(xb)) / self.noise
-            + self.item_mean @ precision,
-        )
+        self.v_cov = (precision + told / self.noise).inverse()
+        self.v = apply_each(self.v_cov, pull / self.noise + self.item_mean @ precision)
         seen = (table.item_count > 0).double()[:, None]
         f = self.features
         ridge = 10 * torch.eye(f.shape[1], dtype=f.dtype)
@@ -127,17 +129,20 @@ class GaussianFactorModel:
         self.item_mean = f @ effect
         spread = self.v_cov + outer_products(self.v - self.item_mean)
         self.item_covariance = (spread * seen[:, None]).sum(0) / seen.sum()
+        return told, pull
 
-    def _update_noise(self, table: RatingSums, w: Tensor, cov: Tensor) -> None:
-        """sigma^2 = E[(r - r_hat)^2] over ratings, both sides' uncertainty counted."""
-        z, _, _ = moments(self.v, self.v_cov)
-        _, xx, _ = moments(w, cov)
-        score = self.v[table.item, -1] + (w[table.user] * z[table.item]).sum(-1)
-        # xx holds the user's own uncertainty, so that the cross term is in it.
-        doubt = (cov * table.by_user(outer_products(z))).sum()
-        doubt = doubt + (self.v_cov * table.by_item(xx)).sum()
-        error = (table.rating - score).square().sum()
-        self.noise = (error + doubt) / len(table.rating)
+    def _update_noise(
+        self, table: RatingSums, w: Tensor, cov: Tensor, told: Tensor, pull: Tensor
+    ) -> None:
+        """sigma^2 = E[(r - r_hat)^2] over ratings, both sides' uncertainty counted.
+
+        With r - r_hat = (r - b_u) - v_i . x and x = (p_u, 1), the square's three terms
+        are sums over ratings that the items' `evidence` already holds.
+        """
+        rest = (table.rating - w[table.user, -1]).square() + cov[table.user, -1, -1]
+        square = ((self.v_cov + outer_products(self.v)) * told).sum()
+        error = rest.sum() - 2 * (self.v * pull).sum() + square
+        self.noise = error / len(table.rating)
 
     def _whiten(self) -> None:
         """Change units so that p_u ~ N(0, I); the mean of p_u moves into b_i."""
@@ -246,11 +251,7 @@ class GaussianFactorModel:
         """
         if self.implicit is not None:
             raise ValueError("call learn_profile before learn_implicit, not after it")
-        user, item, rating = histories.ratings_of(users)
-        rest = rating.double() - self.offset[item]
-        table = RatingSums(user, item, rest, len(users), histories.n_items)
-        z, zz, _ = moments(self.v, self.v_cov)
-        seen, evidence = table.by_user(zz), table.by_user(z, rated=True)
+        seen, said = self._said_by(histories, users)
         x = histories.profile[users].double()
         gram = x.T @ x + ridge * torch.eye(x.shape[1], dtype=x.dtype)
         effect = torch.zeros(x.shape[1], self.dim + 1, dtype=x.dtype)
@@ -259,10 +260,20 @@ class GaussianFactorModel:
             precision = spread.inverse()
             cov = (precision + seen / self.noise).inverse()
             mean = self.user_mean + x @ effect
-            w = apply_each(cov, evidence / self.noise + mean @ precision)
+            w = apply_each(cov, said / self.noise + mean @ precision)
             effect = torch.linalg.solve(gram, x.T @ (w - self.user_mean))
             spread = (cov + outer_products(w - self.user_mean - x @ effect)).mean(0)
         self.profile, self.profile_covariance = effect, spread
+
+    def _said_by(
+        self, histories: UserHistories, users: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """What all ratings of each of ``users`` say: sum E[z z'] and sum z (r - b)."""
+        user, item, rating = histories.ratings_of(users)
+        rest = rating.double() - self.offset[item]
+        table = RatingSums(user, item, rest, len(users), histories.n_items)
+        z, zz, _ = moments(self.v, self.v_cov)
+        return table.by_user(zz), table.by_user(z, rated=True)
 
     def choose_profile(
         self, histories: UserHistories, users: Tensor, validation: Tensor
@@ -301,10 +312,10 @@ class GaussianFactorModel:
         """
         self.implicit = None
         users = histories.usable(users)
-        everything = histories.everything(users, int(histories.count(users).max()))
-        tempered, self.temper = self.temper, 1.0
-        taste = (self.posterior(everything)[0] - self._prior(everything)[0])[:, :-1]
-        self.temper = tempered
+        prior, precision, pull = self._prior(histories.everything(users, 1))
+        seen, said = self._said_by(histories, users)
+        cov = (precision + seen / self.noise).inverse()
+        taste = (apply_each(cov, said / self.noise + pull) - prior)[:, :-1]
         generator = torch.Generator().manual_seed(seed)
         n = histories.n_items
         gram = torch.zeros(n * n, dtype=taste.dtype)
@@ -318,9 +329,8 @@ class GaussianFactorModel:
             each = weight[..., None] * taste[:, None, :]
             target.index_add_(0, chosen.x.reshape(-1), each.reshape(-1, self.dim))
         one = ridge * torch.eye(n, dtype=taste.dtype)
-        self.implicit = torch.linalg.solve(
-            gram.reshape(n, n) / draws + one, target / draws
-        )
+        root = torch.linalg.cholesky(gram.reshape(n, n) / draws + one)
+        self.implicit = torch.cholesky_solve(target / draws, root)
 
     def choose_temper(self, histories: UserHistories, users: Tensor) -> None:
         """Set ``temper`` to what predicts best for validation ``users``, of a few."""
@@ -368,26 +378,38 @@ class RatingSums:
     ) -> None:
         self.user, self.item, self.rating = user, item, rating
         self.item_count = torch.bincount(item, minlength=n_items)
-        pairs, shape = torch.stack([user, item]), (n_users, n_items)
-        self._seen, self._rated = (
-            torch.sparse_coo_tensor(
-                pairs, value, shape, check_invariants=False
-            ).coalesce()
-            for value in (torch.ones_like(rating), rating)
-        )
+        self._of_user = _seen_and_rated(user, item, rating, (n_users, n_items))
+        self._of_item = _seen_and_rated(item, user, rating, (n_items, n_users))
 
     def by_user(self, value: Tensor, rated: bool = False) -> Tensor:
         """sum over the items of each user of value[item], times the rating if asked."""
-        return _times(self._rated if rated else self._seen, value)
+        return _times(self._of_user[rated], value)
 
     def by_item(self, value: Tensor, rated: bool = False) -> Tensor:
         """sum over the users of each item of value[user], times the rating if asked."""
-        return _times((self._rated if rated else self._seen).t(), value)
+        return _times(self._of_item[rated], value)
+
+
+def _seen_and_rated(
+    row: Tensor, column: Tensor, rating: Tensor, shape: tuple[int, int]
+) -> list[Tensor]:
+    """Two sparse matrices stored row by row: 1 where there is a rating, the rating."""
+    order = row.argsort(stable=True)
+    start = torch.bincount(row, minlength=shape[0]).cumsum(0)
+    start = torch.cat([start.new_zeros(1), start])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch calls the layout beta
+        return [
+            torch.sparse_csr_tensor(
+                start, column[order], value[order], shape, check_invariants=False
+            )
+            for value in (torch.ones_like(rating), rating)
+        ]
 
 
 def _times(matrix: Tensor, value: Tensor) -> Tensor:
     """Sparse (A, B) times a table (B, ...) of any further shape."""
-    total = torch.sparse.mm(matrix, value.reshape(len(value), -1))
+    total = matrix @ value.reshape(len(value), -1)
     return total.reshape(matrix.shape[0], *value.shape[1:])
 
 
@@ -399,6 +421,18 @@ def outer_products(a: Tensor) -> Tensor:
 def apply_each(matrix: Tensor, vector: Tensor) -> Tensor:
     """One matrix (B, D, D) times one vector (B, D) for each task: (B, D)."""
     return torch.einsum("bij,bj->bi", matrix, vector)
+
+
+def evidence(
+    total: Callable[..., Tensor], mean: Tensor, cov: Tensor
+) -> tuple[Tensor, Tensor]:
+    """What its ratings say of a user (or item): sum E[z z'] and sum E[z (r - b)].
+
+    ``total`` is `RatingSums.by_user` (or ``by_item``), ``mean`` and ``cov`` describe
+    the other side's (q, b), and z = (q, 1).
+    """
+    z, zz, zb = moments(mean, cov)
+    return total(zz), total(z, rated=True) - total(zb)
 
 
 def moments(mean: Tensor, cov: Tensor) -> tuple[Tensor, Tensor, Tensor]:
