@@ -12,7 +12,13 @@ SITE := _build/html
 # notebooks run side by side.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help env data book test lint format clean clean-all
+# What the hand-outs on the site are made from.
+HANDOUTS := book/assignments/handouts
+CLASS_FILES := $(shell find assignments metarec -type f -not -path '*/__pycache__/*' \
+  -not -path 'assignments/*/*/metarec/*' -not -path 'assignments/*/*/classroom/*' \
+  \( -path 'metarec/*.py' -o -path 'assignments/*.py' -o -path 'assignments/source/*' \))
+
+.PHONY: help env data handouts book test lint format clean clean-all
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|'
@@ -37,7 +43,16 @@ data: $(STAMP) ## fetch MovieLens-100K into the user's cache, unless it is there
 	@echo "== Looking for MovieLens-100K"
 	@$(BIN)/python -m metarec.data ml-100k --quiet
 
-book: data ## run the chapters and build the site in _build/html
+handouts: $(HANDOUTS)/.made ## make what the class gets, as zip files
+
+$(HANDOUTS)/.made: $(STAMP) pyproject.toml $(CLASS_FILES)
+	@echo "== Making the hand-outs for the class"
+	@mkdir -p $(HANDOUTS) && rm -rf $(HANDOUTS)/*.zip _build/class
+	@$(BIN)/python -m assignments --course _build/class handout
+	@cp _build/class/release/*.zip $(HANDOUTS)
+	@touch $@
+
+book: data handouts ## run the chapters and build the site in _build/html
 	@echo "== Building the book (chapters that have not changed come from the cache)"
 	@rm -rf $(SITE)
 	@$(BIN)/jupyter-book build . --all -W --keep-going -n

@@ -25,6 +25,7 @@ TOP_LEVEL = {
     "README.md",
     "_config.yml",
     "_toc.yml",
+    "assignments",
     "benchmarks",
     "book",
     "metarec",

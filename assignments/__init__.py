@@ -1,0 +1,1 @@
+"""The course as an nbgrader class: hand-outs, grading, feedback, marks."""

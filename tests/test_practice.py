@@ -1,0 +1,58 @@
+"""Every chapter has practice: exercises, solutions that run, and a quiz."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from test_book import CHAPTERS, chapter
+
+OPTION = re.compile(
+    r"^(:::+|```+) ?\{dropdown\} (?P<option>.+)\n(?P<feedback>[\s\S]*?)^\1$",
+    re.MULTILINE,
+)
+QUESTION = re.compile(r"^\*\*(?=\S)", re.MULTILINE)
+START = re.compile(r"\{solution-start\} ([\w-]+)")
+
+
+def exercises(page: str) -> dict[str, int]:
+    """The exercises of a chapter by label, with the code cells of their solutions."""
+    found: dict[str, int] = {}
+    inside = None
+    for cell in chapter(page).cells:
+        if cell.cell_type == "code":
+            if inside and cell.execution_count:
+                found[inside] += 1
+            continue
+        for label in re.findall(r"^:label: ([\w-]+)", cell.source, re.MULTILINE):
+            found.setdefault(label, 0)
+        if "{solution-end}" in cell.source:
+            inside = None
+        if start := START.search(cell.source):
+            inside = start.group(1)
+            assert "{exercise}" in "".join(c.source for c in chapter(page).cells)
+            assert ":class: dropdown" in cell.source, f"{inside} is not folded"
+    return found
+
+
+@pytest.mark.parametrize("page", CHAPTERS)
+def test_a_chapter_has_three_to_five_exercises_with_executed_solutions(
+    page: str,
+) -> None:
+    found = exercises(page)
+    assert 3 <= len(found) <= 5
+    assert all(found.values()), f"not every solution runs: {found}"
+
+
+@pytest.mark.parametrize("page", CHAPTERS)
+def test_a_chapter_ends_with_a_quiz_that_answers_every_option(page: str) -> None:
+    text = "\n".join(c.source for c in chapter(page).cells if c.cell_type == "markdown")
+    quiz = re.split(r"^## ", text.split("\n## Quiz\n")[1], flags=re.MULTILINE)[0]
+    questions = QUESTION.split(quiz)[1:]
+    assert len(questions) >= 2
+    for question in questions:
+        said = [match["feedback"].split() for match in OPTION.finditer(question)]
+        assert len(said) >= 2, question[:80]
+        assert all(len(words) >= 4 for words in said), question[:80]
+        first = [words[0].rstrip(".,:;") for words in said]
+        assert "Yes" in first or "Right" in first, f"{question[:80]}: {first}"
