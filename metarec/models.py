@@ -420,4 +420,4 @@ class UserTable(nn.Module):
                 "were trained: a new user needs a task-learner, not a table"
             )
         phi = self.model.features(items)
-        return self.model.offset(items) + (phi * embedding(users, self.heads)).sum(-1)
+        return self.model.offset(items) + (phi * self.heads[users]).sum(-1)

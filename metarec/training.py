@@ -208,14 +208,13 @@ def train_table(
         total = 0.0
         for rows in torch.randperm(len(user), generator=generator).split(batch):
             u, i = user[rows], item[rows]
-            error = (table(u, i) - rating[rows]).square().sum()
-            of_user = table.heads.square().sum(-1)
-            of_item = model.item_factors.square().sum(-1)
-            of_item = of_item + (model.item_offset - mu).square()
-            size = of_user[u].sum() + of_item[i].sum()
+            error = (table(u, i) - rating[rows]).square()
+            size = table.heads[u].square().sum(-1)
+            size = size + model.item_factors[i].square().sum(-1)
+            size = size + (model.item_offset[i] - mu).square()
             optimizer.zero_grad()
-            ((error + penalty * size) / len(rows)).backward()
+            (error + penalty * size).mean().backward()
             optimizer.step()
-            total += error.item()
+            total += float(error.detach().sum())
         history.append(total / len(user))
     return history
