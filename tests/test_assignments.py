@@ -17,14 +17,16 @@ from pathlib import Path
 import nbformat
 import pytest
 from answers import Answer
+from nbclient import NotebookClient
 from nbformat import NotebookNode
 
 from assignments.__main__ import main
-from assignments.collect import find
+from assignments.collect import find, repaired
 from assignments.course import ROOT, Assignment, assignment, assignments
 from assignments.grading import export, feedback, grade
 from assignments.handout import make_handout
 from assignments.withhold import without_body
+from metarec.data import load_movielens_100k
 
 IDS = list(assignments())
 SEED = 11
@@ -392,3 +394,42 @@ def test_a_command_says_what_to_do(
         main(["--help"])
     said = capsys.readouterr().out
     assert all(word in said for word in ("handout", "grade", "feedback", "export"))
+
+
+def test_a_right_answer_makes_recommendations(task: Assignment, course: Path) -> None:
+    """The hand-out with the answers filled in, as a student runs it, demos and all."""
+    try:
+        load_movielens_100k(progress=False)
+    except (OSError, RuntimeError) as error:
+        pytest.skip(f"no MovieLens-100K: {error}")
+    folder = course / "release" / task.id
+    handed_out = nbformat.read(folder / f"{task.id}.ipynb", as_version=4)
+    notebook, problems = repaired(source(task.id), handed_out)
+    assert problems == []
+    NotebookClient(notebook, timeout=120).execute(cwd=folder)
+    shown = [
+        output
+        for cell in notebook.cells
+        if "demo" in cell.metadata.get("tags", [])
+        for output in cell.outputs
+    ]
+    assert any("text/html" in output.get("data", {}) for output in shown), "no table"
+    checks = [cell for cell in notebook.cells if grade_id(cell) in points(task.id)]
+    said = "".join(output.text for cell in checks for output in cell.outputs)
+    assert "[ok]" in said and "[no]" not in said and "[--]" not in said
+
+
+def test_the_untouched_hand_out_says_only_that_it_is_not_done(
+    task: Assignment, course: Path
+) -> None:
+    folder = course / "release" / task.id
+    notebook = nbformat.read(folder / f"{task.id}.ipynb", as_version=4)
+    client = NotebookClient(notebook, timeout=120, allow_errors=True)
+    client.execute(cwd=folder)
+    errors = [
+        (cell.source[:60], output.ename)
+        for cell in notebook.cells
+        for output in cell.get("outputs", [])
+        if output.output_type == "error" and output.ename != "NotImplementedError"
+    ]
+    assert errors == []

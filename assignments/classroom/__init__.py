@@ -1,6 +1,7 @@
 """What every hand-out carries beside its notebook: how answers are checked."""
 
 from classroom.compare import Wrong, same, tensor_of_shape, the_same_mapping
+from classroom.order import needs
 from classroom.parts import Part, Student
 from classroom.plug import plug
 
@@ -8,6 +9,7 @@ __all__ = [
     "Part",
     "Student",
     "Wrong",
+    "needs",
     "plug",
     "same",
     "tensor_of_shape",

@@ -43,8 +43,9 @@ def same(
 ) -> None:
     """Compare with the right answer, and with what known mistakes give instead.
 
-    ``mistakes`` maps what to tell the student to the value which that mistake gives.
-    Numbers are the same if they differ by at most ``tolerance`` times (1 + |expected|).
+    ``mistakes`` maps what to tell the student to the value which that mistake gives; a
+    mistake with two values is there twice, once with a full stop behind. Numbers are
+    the same if they differ by at most ``tolerance`` times (1 + |expected|).
     """
     right = torch.as_tensor(expected).detach().double()
     answer = tensor_of_shape(value, tuple(right.shape), what)

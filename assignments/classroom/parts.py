@@ -102,6 +102,8 @@ class Part:
 
     def score(self, names: dict[str, Any]) -> float:
         """Grade an answer with the instructor's seed: print why, return the points."""
+        # The first use imports hundreds of modules: once here, not in every child.
+        torch.func.grad(torch.square)(torch.tensor(1.0))
         seed = int(os.environ.get("METAREC_GRADING_SEED", "1"))
         return self._report(names, seed, grade=True)
 
@@ -118,7 +120,7 @@ class Part:
             mark = {"passed": "ok", "missing": "--"}.get(outcome.status, "no")
             worth = f" ({earned:g} of {check.points:g})" if grade else ""
             print(f"  [{mark}] {check.title}{worth}")
-            for line in outcome.message.splitlines():
+            for line in outcome.message.strip().splitlines():
                 print(f"       {line}")
         if total < self.points:
             print(f"  Where to read: {self.reading}")
