@@ -2,20 +2,28 @@
 
 import pytest
 import torch
+from xdist.scheduler import LoadScopeScheduling
 
 from metarec.data import RatingData, SyntheticTruth, synthetic_population
 
 torch.set_num_threads(1)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep a file's tests on one worker, and so an assignment's, for their fixtures."""
-    for item in items:
-        task = getattr(item, "callspec", None)
-        group = item.path.name
-        if group == "test_assignments.py" and task is not None:
-            group = str(task.params.get("task", group))
-        item.add_marker(pytest.mark.xdist_group(group))
+class ByFixtures(LoadScopeScheduling):
+    """Keep a file's tests on one worker, but each assignment's apart."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file, _, test = nodeid.partition("::")
+        if file.endswith("test_assignments.py") and "[" in test:
+            return test.partition("[")[2]
+        return file
+
+
+def pytest_xdist_make_scheduler(
+    config: pytest.Config, log: object
+) -> LoadScopeScheduling:
+    """Tests of one file share fixtures that take long to make."""
+    return ByFixtures(config, log)
 
 
 @pytest.fixture(scope="session")

@@ -53,7 +53,7 @@ def values_at_fault(student: Student) -> None:
 def pairs_at_fault(student: Student) -> None:
     table = some_ratings(student)
     again = table.loc[[student.integer(0, 12)]]
-    other = again.assign(cups=6 - again["cups"].clip(upper=4))
+    other = again.assign(cups=again["cups"] % 5 + 1)
     for more, what in (
         (other, "a pair that is rated twice, with two ratings"),
         (again, "a pair that stands there twice, with the same rating"),

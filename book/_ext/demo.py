@@ -1,0 +1,206 @@
+"""The page "Teach it your taste": its model is trained by the build, for the browser.
+
+The page's script needs numbers that were learned from MovieLens, and no row or title of
+MovieLens is committed. So whoever builds the site trains the model on their machine
+(some ten seconds) and finds it in ``_static/demo-model.js``. The file is kept in
+``_build/.demo`` under a key of the package: an unchanged package trains nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from sphinx.application import Sphinx
+
+PAGE = "book/demo"
+SCRIPT = "demo-model.js"
+MIN_RATINGS = 50  # of a film that the page knows
+DIGITS = 6
+EPOCHS = 12
+
+# By the labels of MovieLens-100K.
+STARTERS = [50, 174, 204, 71, 168, 216, 483, 313, 127, 56, 98, 100]
+SHOWN = [210, 95, 82, 134, 179, 288]
+MIRA = {50: 5, 172: 5, 181: 4, 174: 5, 56: 2, 98: 2, 100: 1, 204: 5, 71: 4, 127: 3}
+# The start that was not meta-learned: a zero head and the rate of the textbooks.
+PLAIN_RATE = 0.1
+
+ARTICLE = re.compile(
+    r"^(?P<name>.+), (?P<article>The|A|An|Il|La|Le|Les|El|Das|Der|Die)(?= \(|$)"
+)
+
+
+def learn(data: Any, epochs: int = EPOCHS, seed: int = 0) -> dict[str, Any]:
+    """Meta-train gradient descent and the Bayesian as ``MetaRecommender.fit`` does.
+
+    Both share the item vectors of the Gaussian factor model, 8 numbers a film. Returns
+    what the page needs, as plain numbers of ``DIGITS`` digits.
+    """
+    import torch
+
+    from metarec.baselines import GaussianFactorModel, cross_fit
+    from metarec.evaluation import validation_score
+    from metarec.features import item_features
+    from metarec.systems import Parts, System, build_system
+    from metarec.tasks import TaskSampler, UserHistories
+    from metarec.training import TrainingConfig, meta_train
+
+    users = torch.arange(data.n_users)
+    histories = UserHistories(data)
+    usable = histories.usable(users)
+    generator = torch.Generator().manual_seed(seed)
+    order = usable[torch.randperm(len(usable), generator=generator)]
+    n_validation = len(order) // 10
+    validation, train = order[:n_validation], order[n_validation:]
+    others = users[~torch.isin(users, validation)]
+    features = item_features(data)
+    factor_model = GaussianFactorModel.fit(histories, others, 8, features, seed=seed)
+    warm = cross_fit(factor_model, histories, others, seed=seed)
+    parts = Parts.of(histories, train, warm, features)
+    sampler = TaskSampler(histories, train, item_rows=warm.item_rows)
+
+    def trained(system: System) -> Any:
+        meta = build_system(system, parts, seed)
+        meta_train(
+            meta,
+            sampler,
+            lambda: validation_score(meta, histories, validation, (1, 3, 5, 10, 15)),
+            TrainingConfig(epochs=epochs, patience=4, seed=seed),
+            progress=False,
+        )
+        return meta.requires_grad_(False).prior()
+
+    steps = 5
+    descent = trained(System("mf", "maml", "gradient", steps=steps))
+    belief = trained(System("mf", "meta-sgd", "bayesian"))
+    _, item, _ = histories.ratings_of(users)
+    count = torch.bincount(item, minlength=data.n_items)
+    known = torch.argsort(count, descending=True, stable=True)
+    known = known[count[known] >= MIN_RATINGS]
+    return {
+        "films": films(data.items.iloc[known.numpy()], count[known].tolist()),
+        "factors": plain(warm.factors[known]),
+        "offset": plain(warm.offset[known]),
+        "descent": {
+            "start": plain(descent.mean["head"]),
+            "rate": plain(descent.scale["head"]),
+            "steps": steps,
+        },
+        "plain": {"start": [0.0] * len(descent.mean["head"]), "rate": PLAIN_RATE},
+        "prior": {
+            "mean": plain(belief.mean["head"]),
+            "covariance": plain(torch.diag(belief.scale["head"])),
+            "noise": plain(belief.noise),
+        },
+        "low": data.scale.low,
+        "high": data.scale.high,
+        "citation": data.citation,
+    }
+
+
+def films(items: Any, count: list[int]) -> list[dict[str, Any]]:
+    """What the page says of each film, the most rated first."""
+    return [
+        {
+            "id": int(row.item_id),
+            "title": ARTICLE.sub(r"\g<article> \g<name>", row.title),
+            "year": int(row.year),
+            "genres": ", ".join(row.genres),
+            "count": n,
+        }
+        for row, n in zip(items.itertuples(), count, strict=True)
+    ]
+
+
+def plain(tensor: Any) -> Any:
+    """Numbers, or lists of them, rounded to ``DIGITS`` significant digits."""
+
+    def rounded(value: Any) -> Any:
+        if isinstance(value, list):
+            return [rounded(one) for one in value]
+        return float(f"{value:.{DIGITS}g}")
+
+    return rounded(tensor.tolist())
+
+
+def chosen(model: dict[str, Any]) -> dict[str, Any]:
+    """The films that the page asks about and shows, and Mira's stars, by place."""
+    place = {film["id"]: i for i, film in enumerate(model["films"])}
+    return {
+        "starters": [place[label] for label in STARTERS],
+        "shown": [place[label] for label in SHOWN],
+        "mira": [[place[label], stars] for label, stars in MIRA.items()],
+    }
+
+
+def as_script(model: dict[str, Any]) -> str:
+    """A classic script, since a page on the disk may not fetch a file of numbers."""
+    text = json.dumps(model, ensure_ascii=True, separators=(",", ":"))
+    text = text.replace("</", "<\\/")
+    return f"window.METAREC_DEMO = {text};\n"
+
+
+def read_script(path: Path) -> dict[str, Any]:
+    """The model in a script that `as_script` wrote."""
+    text = path.read_text(encoding="utf-8")
+    found: dict[str, Any] = json.loads(text.partition("=")[2].rstrip().rstrip(";"))
+    return found
+
+
+def key(root: Path) -> str:
+    """Hash of what decides the numbers: the package, the requirements, this file."""
+    digest = hashlib.sha256(Path(__file__).read_bytes())
+    for path in [*sorted((root / "metarec").rglob("*.py")), root / "requirements.txt"]:
+        digest.update(path.relative_to(root).as_posix().encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def train_on_movielens() -> dict[str, Any]:
+    """The page's model, from all users of MovieLens-100K."""
+    from metarec.data import load_movielens_100k
+
+    model = learn(load_movielens_100k(progress=False))
+    return model | chosen(model)
+
+
+def kept(root: Path, make: Callable[[], dict[str, Any]] = train_on_movielens) -> Path:
+    """The script in the cache, made if the package has changed since."""
+    path = root / "_build" / ".demo" / f"{key(root)}.js"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        aside = path.with_suffix(f".{os.getpid()}.part")
+        aside.write_text(as_script(make()), encoding="utf-8")
+        aside.replace(path)
+    return path
+
+
+def write_model(app: Sphinx) -> None:
+    """Put the model among the site's static files, if the site has the page."""
+    source = Path(app.srcdir)
+    if app.builder.format != "html" or not (source / f"{PAGE}.md").exists():
+        return
+    target = Path(app.outdir) / "_static" / SCRIPT
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_bytes(kept(source).read_bytes())
+
+
+def link_files(app: Sphinx, page: str, *_: Any) -> None:
+    """Load style sheet and scripts on the demo's page, and on no other."""
+    if page == PAGE:
+        app.add_css_file("demo.css")
+        app.add_js_file(SCRIPT, loading_method="defer")
+        app.add_js_file("demo.js", loading_method="defer")
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    """Train before the pages are written, so that a missing data set is known early."""
+    app.connect("builder-inited", write_model)
+    app.connect("html-page-context", link_files)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

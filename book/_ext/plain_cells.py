@@ -1,0 +1,452 @@
+"""A chapter without the book's directives: notebook in, plain notebook out.
+
+The chapters are written in MyST, which Jupyter shows as it stands: fences with braces,
+roles, labels. Here they become what every notebook editor understands. Pure functions,
+nothing of Sphinx:
+
+* an admonition becomes a block quote with a bold title;
+* an exercise gets a bold title, a quiz's option or a solution becomes ``<details>``;
+* a glued number becomes the number, a citation becomes author and year;
+* an equation keeps its number, as a tag in place of a label;
+* ``glue`` itself becomes two lines that do nothing.
+
+A directive or a role that is not known here is an error and not left as it is.
+"""
+
+from __future__ import annotations
+
+import ast
+import html
+import posixpath
+import re
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import nbformat
+from nbformat import NotebookNode
+from pybtex.backends.markdown import Backend
+from pybtex.database import BibliographyData, Entry
+from pybtex.richtext import Text
+from pybtex.style.formatting.plain import Style
+
+# What `pip install metarec` brings, and what every notebook has.
+PROVIDED = {
+    *("IPython", "metarec", "matplotlib", "numpy", "pandas", "platformdirs", "pooch"),
+    *("safetensors", "torch", "tqdm"),
+}
+# Where the name of an import is not that of the package.
+PACKAGE = {"sklearn": "scikit-learn"}
+
+GLUE_IMPORT = re.compile(r"^from myst_nb import glue\n?", re.MULTILINE)
+GLUE = '''\
+def glue(name, value, display=False):
+    """The book shows these values in its text; here nothing needs to be done."""'''
+
+OPEN = re.compile(
+    r"(?P<indent> *)(?P<fence>`{3,}|:{3,})(?:\{(?P<name>[^}]+)\})? *(?P<title>.*)$"
+)
+OPTION = re.compile(r":(?P<name>[\w-]+):(?: +(?P<value>.*))?$")
+ROLE = re.compile(r"\{(?P<name>[a-z]+(?::[a-z]+)?)\}`(?P<text>[^`]+)`")
+EQUATION = re.compile(r"^(?P<end>\$\$) *\((?P<label>[\w:-]+)\) *$", re.MULTILINE)
+LINK = re.compile(r"(?<!!)\[(?P<text>[^\]]+)\]\((?P<target>[^)\s]+)\)")
+TARGET = re.compile(r"^\([\w:-]+\)=\n", re.MULTILINE)
+NAMED = re.compile(r"(?P<text>.*?)\s*<(?P<target>[^>]+)>", re.DOTALL)
+TITLE = re.compile(r"^# (?P<title>.+)$", re.MULTILINE)
+# Lines that stand for a solution's two ends until the cells are put together.
+START, END = "\0start ", "\0end"
+BOXES = {
+    *("attention", "caution", "danger", "error", "hint", "important", "note", "tip"),
+    *("warning", "seealso"),
+}
+
+
+@dataclass
+class Chapter:
+    """What the conversion knows beside the cells."""
+
+    page: str  # as the book names it: book/foundations/data
+    references: BibliographyData = field(default_factory=BibliographyData)
+    equations: Mapping[str, str] | None = None  # label to number; else counted here
+    repository: str = ""  # https address; empty if there is none
+    branch: str = "main"
+    glued: dict[str, str] = field(default_factory=dict)
+    exercises: dict[str, str] = field(default_factory=dict)
+    cited: set[str] = field(default_factory=set)
+
+
+def plain(notebook: NotebookNode, chapter: Chapter) -> NotebookNode:
+    """The chapter as a plain notebook; the one that is given stays as it is."""
+    chapter.glued = glued(notebook)
+    texts = [cell.source for cell in notebook.cells if cell.cell_type == "markdown"]
+    chapter.exercises = exercises("\n\n".join(texts))
+    if chapter.equations is None:
+        labels = [m["label"] for text in texts for m in EQUATION.finditer(text)]
+        chapter.equations = {label: str(n) for n, label in enumerate(labels, 1)}
+    fresh = nbformat.v4.new_notebook(metadata=notebook.metadata)
+    fresh.cells = opening(notebook, chapter) + body(notebook, chapter)
+    if chapter.cited:
+        fresh.cells.append(markdown("plain-references", bibliography(chapter)))
+    return fresh
+
+
+def markdown(name: str, text: str) -> NotebookNode:
+    """A text cell."""
+    return nbformat.v4.new_markdown_cell(text, id=name)
+
+
+def code(name: str, text: str) -> NotebookNode:
+    """A code cell that was not run."""
+    return nbformat.v4.new_code_cell(text, id=name)
+
+
+def glued(notebook: NotebookNode) -> dict[str, str]:
+    """The values that `glue` left in the outputs, as plain text."""
+    found = {}
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            record = output.get("metadata", {}).get("scrapbook")
+            if record:
+                kind = record.get("mime_prefix", "") + "text/plain"
+                found[record["name"]] = output["data"].get(kind, "")
+    return found
+
+
+def exercises(text: str) -> dict[str, str]:
+    """Label to title."""
+    found = re.findall(
+        r"^[`:]{3,}\{exercise\} *(.*)\n(?::(?!label).*\n)*:label: *(\S+)", text, re.M
+    )
+    return {label: title for title, label in found}
+
+
+def opening(notebook: NotebookNode, chapter: Chapter) -> list[NotebookNode]:
+    """The first cells: where the notebook comes from and what it needs."""
+    sources = [cell.source for cell in notebook.cells]
+    title = TITLE.search("\n\n".join(sources))
+    name = title["title"] if title else chapter.page
+    extra = other_packages(notebook)
+    files = any("../../benchmarks/" in text for text in sources)
+    where = f", <{chapter.repository}>" if chapter.repository else ""
+    source = f"git+{chapter.repository}" if chapter.repository else "."
+    copy = "" if chapter.repository else " in a copy of the book's repository"
+    lines = [
+        f'This is the chapter "{name}" of the book *metarec: everything is a map*'
+        f"{where}, as a plain notebook. The numbers in the text are those of the "
+        "book's own run. Text and figures CC BY 4.0, code MIT; the MovieLens data "
+        "belong to GroupLens and come under their own terms.",
+        "It needs the package `metarec`"
+        + "".join(f" and `{one}`" for one in extra)
+        + f": `pip install {' '.join([source, *extra])}`{copy}.",
+    ]
+    if files:
+        lines.append(
+            "It also reads tables that the book's repository holds: run it in the "
+            f"folder `{posixpath.dirname(chapter.page)}` of a copy."
+        )
+    cells = [markdown("plain-origin", quote("", "\n\n".join(lines)))]
+    if chapter.repository:
+        cells.append(code("plain-colab", colab(chapter, extra, files)))
+    if any(GLUE_IMPORT.search(text) for text in sources):
+        cells.append(code("plain-glue", GLUE))
+    return cells
+
+
+def colab(chapter: Chapter, extra: list[str], files: bool) -> str:
+    """Code that installs the package on Colab, and does nothing elsewhere."""
+    lines = ["import sys", "", 'if "google.colab" in sys.modules:']
+    more = "".join(f" {one}" for one in extra)
+    if files:
+        folder = posixpath.dirname(chapter.page)
+        lines += [
+            f"    !git clone -q --depth 1 {chapter.repository} /content/metarec-book",
+            f"    %pip install -q /content/metarec-book{more}",
+            f"    %cd /content/metarec-book/{folder}",
+        ]
+    else:
+        lines.append(f"    %pip install -q git+{chapter.repository}{more}")
+    return "\n".join(lines)
+
+
+def other_packages(notebook: NotebookNode) -> list[str]:
+    """Packages that the chapter imports and `metarec` does not bring."""
+    found = set()
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            for node in ast.walk(ast.parse(GLUE_IMPORT.sub("", cell.source))):
+                if isinstance(node, ast.Import):
+                    found |= {alias.name.partition(".")[0] for alias in node.names}
+                elif isinstance(node, ast.ImportFrom) and node.module:
+                    found.add(node.module.partition(".")[0])
+    return sorted(
+        PACKAGE.get(name, name) for name in found - PROVIDED - sys.stdlib_module_names
+    )
+
+
+def body(notebook: NotebookNode, chapter: Chapter) -> list[NotebookNode]:
+    """The chapter's own cells."""
+    cells: list[NotebookNode] = []
+    solution = ""  # the title of the one that is open
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            text, solution = folded(converted(cell.source, chapter), solution)
+            if text:
+                cells.append(markdown(cell.id, text))
+        elif source := GLUE_IMPORT.sub("", cell.source).strip("\n"):
+            cells.append(code_of(cell, source, hidden=bool(solution)))
+    if solution:
+        raise ValueError(f"{chapter.page}: a solution without an end: {solution}")
+    return cells
+
+
+def code_of(cell: NotebookNode, source: str, hidden: bool) -> NotebookNode:
+    """A code cell with its outputs, but for the values that were only glued."""
+    fresh = code(cell.id, source)
+    fresh.execution_count = cell.execution_count
+    fresh.outputs = [
+        NotebookNode(output | {"metadata": {}}) if "metadata" in output else output
+        for output in cell.outputs
+        if not output.get("metadata", {}).get("scrapbook", {}).get("mime_prefix")
+    ]
+    if hidden:
+        fresh.metadata["jupyter"] = {"source_hidden": True, "outputs_hidden": True}
+    return fresh
+
+
+def folded(text: str, solution: str) -> tuple[str, str]:
+    """Put what belongs to a solution into ``<details>``; say which is open at the end.
+
+    A solution may run over several cells, with code between; every piece of its text is
+    folded by itself.
+    """
+    done: list[str] = []
+    part: list[str] = []
+    begun = False
+
+    def close() -> None:
+        nonlocal begun
+        inner = "\n".join(part).strip("\n")
+        if not solution:
+            done.append(inner)
+        elif inner:
+            done.append(details(f"Solution: {solution}", inner))
+        elif begun:
+            done.append(f"**Solution: {solution}**")
+        part.clear()
+        begun = False
+
+    for line in text.split("\n"):
+        if line.startswith(START):
+            close()
+            solution, begun = line.removeprefix(START), True
+        elif line == END:
+            close()
+            solution = ""
+        else:
+            part.append(line)
+    close()
+    return "\n\n".join(piece for piece in done if piece), solution
+
+
+def converted(text: str, chapter: Chapter) -> str:
+    """The text of a cell, or the inside of a directive, without MyST."""
+    out: list[str] = []
+    prose: list[str] = []
+
+    def flush() -> None:
+        if prose:
+            out.append(inline("\n".join(prose), chapter))
+            prose.clear()
+
+    lines = text.split("\n")
+    at = 0
+    while at < len(lines):
+        found = OPEN.match(lines[at])
+        if found is None or (found["fence"][0] == ":" and not found["name"]):
+            prose.append(lines[at])
+            at += 1
+            continue
+        flush()
+        end = closing(lines, at, found["fence"])
+        inside = lines[at + 1 : end]
+        if found["name"]:
+            new = directive(found["name"], found["title"].strip(), inside, chapter)
+            if out and out[-1].strip() and found["indent"] == "":
+                out.append("")
+            out.extend(found["indent"] + line for line in new.split("\n"))
+            if end + 1 < len(lines) and lines[end + 1].strip():
+                out.append("")
+        else:
+            out.extend(lines[at : end + 1])
+        at = end + 1
+    flush()
+    return re.sub(r"\n{3,}", "\n\n", "\n".join(out))
+
+
+def closing(lines: list[str], start: int, fence: str) -> int:
+    """The line that closes the fence which opens at ``start``."""
+    for at in range(start + 1, len(lines)):
+        line = lines[at].strip()
+        if len(line) >= len(fence) and set(line) == {fence[0]}:
+            return at
+    raise ValueError(f"a fence without an end: {lines[start]}")
+
+
+def directive(name: str, title: str, lines: list[str], chapter: Chapter) -> str:
+    """What stands in place of a directive."""
+    options: dict[str, str] = {}
+    while lines and (found := OPTION.match(lines[0].strip())):
+        options[found["name"]] = found["value"] or ""
+        lines = lines[1:]
+    if name == "solution-start":
+        return START + chapter.exercises[title]
+    if name == "solution-end":
+        return END
+    inside = converted("\n".join(lines).strip("\n"), chapter)
+    heading = inline(title, chapter)
+    if name == "admonition":
+        return quote(heading, inside)
+    if name in BOXES:
+        return quote(name.capitalize(), inside)
+    if name == "dropdown":
+        return details(heading, inside)
+    if name == "exercise":
+        return f"**Exercise: {heading}**\n\n{inside}"
+    if name == "solution":
+        return details(f"Solution: {chapter.exercises[title]}", inside)
+    if name in {"figure", "image"}:
+        return quote("Figure", "\n\n".join(filter(None, [options.get("alt"), inside])))
+    if name == "interactive":
+        return quote("On the site: a figure with sliders", inside)
+    raise ValueError(f"{chapter.page}: no plain form of the directive {name}")
+
+
+def quote(title: str, text: str) -> str:
+    """A block quote, with a bold title if there is one."""
+    whole = f"**{title}**\n\n{text}" if title else text
+    return "\n".join(f"> {line}".rstrip() for line in whole.split("\n"))
+
+
+def details(title: str, text: str) -> str:
+    """A part that is folded until it is clicked."""
+    title = html.escape(title, quote=False)
+    title = re.sub(r"`([^`]+)`", r"<code>\1</code>", title)
+    title = re.sub(r"\*([^*]+)\*", r"<em>\1</em>", title)
+    return f"<details>\n<summary>{title}</summary>\n\n{text}\n\n</details>"
+
+
+def inline(text: str, chapter: Chapter) -> str:
+    """Prose without roles, labels and links that lead out of the notebooks."""
+    text = TARGET.sub("", text)
+
+    def numbered(found: re.Match[str]) -> str:
+        number = (chapter.equations or {})[found["label"]]
+        return rf"\tag{{{number}}}{found['end']}"
+
+    def role(found: re.Match[str]) -> str:
+        make = ROLES.get(found["name"])
+        if make is None:
+            raise ValueError(f"{chapter.page}: no plain form of {found[0]}")
+        return make(" ".join(found["text"].split()), chapter)
+
+    text = EQUATION.sub(numbered, text)
+    text = LINK.sub(lambda found: link(found["text"], found["target"], chapter), text)
+    return ROLE.sub(role, text)
+
+
+def link(text: str, target: str, chapter: Chapter) -> str:
+    """A link to another chapter stays; one to a file leads to the repository."""
+    address, _, anchor = target.partition("#")
+    if not address:
+        return text
+    if "://" in address or address.startswith("mailto:"):
+        return f"[{text}]({target})"
+    if address.endswith(".ipynb"):
+        return f"[{text}]({address})"
+    if not chapter.repository:
+        return text
+    folder = posixpath.dirname(chapter.page)
+    path = posixpath.normpath(posixpath.join(folder, address))
+    after = f"#{anchor}" if anchor else ""
+    return f"[{text}]({chapter.repository}/blob/{chapter.branch}/{path}{after})"
+
+
+def value(text: str, chapter: Chapter) -> str:
+    """A glued value, formatted as the book formats it."""
+    name, _, form = text.partition(":")
+    if name not in chapter.glued:
+        raise ValueError(f"{chapter.page}: nothing was glued as {name}")
+    shown = chapter.glued[name]
+    if form:
+        shown = format(ast.literal_eval(shown), form)
+    elif shown[:1] in {"'", '"'} and shown[:1] == shown[-1:]:
+        shown = str(ast.literal_eval(shown))
+    return re.sub(r"([\\`*_<$~])", r"\\\1", shown)
+
+
+def named(text: str) -> tuple[str, str]:
+    """Text and target of a role; the target is the text if there is no other."""
+    found = NAMED.fullmatch(text)
+    return (found["text"], found["target"]) if found else (text, text)
+
+
+def document(text: str, chapter: Chapter) -> str:
+    """A link to a page."""
+    shown, target = named(text)
+    return link(shown, f"{target}.ipynb", chapter) if shown != target else shown
+
+
+def equation(text: str, chapter: Chapter) -> str:
+    """The number of an equation, in brackets."""
+    return f"({(chapter.equations or {})[text]})"
+
+
+def authors(entry: Entry) -> str:
+    """One name, two, or the first of many."""
+    people = entry.persons.get("author") or entry.persons.get("editor") or []
+    names = [
+        str(Text.from_latex(" ".join(one.prelast_names + one.last_names)))
+        for one in people
+    ]
+    if not names:
+        return str(Text.from_latex(entry.fields["title"]))
+    return " and ".join(names) if len(names) < 3 else f"{names[0]} et al."
+
+
+def cite(brackets: str) -> Callable[[str, Chapter], str]:
+    """Citations: the whole in brackets, or the year alone."""
+
+    def cited(text: str, chapter: Chapter) -> str:
+        keys = [key.strip() for key in text.split(",")]
+        chapter.cited.update(keys)
+        entries = [chapter.references.entries[key] for key in keys]
+        pairs = [(authors(one), one.fields.get("year", "no year")) for one in entries]
+        if brackets == "year":
+            return ", ".join(f"{names} ({year})" for names, year in pairs)
+        return f"({'; '.join(f'{names}, {year}' for names, year in pairs)})"
+
+    return cited
+
+
+def bibliography(chapter: Chapter) -> str:
+    """The works that the chapter cites."""
+    formatted = Style().format_bibliography(chapter.references, sorted(chapter.cited))
+    texts = [" ".join(one.text.render(Backend()).split()) for one in formatted]
+    # A full stop or a hyphen within a line needs no backslash.
+    entries = ["- " + re.sub(r"\\([.-])", r"\1", text) for text in texts]
+    return "\n".join(["## Works cited", "", *entries])
+
+
+ROLES: dict[str, Callable[[str, Chapter], str]] = {
+    "abbr": lambda text, _: text,
+    "cite": cite("all"),
+    "cite:p": cite("all"),
+    "cite:t": cite("year"),
+    "doc": document,
+    "eq": equation,
+    "glue:text": value,
+    "math": lambda text, _: f"${text}$",
+    "numref": lambda text, _: named(text)[0],
+    "ref": lambda text, _: named(text)[0],
+    "term": lambda text, _: named(text)[0],
+}

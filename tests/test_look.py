@@ -1,0 +1,249 @@
+"""The look: contrast, tables, panels, the learning path, what a shared link shows."""
+
+from __future__ import annotations
+
+import re
+import struct
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import yaml
+from bs4 import Tag
+from playwright.sync_api import Browser
+from test_site import PAGES, SITE, browser, server, soup, unavailable
+
+ROOT = Path(__file__).resolve().parents[1]
+STYLE = (ROOT / "book/_static/metarec.css").read_text(encoding="utf-8")
+TOC = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
+# Parts that are worked through: all of their pages are notebooks.
+PARTS = [
+    [chapter["file"] for chapter in part["chapters"]]
+    for part in TOC["parts"]
+    if all((ROOT / f"{c['file']}.ipynb").exists() for c in part["chapters"])
+]
+CHAPTERS = [f"{page}.html" for part in PARTS for page in part]
+START = "book/index.html"
+__all__ = ["browser", "server"]
+
+
+def extension(name: str) -> ModuleType:
+    """Import an extension of the book."""
+    sys.path.insert(0, str(ROOT / "book/_ext"))
+    try:
+        return __import__(name)
+    finally:
+        sys.path.pop(0)
+
+
+def built(page: str) -> None:
+    if page not in PAGES:
+        unavailable(f"{page} is not built: make book")
+
+
+def colours(theme: str) -> dict[str, str]:
+    """The variables of one theme that are plain colours."""
+    block = re.search(rf'html\[data-theme="{theme}"\] \{{(.*?)\n\}}', STYLE, re.DOTALL)
+    assert block
+    return dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6});", block.group(1)))
+
+
+def contrast(one: str, other: str) -> float:
+    """WCAG's ratio of the luminances of two colours."""
+
+    def luminance(colour: str) -> float:
+        parts = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+        linear = [
+            c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts
+        ]
+        return sum(w * c for w, c in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+    high, low = sorted((luminance(one), luminance(other)), reverse=True)
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_the_contrast_of_black_and_white() -> None:
+    assert contrast("#000000", "#ffffff") == pytest.approx(21)
+    assert contrast("#777777", "#ffffff") == pytest.approx(4.48, abs=0.01)
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_text_stands_out_from_every_ground(theme: str) -> None:
+    colour = colours(theme)
+    hues = ["violet", "blue", "amber", "green"]
+    grounds = ["paper", "panel"]
+    pairs = [(text, ground) for text in ["ink", "soft", *hues] for ground in grounds]
+    pairs += [("ink", f"{hue}-soft") for hue in hues]
+    pairs += [(hue, f"{hue}-soft") for hue in hues]
+    code = [name for name in colour if name.startswith("code-")]
+    pairs += [(name, "code-ground") for name in ["ink", *code] if name != "code-ground"]
+    pairs += [("pst-color-text-muted", ground) for ground in grounds]
+    pale = {
+        f"{text} on {ground}": ratio
+        for text, ground in pairs
+        if (ratio := round(contrast(colour[text], colour[ground]), 2)) < 4.5
+    }
+    assert pale == {}
+
+
+def test_no_style_asks_another_host() -> None:
+    assert "@import" not in STYLE and "url(" not in STYLE
+
+
+def test_a_table_gets_its_corner_and_its_numbers() -> None:
+    plain = (
+        '<table border="1" class="dataframe"><thead>'
+        "<tr><th></th><th>rmse</th><th>note</th></tr>"
+        "<tr><th>k</th><th></th><th></th></tr></thead><tbody>"
+        "<tr><th>0</th><td>-1.01</td><td>a</td></tr>"
+        "<tr><th>10</th><td>+.99</td><td>3</td></tr></tbody></table>"
+    )
+    better = extension("tables").improve(plain)
+    head = better.split("</thead>")[0]
+    assert head.count("<tr>") == 1 and '<th class="num" scope="col">k</th>' in head
+    assert '<th class="num" scope="col">rmse</th>' in head
+    assert '<th scope="col">note</th>' in head
+    assert '<td class="num">+.99</td><td>3</td>' in better and "border" not in better
+
+
+def test_a_corner_without_a_name_is_no_header() -> None:
+    plain = "<table><thead><tr><th></th><th>a</th></tr></thead><tbody></tbody></table>"
+    assert "<td></td>" in extension("tables").improve(plain)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_no_header_cell_is_empty(page: str) -> None:
+    empty = [
+        str(cell.parent)[:200]
+        for cell in soup(page).find_all("th")
+        if not cell.get_text(strip=True) and not cell.find("img")
+    ]
+    assert empty == []
+
+
+@pytest.mark.parametrize("page", CHAPTERS)
+def test_a_chapter_opens_with_its_place_and_its_panel(page: str) -> None:
+    built(page)
+    number = CHAPTERS.index(page) + 1
+    place = soup(page).select_one(".eyebrow")
+    assert place and f"Chapter {number} of {len(CHAPTERS)}" in place.get_text(" ")
+    panel = soup(page).select_one(".admonition-in-this-chapter")
+    assert panel and panel.select(".opening-goals > li")
+    labels = [term.get_text() for term in panel.select(".opening-facts > dt")]
+    assert labels == ["You need", "Reading time", "Pieces of metarec built here"]
+    for text in panel.select(".opening-facts > dd"):
+        assert text.get_text(strip=True)[0] not in ":." and len(text.get_text()) > 2
+
+
+@pytest.mark.parametrize("page", CHAPTERS)
+def test_the_options_of_a_quiz_are_marked(page: str) -> None:
+    built(page)
+    options = soup(page).select("details.quiz-option")
+    right = [option for option in options if "quiz-right" in option["class"]]
+    assert 2 <= len(right) < len(options)
+    for option in right:
+        answer = option.select_one(".sd-summary-content")
+        assert answer and answer.get_text(strip=True).startswith(("Yes", "Right"))
+
+
+@pytest.mark.parametrize("page", [*CHAPTERS, START])
+def test_the_sidebar_has_the_colours_of_the_parts(page: str) -> None:
+    built(page)
+    found = [
+        at
+        for at in range(1, len(PARTS) + 1)
+        for caption in soup(page).select(f"nav.bd-links p.caption.part-{at}")
+        if (chapters := caption.find_next_sibling("ul"))
+        and len(chapters.select("li.toctree-l1")) == len(PARTS[at - 1])
+    ]
+    assert found == list(range(1, len(PARTS) + 1))
+    for arrow in soup(page).select("nav.bd-links summary"):
+        assert arrow.get("aria-label")
+
+
+def test_the_map_leads_to_every_chapter_in_order() -> None:
+    built(START)
+    links = soup(START).select("nav.path a")
+    assert [f"book/{link['href']}" for link in links] == CHAPTERS
+    for link, page in zip(links, CHAPTERS, strict=True):
+        title = soup(page).find("h1")
+        name = link.select_one(".path-title")
+        assert isinstance(title, Tag) and name
+        assert title.get_text().rstrip("#") == name.get_text()
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_map_is_readable_and_every_station_can_be_reached(
+    server: str, browser: Browser, width: int
+) -> None:
+    page = browser.new_page(viewport={"width": width, "height": 844})
+    page.goto(server + START)
+    found = page.evaluate(
+        """() => [...document.querySelectorAll("nav.path a")].map(a => {
+            a.focus();
+            const box = a.getBoundingClientRect(), style = getComputedStyle(a);
+            return {left: box.left, right: box.right, height: box.height,
+                    size: parseFloat(style.fontSize), ring: style.outlineStyle,
+                    focused: document.activeElement === a};
+        })"""
+    )
+    page.close()
+    assert len(found) == len(CHAPTERS)
+    for station in found:
+        assert station["focused"] and station["ring"] != "none"
+        assert station["left"] >= 0 and station["right"] <= width
+        assert station["size"] >= 15 and station["height"] >= 40
+
+
+@pytest.mark.parametrize(("width", "shown"), [(1280, "wide"), (390, "tall")])
+def test_one_picture_is_shown(
+    server: str, browser: Browser, width: int, shown: str
+) -> None:
+    page = browser.new_page(viewport={"width": width, "height": 844})
+    page.goto(server + START)
+    for kind in ("wide", "tall"):
+        visible = page.locator(f"svg.three-maps--{kind}").is_visible()
+        assert visible == (kind == shown)
+    page.close()
+
+
+@pytest.mark.parametrize("page", [*CHAPTERS, START])
+def test_a_shared_link_shows_title_text_and_picture(page: str) -> None:
+    built(page)
+    found = {
+        str(tag.get("property") or tag.get("name")): str(tag["content"])
+        for tag in soup(page).find_all("meta", content=True)
+    }
+    title = soup(page).find("h1")
+    assert isinstance(title, Tag)
+    assert found["og:title"] == title.get_text().rstrip("#")
+    assert 40 <= len(found["og:description"]) <= 200
+    assert found["description"] == found["og:description"]
+    assert found["twitter:card"] == "summary_large_image"
+    card = (SITE / "_static/social-card.png").read_bytes()
+    assert card[:4] == b"\x89PNG" and struct.unpack(">II", card[16:24]) == (1200, 630)
+    assert found["og:image"].endswith("_static/social-card.png")
+    # Nothing is claimed about an address that is not known.
+    address = found["og:image"].removesuffix("_static/social-card.png")
+    assert found.get("og:url") == (f"{address}{page}" if "://" in address else None)
+
+
+@pytest.mark.parametrize(
+    ("remote", "address"),
+    [
+        ("git@github.com:Someone/course.git", "https://someone.github.io/course/"),
+        ("https://github.com/a-b/c.d", "https://a-b.github.io/c.d/"),
+        ("https://example.org/a/b.git", ""),
+        (None, ""),
+    ],
+)
+def test_the_address_comes_from_the_remote(
+    tmp_path: Path, remote: str | None, address: str
+) -> None:
+    subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
+    if remote:
+        command = ["git", "-C", str(tmp_path), "remote", "add", "origin", remote]
+        subprocess.run(command, check=True)
+    assert extension("social").site_address(tmp_path) == address

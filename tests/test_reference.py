@@ -1,0 +1,325 @@
+"""The readers' aids: API reference, pieces, hover notes, links to the repository."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from urllib.parse import urldefrag, urljoin
+
+import pytest
+from bs4 import Tag
+from playwright.sync_api import Browser, Page
+from test_book import CHAPTERS, ROOT, builds, built_in, docstrings, load
+from test_site import PAGES, SITE, browser, soup, unavailable  # noqa: F401 (fixture)
+
+api = load("book/_ext/api.py")
+pieces = load("book/_ext/pieces.py")
+remote = load("book/_ext/remote.py")
+
+REFERENCE = ROOT / "book" / "reference"
+
+
+@pytest.fixture(scope="module")
+def site() -> Path:
+    if "book/reference/api.html" not in PAGES:
+        unavailable("the site is not built: make book")
+    return SITE
+
+
+# The API reference.
+
+
+def documented(directive: str) -> list[str]:
+    """The modules that a directive names, in the order of the table of contents."""
+    toc = (ROOT / "_toc.yml").read_text(encoding="utf-8")
+    pages = re.findall(r"file: (book/reference/api[\w/-]*)", toc)
+    text = "\n".join((ROOT / f"{page}.md").read_text("utf-8") for page in pages)
+    return re.findall(rf"^```\{{{directive}\}} metarec\.(\w+)$", text, re.MULTILINE)
+
+
+def test_every_module_with_public_names_is_documented_once_and_in_order() -> None:
+    places = [*(ROOT / "metarec").glob("[!_]*.py"), *(ROOT / "metarec").glob("[!_]*/")]
+    names = {place.stem for place in places}
+    public = {n for n in names if hasattr(import_module(f"metarec.{n}"), "__all__")}
+    assert set(api.MODULES) == public and len(api.MODULES) == len(public)
+    assert documented("api") == documented("api-names") == api.MODULES
+
+
+@cache
+def entries() -> dict[str, tuple[str, Tag]]:
+    """Full name to page and entry, for each entry of the built reference."""
+    found: dict[str, tuple[str, Tag]] = {}
+    for page in PAGES:
+        if page.startswith("book/reference/api/"):
+            for term in soup(page).select("dt.sig[id]"):
+                assert term["id"] not in found, f"{term['id']} is documented twice"
+                found[str(term["id"])] = (page, term)
+    return found
+
+
+@pytest.mark.parametrize("module", api.MODULES)
+def test_every_public_name_has_an_entry_that_links_to_its_chapter(
+    site: Path, module: str
+) -> None:
+    for name, text in docstrings(module).items():
+        page, term = entries()[f"metarec.{module}.{name}"]
+        body = term.find_next_sibling("dd")
+        assert isinstance(body, Tag) and body.find("p"), f"{name} says nothing"
+        link = body.select_one(":scope > .api-built-in a")
+        if (stem := built_in(text)) is None:
+            assert link is None
+        else:
+            assert link is not None, f"{name} does not say where it is built"
+            target = urljoin(f"/{page}", str(link["href"]))
+            assert target.lstrip("/").removesuffix(".html") in CHAPTERS
+            assert target.endswith(f"/{stem}.html")
+
+
+def test_no_entry_shows_raw_markup(site: Path) -> None:
+    raw = re.compile(r"`|:py:|:doc:|\*\*\w+\*\*|Alias for field number|object at 0x")
+    shown = [
+        f"{name}: {found.group()}"
+        for name, (_, term) in entries().items()
+        if (found := raw.search(term.parent.get_text(" ") if term.parent else ""))
+    ]
+    assert shown == []
+
+
+def test_the_pages_of_the_reference_are_small(site: Path) -> None:
+    large = [
+        f"{page.name}: {page.stat().st_size}"
+        for page in (site / "book" / "reference").rglob("*.html")
+        if page.stat().st_size > 400_000
+    ]
+    assert large == []
+
+
+def test_docstrings_are_read_as_they_are_meant() -> None:
+    text = """Raise with |S| signs, *one* a*b* and Phi' e of `RatingData`, not `me`.
+
+    ``a``: the first,
+    on two lines.
+    ``b``: the second.
+
+    Source: Finn (2017),
+    equation 1.
+    Built in: maml""".replace("\n    ", "\n")
+    result = "\n".join(api.converted(text.split("\n"), ROOT))
+    assert r"\|S\| signs, *one* a\*b\* and Phi" + "\N{PRIME} e" in result
+    assert ":py:obj:`RatingData <metarec.data.RatingData>`, not ``me``" in result
+    assert "- ``a``: the first, on two lines." in result
+    assert "   Source: Finn (2017), equation 1." in result
+    assert "   Built in: :doc:`/book/learning-to-learn/maml`" in result
+    with pytest.raises(Exception, match="no chapter 'nowhere'"):
+        api.converted(["Built in: nowhere"], ROOT)
+
+
+def test_what_is_not_documented_here_belongs_to_other_libraries() -> None:
+    ours = [name for name in api.public() if re.match(api.ELSEWHERE, name)]
+    assert [name for name in ours if name.startswith("metarec.")] == []
+
+
+# The pieces.
+
+
+@pytest.mark.parametrize("page", CHAPTERS)
+def test_a_chapter_ends_with_the_pieces_built_so_far(site: Path, page: str) -> None:
+    expected = list(builds(page))
+    for before in CHAPTERS[: CHAPTERS.index(page)]:
+        expected += builds(before)
+    box = soup(f"{page}.html").select_one("details.pieces")
+    if not expected:
+        assert box is None
+        return
+    assert box is not None and not box.has_attr("open")
+    links = [urljoin(f"/{page}.html", str(a["href"])) for a in box.select("dd a")]
+    assert [urldefrag(link).fragment for link in links] == expected
+    for name, link in zip(expected, links, strict=True):
+        assert urldefrag(link).url == f"/{entries()[name][0]}"
+    heading = box.find_next("h2")
+    assert heading is None or heading.get_text().startswith("Further reading")
+
+
+def test_the_pieces_of_this_chapter_come_first() -> None:
+    late = CHAPTERS[-1]
+    order = [page for page, _ in pieces.built_so_far(ROOT, late)]
+    assert order[0] == late
+    assert order[1:] == [page for page in CHAPTERS[:-1] if builds(page)]
+    assert pieces.built_so_far(ROOT, "book/index") == []
+
+
+# The execution times.
+
+
+def test_every_chapter_has_its_time(site: Path) -> None:
+    rows = soup("book/reference/execution-times.html").select("article tbody tr")
+    if not rows:
+        unavailable("the site was built without running the chapters")
+    links = [str(a["href"]) for row in rows if (a := row.find("a"))]
+    assert [link.split("/")[-1] for link in links] == [
+        f"{page.split('/')[-1]}.html" for page in CHAPTERS
+    ]
+    seconds = [float(row.find_all("td")[-1].get_text()) for row in rows]
+    assert sum(seconds[:-1]) == pytest.approx(seconds[-1], abs=0.1 * len(rows))
+
+
+# Links to the repository.
+
+
+@pytest.mark.parametrize(
+    ("address", "web"),
+    [
+        ("git@github.com:o/n.git", "https://github.com/o/n"),
+        ("https://github.com/o/n", "https://github.com/o/n"),
+        ("https://me:token@github.com/o/n.git/", "https://github.com/o/n"),
+        ("ssh://git@gitlab.uni.edu:2222/g/sub/n.git", "https://gitlab.uni.edu/g/sub/n"),
+        ("/srv/course/n.git", ""),
+        ("../n", ""),
+        ("file:///srv/n.git", ""),
+        ("C:/course/n", ""),
+        ("", ""),
+    ],
+)
+def test_the_address_on_the_web_of_a_remote(address: str, web: str) -> None:
+    assert remote.web_address(address) == web
+
+
+def git(folder: Path, *arguments: str) -> None:
+    subprocess.run(["git", "-C", str(folder), *arguments], check=True)
+
+
+def test_links_to_the_repository_follow_the_remote(tmp_path: Path) -> None:
+    assert remote.options(tmp_path) == {}  # a tarball
+    git(tmp_path, "init", "--quiet")
+    assert remote.options(tmp_path) == {}  # no remote
+    git(tmp_path, "remote", "add", "origin", "git@github.com:owner/course.git")
+    options = remote.options(tmp_path)
+    assert options["repository_url"] == "https://github.com/owner/course"
+    assert options["repository_provider"] == "github"
+    assert options["repository_branch"] == "main"
+    assert options["use_issues_button"] and options["use_edit_page_button"]
+    inside = tmp_path / "unpacked"
+    inside.mkdir()
+    assert remote.options(inside) == {}  # another's repository around it
+    git(tmp_path, "remote", "set-url", "origin", "https://code.example.org/o/n")
+    assert remote.options(tmp_path) == {}  # whose pages the theme does not know
+
+
+def test_without_git_there_are_no_links(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".git").mkdir()
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert remote.options(tmp_path) == {}
+
+
+def test_the_site_links_to_the_repository_if_it_has_one(site: Path) -> None:
+    address = remote.options(ROOT).get("repository_url")
+    buttons = ("repository", "edit", "issues")
+    select = ", ".join(f"a.btn-source-{name}-button" for name in buttons)
+    links = soup(f"{CHAPTERS[0]}.html").select(select)
+    if address is None:
+        assert links == []
+        return
+    targets = {str(link["href"]) for link in links}
+    assert address in targets
+    assert f"{address}/edit/{remote.branch(ROOT)}/{CHAPTERS[0]}.ipynb" in targets
+    assert any(f"{address}/issues/new" in target for target in targets)
+
+
+# Hover notes.
+
+
+@cache
+def notes() -> dict[str, list[str]]:
+    text = (SITE / "_static" / "notes.js").read_text(encoding="utf-8")
+    return json.loads(text.removeprefix("window.METAREC_NOTES = ").rstrip(";\n"))
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_term_citation_and_equation_has_a_note(site: Path, page: str) -> None:
+    silent = []
+    for link in soup(page).select("article a.reference.internal[href*='#']"):
+        target = urljoin(f"/{page}", str(link["href"])).lstrip("/")
+        if re.search(r"glossary\.html#term-|bibliography\.html#id|#equation-", target):
+            note = notes().get(target)
+            if note is None or not note[1].strip():
+                silent.append(target)
+    assert silent == []
+
+
+def test_notes_are_plain_text(site: Path) -> None:
+    for name, (title, text) in notes().items():
+        if "#equation-" not in name:
+            assert not re.search(r"[\\$`<>{}]|\*\*", title + text), f"{name}: {text}"
+
+
+WITH_NOTES = "book/learning-to-learn/meta-sgd.html"
+TERM = "article a[href*='glossary.html#term-']"
+CITATION = "article a[href*='bibliography.html#id']"
+EQUATION = "article a:not(.headerlink)[href^='#equation-']"
+
+
+def opened(browser: Browser, site: Path, **options: object) -> Page:  # noqa: F811
+    """A chapter, opened from the disk."""
+    page = browser.new_context(**options).new_page()
+    page.goto((site / WITH_NOTES).as_uri(), wait_until="load")
+    page.evaluate("window.MathJax?.startup?.promise")
+    return page
+
+
+@pytest.mark.parametrize("selector", [TERM, CITATION, EQUATION])
+def test_a_note_opens_for_mouse_and_keyboard(
+    site: Path,
+    browser: Browser,  # noqa: F811
+    selector: str,
+) -> None:
+    page = opened(browser, site, viewport={"width": 1280, "height": 800})
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    link, box = page.locator(selector).first, page.locator("#hover-note")
+    target = str(link.evaluate("a => a.href")).split("/html/")[-1]
+    link.hover()
+    box.wait_for(state="visible")
+    assert link.get_attribute("aria-describedby") == "hover-note"
+    assert box.get_attribute("role") == "tooltip"
+    if selector == EQUATION:
+        assert box.locator("mjx-container svg").count() == 1
+    else:
+        assert notes()[target][1] in box.inner_text()
+    box.hover()  # the pointer may move into the box
+    page.wait_for_timeout(400)
+    assert box.is_visible()
+    page.keyboard.press("Escape")
+    assert box.is_hidden() and link.get_attribute("aria-describedby") is None
+    link.focus()
+    assert box.is_visible()
+    link.blur()
+    assert box.is_hidden()
+    assert errors == []
+    page.context.close()
+
+
+def test_no_note_opens_for_touch_and_none_leaves_a_narrow_window(
+    site: Path,
+    browser: Browser,  # noqa: F811
+) -> None:
+    narrow = {"width": 390, "height": 844}
+    page = opened(browser, site, viewport=narrow, has_touch=True, is_mobile=True)
+    page.evaluate("addEventListener('click', event => event.preventDefault(), true)")
+    page.locator(TERM).first.tap()
+    page.wait_for_timeout(400)
+    assert page.locator("#hover-note").count() == 0
+    page.context.close()
+    page = opened(browser, site, viewport=narrow)
+    for selector in (TERM, CITATION, EQUATION):
+        page.locator(selector).first.focus()
+        box = page.locator("#hover-note").bounding_box()
+        assert box is not None
+        assert box["x"] >= 0 and box["x"] + box["width"] <= narrow["width"]
+    assert page.evaluate("document.documentElement.scrollWidth") <= narrow["width"]
+    page.context.close()

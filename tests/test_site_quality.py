@@ -1,0 +1,84 @@
+"""The built site is light, quick, and usable without a mouse or without sight."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Page, Response
+from test_site import PAGES, browser, server  # noqa: F401 (fixtures)
+
+LARGEST = 1_500_000  # bytes of a page and all that it loads, but for the mathematics
+SLOWEST = 2.0  # seconds until a page can be read
+
+# What the theme, or an extension, does, and we cannot change from here.
+OF_THE_THEME = {
+    "label-content-name-mismatch",
+    "region",
+    "aria-required-children",
+    "aria-allowed-role",
+}
+
+
+# Formulas are drawings with a text of their own, and code has the same colours on every
+# page: axe measures the contrast of each of their thousands of parts.
+FORMULAS, CODE = ["mjx-container"], ["div.highlight"]
+WITH_CODE = "book/learning-to-learn/inner-loop.html"
+
+
+@pytest.fixture
+def desktop(browser: Browser) -> Page:  # noqa: F811
+    context = browser.new_context(viewport={"width": 1280, "height": 844})
+    yield context.new_page()
+    context.close()
+
+
+def test_every_page_is_light_and_quick(server: str, desktop: Page) -> None:  # noqa: F811
+    """Bytes as they lie on the disk, and the time until the text is on the screen."""
+    complaints = []
+    for name in PAGES:
+        if name == "index.html":
+            continue
+        loaded: list[Response] = []
+        desktop.on("response", loaded.append)
+        start = time.perf_counter()
+        desktop.goto(server + name, wait_until="domcontentloaded")
+        desktop.locator("h1").first.wait_for()
+        seconds = time.perf_counter() - start
+        desktop.wait_for_load_state("networkidle")
+        weight = sum(len(r.body()) for r in loaded if "mathjax" not in r.url)
+        desktop.remove_listener("response", loaded.append)
+        if weight > LARGEST:
+            complaints.append(f"{name}: {weight / 1e6:.2f} MB")
+        if seconds > SLOWEST:
+            complaints.append(f"{name}: {seconds:.1f} s until it can be read")
+    assert complaints == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_serious(
+    server: str,  # noqa: F811
+    browser: Browser,  # noqa: F811
+    scheme: str,
+) -> None:
+    context = browser.new_context(
+        viewport={"width": 1280, "height": 844}, color_scheme=scheme
+    )
+    page, axe, found = context.new_page(), Axe(), []
+    for name in PAGES:
+        if name == "index.html":
+            continue
+        page.goto(server + name, wait_until="networkidle")
+        left_out = [FORMULAS] if name == WITH_CODE else [FORMULAS, CODE]
+        result = axe.run(
+            page, context={"exclude": left_out}, options={"resultTypes": ["violations"]}
+        )
+        found += [
+            f"{name}: {one['id']} ({one['impact']}): {one['nodes'][0]['html'][:160]}"
+            for one in result.response["violations"]
+            if one["impact"] in {"serious", "critical"}
+            and one["id"] not in OF_THE_THEME
+        ]
+    context.close()
+    assert found == []
