@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import time
 
+import matplotlib.pyplot as plt
+import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from PIL import Image
 from playwright.sync_api import Browser, Page, Response
+from test_book import load
 from test_site import PAGES, browser, server  # noqa: F401 (fixtures)
 
 LARGEST = 1_500_000  # bytes of a page and all that it loads, but for the mathematics
@@ -82,3 +87,22 @@ def test_axe_finds_nothing_serious(
         ]
     context.close()
     assert found == []
+
+
+def test_a_packed_figure_is_the_same_picture_in_fewer_bytes() -> None:
+    smaller = load("book/_ext/small_figures.py").smaller
+    figure, axes = plt.subplots()
+    axes.imshow(np.linspace(0, 1, 200).reshape(10, 20), cmap="viridis")
+    axes.set_title("a title, and a map of colours")
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format="png")
+    plt.close(figure)
+    packed = smaller(drawn.getvalue())
+    before, after = (
+        np.asarray(Image.open(io.BytesIO(data)).convert("RGB"), dtype=float)
+        for data in (drawn.getvalue(), packed)
+    )
+    assert before.shape == after.shape
+    assert np.abs(before - after).mean() < 1
+    assert len(packed) < 0.7 * len(drawn.getvalue())
+    assert smaller(packed) == packed
