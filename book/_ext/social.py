@@ -8,17 +8,17 @@ repository's own remote, and where there is none, nothing is claimed about it.
 from __future__ import annotations
 
 import re
-import subprocess
 from html import escape
 from pathlib import Path
 from typing import Any
 
 from docutils import nodes
+from remote import repository
 from sphinx.application import Sphinx
 
 CARD = "_static/social-card.png"
 LONGEST = 200
-GITHUB = re.compile(r"github\.com[:/]([\w-]+)/([\w.-]+?)(?:\.git)?/?$")
+GITHUB = re.compile(r"https://github\.com/([\w-]+)/([\w.-]+)")
 # Inside these a paragraph is not the page's own first.
 ASIDE = (nodes.Admonition, nodes.container, nodes.table, nodes.list_item)
 INK, SOFT, PAPER = "#1b2430", "#55616f", "#ffffff"
@@ -27,12 +27,7 @@ BLUE, AMBER, GREEN = "#1d5fab", "#c06a14", "#1d8a63"
 
 def site_address(root: Path) -> str:
     """The address that GitHub Pages gives the repository; empty if there is none."""
-    command = ["git", "-C", str(root), "remote", "get-url", "origin"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        return ""
-    found = GITHUB.search(done.stdout.strip())
+    found = GITHUB.fullmatch(repository(root))
     if found is None:
         return ""
     owner, name = found.groups()
