@@ -223,7 +223,9 @@ class ApiNames(SphinxDirective):
         name = self.arguments[0]
         module = import_module(name)
         self.env.note_dependency(str(module.__file__))
-        about = markup(inspect.getdoc(module).split("\n\n")[0].replace("\n", " "))
+        about = markup(
+            (inspect.getdoc(module) or "").split("\n\n")[0].replace("\n", " ")
+        )
         names = sorted(module.__all__, key=str.lower)
         links = ", ".join(f":py:obj:`~{name}.{short}`" for short in names)
         lines = [f":py:mod:`{name}`", f"   {about}", "", f"   {links}"]

@@ -35,7 +35,7 @@ def parts(root: Path) -> list[Part]:
     """The parts that have chapters to work through, in order."""
     toc = yaml.safe_load((root / "_toc.yml").read_text(encoding="utf-8"))
     found: list[Part] = []
-    for part in toc["parts"]:
+    for part in toc.get("parts", []):
         files = [entry["file"] for entry in part["chapters"]]
         if all((root / f"{file}.ipynb").exists() for file in files):
             before = sum(len(earlier.chapters) for earlier in found)
