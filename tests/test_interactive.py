@@ -117,22 +117,39 @@ def test_beyond_the_limit_the_steps_leave(inner: Figure) -> None:
     assert "overshoots further" in inner.box.locator(".live-result").inner_text()
 
 
-def test_the_contours_are_those_of_the_loss(inner: Figure) -> None:
+def test_a_drawn_contour_is_a_line_of_equal_loss(inner: Figure) -> None:
     data = inner.data("inner")
     phi = np.stack([np.ones(len(data["trait"])), data["trait"]], 1)
     best = np.linalg.lstsq(phi, data["surprise"], rcond=None)[0]
-
-    def loss(w: np.ndarray) -> float:
-        return 0.5 * float(np.square(phi @ w - data["surprise"]).sum())
-
-    curve = inner.page.evaluate(
-        "window.METAREC_FIGURES.curvature(window.METAREC_FIGURES.data.inner)"
+    least = 0.5 * np.square(phi @ best - data["surprise"]).sum()
+    # Where the lines of the grid say that -2 and 2, 0 and 3 are.
+    lines = inner.box.locator("svg.live-wide .live-grid").evaluate_all(
+        "all => all.map(e => ['x1', 'x2', 'y1', 'y2'].map(k => e[k].baseVal.value))"
     )
-    np.testing.assert_allclose(curve["minimum"], best, atol=1e-6)
-    steep = np.array([np.cos(curve["angle"]), np.sin(curve["angle"])])
-    for way, value in ((steep, "large"), (np.array([-steep[1], steep[0]]), "small")):
-        edge = best + np.sqrt(2 * 0.9 / curve[value]) * way
-        assert abs(loss(edge) - loss(best) - 0.9) < 1e-9
+    across = [x1 for x1, x2, _, _ in lines if x1 == x2]
+    down = [y1 for _, _, y1, y2 in lines if y1 == y2]
+    drawn = inner.box.locator(".live-contour").evaluate_all(
+        """all => all.filter(e => e.tagName === "ellipse").map(
+            e => [0.1, 0.35, 0.7, 0.9].map(share => {
+                const point = e.getPointAtLength(share * e.getTotalLength());
+                const turn = e.transform.baseVal.consolidate().matrix;
+                const moved = point.matrixTransform(turn);
+                return [moved.x, moved.y];
+            })
+        )"""
+    )
+    assert len(drawn) == 10
+    for curve in drawn:
+        w = np.array(curve)
+        w = np.stack(
+            [
+                -2 + 4 * (w[:, 0] - across[0]) / (across[-1] - across[0]),
+                3 * (w[:, 1] - down[0]) / (down[-1] - down[0]),
+            ],
+            1,
+        )
+        excess = 0.5 * np.square(w @ phi.T - data["surprise"]).sum(1) - least
+        np.testing.assert_allclose(excess, excess.mean(), rtol=2e-3)
 
 
 def test_the_posterior_is_the_closed_form(prior: Figure) -> None:

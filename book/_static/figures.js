@@ -154,6 +154,7 @@
     const edge = { left: 46, right: 10, top: 10, bottom: 42 };
     counted += 1;
     const root = svg(parent, "svg", {
+      class: width > 400 ? "live-wide" : "live-half",
       viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": title,
     });
     const inner = [width - edge.left - edge.right, height - edge.top - edge.bottom];
@@ -245,8 +246,9 @@
 
   function innerRate(box) {
     const c = curvature(INNER);
+    // The frame is square, so that a circle stays a circle.
     const p = plot(box.drawing, {
-      width: 420, height: 420, x: [-2, 2, [-2, -1, 0, 1, 2], "weight of the constant (her bias)"],
+      width: 420, height: 416, x: [-2, 2, [-2, -1, 0, 1, 2], "weight of the constant (her bias)"],
       y: [-0.8, 3.2, [0, 1, 2, 3], "weight of the trait"],
       title: "Contours of the loss over two weights, and the path of the inner loop from zero",
     });
@@ -260,9 +262,9 @@
       });
     }
     const cross = `M${cx - 6} ${cy - 6}l12 12M${cx - 6} ${cy + 6}l12 -12`;
-    svg(p.back, "path", { class: "live-cross", d: cross });
     const path = svg(p.front, "path", { class: "live-blue-line" });
     const dots = svg(p.front, "g");
+    svg(p.front, "path", { class: "live-cross", d: cross });
     legend(box.drawing, [["blue-line", "path from zero, a dot for each step"], ["contour", "lines of equal loss; the cross is the minimum"]]);
     const limit = 2 / c.large;
     const rate = slider(box.controls, {
