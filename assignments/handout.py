@@ -22,8 +22,8 @@ README = """# {title}
    `.venv/bin/pip install -r requirements.txt` (Windows: `.venv\\Scripts\\pip`).
 2. Open the notebook: `.venv/bin/jupyter lab {id}.ipynb`.
 3. Fill in the cells that raise `NotImplementedError`. Below each is a cell that checks
-   your answer and says what is wrong. More checks, on other numbers and shapes, run
-   when the answer is graded.
+   your answer and says what is wrong. More checks run when the answer is graded: on
+   other numbers and shapes, and on the cases at the edge that the notebook names.
 4. Before you hand in: restart the kernel, run all cells, save. Hand in `{id}.ipynb`
    alone{extra}.
 

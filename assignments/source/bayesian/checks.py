@@ -107,8 +107,16 @@ def unchanged(before: Mapping[str, Tensor], now: Mapping[str, Tensor]) -> None:
             )
 
 
+def copies(given: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors of their own for a student's function, which may write into them."""
+    return {name: value.clone() for name, value in given.items()}
+
+
 def one_rating(student: Student) -> None:
-    found = student.posterior(PHI, REST, MEAN, COVARIANCE, NOISE)
+    before = {"phi": PHI, "rest": REST, "mean": MEAN, "covariance": COVARIANCE}
+    given = copies(before)
+    found = student.posterior(*given.values(), NOISE)
+    unchanged(before, given)
     is_belief(found, AFTER, "the posterior", mistakes_after_one_rating())
 
 
@@ -134,7 +142,7 @@ def mistakes_after_one_rating() -> dict[str, Pair | list[Pair]]:
 def no_rating(student: Student) -> None:
     nothing = torch.zeros(0, 2).double(), torch.zeros(0).double()
     is_belief(
-        student.posterior(*nothing, MEAN, COVARIANCE, NOISE),
+        student.posterior(*nothing, MEAN.clone(), COVARIANCE.clone(), NOISE),
         (MEAN, COVARIANCE),
         "the posterior without ratings, which is the prior,",
         {
@@ -151,12 +159,15 @@ def no_rating(student: Student) -> None:
 
 def two_users(student: Student) -> None:
     """The user of part 1 with a row of padding, and one who rated nothing."""
-    phi = numbers([[1, 0], [4, 4]], [[1, 0], [4, 4]])
-    rest = numbers([3, 9], [3, 9])
-    mask = torch.tensor([[True, False], [False, False]])
-    prior = {"mean": MEAN.clone(), "covariance": COVARIANCE.clone()}
-    found = student.posterior_all(phi, rest, mask, *prior.values(), NOISE)
-    unchanged({"mean": MEAN, "covariance": COVARIANCE}, prior)
+    own = numbers([1, 0], [4, 4], [0, 0])
+    phi, rest = torch.stack([own, own]), numbers([3, 9, 0], [3, 9, 0])
+    mask = torch.tensor([[True, False, False], [False, False, False]])
+    before = {"phi": phi, "rest": rest, "mean": MEAN, "covariance": COVARIANCE}
+    given = copies(before)
+    found = student.posterior_all(
+        given["phi"], given["rest"], mask, given["mean"], given["covariance"], NOISE
+    )
+    unchanged(before, given)
     means, covariances = two(found, ("the users' means", "the users' covariances"))
     means = tensor_of_shape(means, (2, 2), "the users' means")
     covariances = tensor_of_shape(covariances, (2, 2, 2), "the users' covariances")
@@ -186,26 +197,43 @@ def two_users(student: Student) -> None:
 
 
 def three_films(student: Student) -> None:
-    phi = numbers([[1, 0], [0, 1], [2, 2]])
-    offset = numbers([3, 3, 2])
-    found = student.predictive(phi, offset, AFTER[0][None], AFTER[1][None], NOISE)
+    films = numbers([1, 0], [0, 1], [2, 2])
+    phi, offset = torch.stack([films, films]), numbers([3, 3, 2], [3, 3, 2])
+    # User 1 after one rating, and user 2 who rated nothing.
+    mean = torch.stack([AFTER[0], MEAN])
+    covariance = torch.stack([AFTER[1], COVARIANCE])
+    found = student.predictive(phi, offset, mean, covariance, NOISE)
     score, variance = two(found, ("the predicted ratings", "their variances"))
+    score = tensor_of_shape(score, (2, 3), "the predicted ratings")
+    variance = tensor_of_shape(variance, (2, 3), ONE_EACH)
     equals(
-        score,
-        numbers([5, 3.5, 7]),
+        score[0],
+        numbers(5, 3.5, 7),
         "the predicted ratings",
-        {NO_OFFSET: numbers([2, 0.5, 5])},
+        {NO_OFFSET: numbers(2, 0.5, 5)},
     )
     equals(
-        tensor_of_shape(variance, (1, 3), ONE_EACH),
-        numbers([3, 2.75, 13]),
+        score[1],
+        numbers(4, 3, 4),
+        "the predicted ratings of user 2",
+        {OTHER_USER: numbers(5, 3.5, 7)},
+    )
+    equals(
+        variance[0],
+        numbers(3, 2.75, 13),
         "the predictive variances",
         {
-            WITHOUT_NOISE: numbers([1, 0.75, 11]),
-            ROOT: numbers([3, 2.75, 13]).sqrt(),
-            SIGMA_ADDED: [numbers([1, 0.75, 11]) + 2**0.5, numbers([5, 4.75, 15])],
-            PER_WEIGHT: numbers([3, 2.75, 9]),
+            WITHOUT_NOISE: numbers(1, 0.75, 11),
+            ROOT: numbers(3, 2.75, 13).sqrt(),
+            SIGMA_ADDED: [numbers(1, 0.75, 11) + 2**0.5, numbers(5, 4.75, 15)],
+            PER_WEIGHT: numbers(3, 2.75, 9),
         },
+    )
+    equals(
+        variance[1],
+        numbers(4, 3, 22),
+        "the predictive variances of user 2",
+        {OTHER_USER: numbers(3, 2.75, 13)},
     )
 
 
@@ -226,11 +254,23 @@ def two_intervals(student: Student) -> None:
                 "low and high are swapped": mean - sign * 1.6448536 * half,
             },
         )
+    # Four ratings of the same film, with the half-width .82 around 3.
+    rating = numbers(2.5, 3, 3.5, 5)
+    equals(
+        student.coverage(numbers(3, 3, 3, 3), numbers(1, 1, 1, 1) / 4, rating, 0.9),
+        0.75,
+        "the coverage of four ratings",
+        {
+            "this is the number of ratings inside: the share is asked": 3.0,
+            "this is a percentage: a number from 0 to 1 is asked": 75.0,
+            "these are the ratings outside": 0.25,
+        },
+    )
 
 
 def an_update(student: Student) -> None:
     before = {"mean": MEAN.clone(), "covariance": COVARIANCE.clone()}
-    found = student.update(PHI[0], REST[0], *before.values(), NOISE)
+    found = student.update(PHI[0].clone(), REST[0].clone(), *before.values(), NOISE)
     is_belief(
         found,
         AFTER,
@@ -243,6 +283,7 @@ def an_update(student: Student) -> None:
             NO_NOISE_IN_GAIN: (numbers(3, 1), numbers([0, 0], [0, 0.5])),
             SIGMA: (numbers(5 / 3, 1 / 3), numbers([4, 2], [2, 2.5]) / 3),
             NEW_IN_GAIN: (numbers(5 / 3, 1 / 3), AFTER[1]),
+            OUTER: (AFTER[0], numbers([1, 0.75], [0, 0.75])),
         },
     )
     unchanged({"mean": MEAN, "covariance": COVARIANCE}, before)
@@ -257,7 +298,7 @@ BELIEF = numbers([1, 0], [0, 0.25])
 
 def three_questions(student: Student) -> None:
     equals(
-        student.worth(FILMS, TARGET, BELIEF, 1.0),
+        student.worth(FILMS.clone(), TARGET.clone(), BELIEF.clone(), 1.0),
         numbers(1 / 15, 1 / 3, 1 / 39),
         "the worth of each question",
         {
@@ -274,7 +315,9 @@ def three_questions(student: Student) -> None:
 def the_next_question(student: Student) -> None:
     for asked, right in (([], 1), ([1], 0), ([0, 1], 2)):
         equals(
-            student.ask_next(FILMS, TARGET, BELIEF, 1.0, list(asked)),
+            student.ask_next(
+                FILMS.clone(), TARGET.clone(), BELIEF.clone(), 1.0, list(asked)
+            ),
             right,
             f"the next question, when {asked or 'nothing'} was asked,",
             {ASKED_AGAIN: asked, LARGEST_VARIANCE: 0, SMALLEST: 2},
@@ -392,6 +435,11 @@ NEW_IN_GAIN = (
     "the gain was made from the new covariance: the formula wants the one before the "
     "rating"
 )
+OUTER = (
+    "g phi' C is a matrix, the outer product of g and C phi: g * (phi @ C) multiplies "
+    "entry by entry"
+)
+OTHER_USER = "user 2's prediction is made from user 1's posterior"
 SUM = "this is the sum over the targets: the fall on average is asked, so divide by J"
 LARGEST_VARIANCE = (
     "this is the film with the largest variance: uncertain, but does it tell of the "
@@ -412,7 +460,10 @@ MEAN_FIRST = (
     "then take the mean"
 )
 SMALLEST = "this is the question that is worth least: take the largest worth"
-ASKED_AGAIN = "this film was asked about already: leave out the rows in `asked`"
+ASKED_AGAIN = (
+    "this film was asked about already: leave out the rows in `asked`, and return a "
+    "row of `phi`, not the place among those that are left"
+)
 
 GAUSSIAN = "Chapter The Gaussian model: "
 BAYESIAN = "Chapter Bayesian personalisation: "
@@ -434,7 +485,7 @@ PART_3 = (
         "interval right 90% of the time?'",
     )
     .with_check("three films, by hand", 1, three_films)
-    .with_check("two intervals, by hand", 1, two_intervals)
+    .with_check("two intervals, and a coverage, by hand", 1, two_intervals)
 )
 PART_4 = Part(
     "Part 4", "One more rating", GAUSSIAN + "'One rating at a time'"
