@@ -79,8 +79,11 @@ def grade(
             _comment(course, task.id, submission.student, problem)
         return _result(course, task.id, submission.student, problem)
 
-    with ThreadPoolExecutor(processes) as pool:
-        yield from pool.map(one, submissions)
+    def each() -> Iterator[Graded]:
+        with ThreadPoolExecutor(processes) as pool:
+            yield from pool.map(one, submissions)
+
+    return each()
 
 
 def gradebook(course: Path) -> Gradebook:

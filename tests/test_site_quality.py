@@ -41,19 +41,18 @@ def desktop(browser: Browser) -> Page:  # noqa: F811
 
 def test_every_page_is_light_and_quick(server: str, desktop: Page) -> None:  # noqa: F811
     """Bytes as they lie on the disk, and the time until the text is on the screen."""
-    complaints = []
+    complaints, loaded = [], list[Response]()
+    desktop.on("response", lambda response: loaded.append(response))
     for name in PAGES:
         if name == "index.html":
             continue
-        loaded: list[Response] = []
-        desktop.on("response", loaded.append)
+        loaded.clear()
         start = time.perf_counter()
         desktop.goto(server + name, wait_until="domcontentloaded")
         desktop.locator("h1").first.wait_for()
         seconds = time.perf_counter() - start
         desktop.wait_for_load_state("networkidle")
         weight = sum(len(r.body()) for r in loaded if "mathjax" not in r.url)
-        desktop.remove_listener("response", loaded.append)
         if weight > LARGEST:
             complaints.append(f"{name}: {weight / 1e6:.2f} MB")
         if seconds > SLOWEST:
