@@ -15,8 +15,8 @@ from playwright.sync_api import Browser, Page
 from test_book import load
 from test_site import PAGES, SITE, browser, server  # noqa: F401 (fixtures)
 
-# Bytes of a page and all that it loads, but for the mathematics. The aim is 1.5 million;
-# what stands between is the theme's icon font and the search index.
+# Bytes of a page and all that it loads, but for the mathematics. The aim is 1.5
+# million; what stands between is the theme's icon font and the search index.
 LARGEST = 1_800_000
 SLOWEST = 2.0  # seconds until a page can be read
 
