@@ -60,7 +60,9 @@ book: data handouts ## run the chapters and build the site in _build/html
 
 test: book ## build the book, then run every test and every notebook
 	@echo "== Running the tests"
-	@$(BIN)/python -m pytest tests -n 2
+	@$(BIN)/python -m pytest tests -n 2 --ignore tests/test_site_quality.py
+	@echo "== Weighing and timing the pages of the site, with nothing beside"
+	@$(BIN)/python -m pytest tests/test_site_quality.py
 	@echo "== Running the notebooks cell by cell, one at a time, since they are timed"
 	@$(BIN)/python -m pytest book --nbval
 
