@@ -289,7 +289,7 @@ def test_a_chapter_that_raises_or_warns_fails_the_build(
     assert complaint is None or complaint in said
 
 
-def test_the_cache_of_outputs_knows_the_package_and_the_requirements(
+def test_the_cache_of_outputs_knows_the_package_the_requirements_and_the_tables(
     tmp_path: Path,
 ) -> None:
     key = load("book/_ext/metarec_book.py").cache_key
@@ -304,7 +304,10 @@ def test_the_cache_of_outputs_knows_the_package_and_the_requirements(
     keys.append(key(tmp_path))
     module.rename(module.with_name("tables.py"))
     keys.append(key(tmp_path))
-    assert len(set(keys)) == 4
+    (tmp_path / "benchmarks" / "results").mkdir(parents=True)
+    (tmp_path / "benchmarks" / "results" / "speed.csv").write_text("ms\n1\n")
+    keys.append(key(tmp_path))
+    assert len(set(keys)) == 5
 
 
 def test_the_time_budget_is_enforced() -> None:

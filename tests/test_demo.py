@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import random
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -28,15 +28,8 @@ Rating = tuple[int, float]
 NOBODY: list[Rating] = []
 
 
-def extension() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("demo", ROOT / "book/_ext/demo.py")
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-demo = extension()
+sys.path.append(str(ROOT / "book" / "_ext"))
+demo = importlib.import_module("demo")
 
 
 @cache

@@ -8,7 +8,6 @@ MovieLens is committed. So whoever builds the site trains the model on their mac
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -16,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from metarec_book import hash_of
 from sphinx.application import Sphinx
 
 PAGE = "book/demo"
@@ -155,11 +155,7 @@ def read_script(path: Path) -> dict[str, Any]:
 
 def key(root: Path) -> str:
     """Hash of what decides the numbers: the package, the requirements, this file."""
-    digest = hashlib.sha256(Path(__file__).read_bytes())
-    for path in [*sorted((root / "metarec").rglob("*.py")), root / "requirements.txt"]:
-        digest.update(path.relative_to(root).as_posix().encode())
-        digest.update(path.read_bytes())
-    return digest.hexdigest()[:16]
+    return hash_of(root, root / "book" / "_ext" / "demo.py")
 
 
 def train_on_movielens() -> dict[str, Any]:

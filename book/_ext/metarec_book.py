@@ -4,9 +4,9 @@
    asks another host for anything.
 2. Thebe is taken out: jupyter-book always loads it, it is not used here, and its
    script is registered twice, which prints an error in the browser's console.
-3. The cache of executed notebooks is keyed by the package and the requirements.
-   jupyter-cache compares code cells only, so without this an edit of ``metarec`` would
-   publish yesterday's outputs.
+3. The cache of executed notebooks is keyed by the package, the requirements and the
+   committed tables. jupyter-cache compares code cells only, so without this an edit of
+   ``metarec``, or of a table that a chapter reads, would publish yesterday's outputs.
 4. The page at the root, which sends a visitor on to the start page, asks for no icon.
    Otherwise a browser looks for one, in vain or while it is already leaving the page.
 """
@@ -47,14 +47,20 @@ def mathjax_file() -> Path:
     return Path(spec.origin).parent / "static" / "mathjax" / MATHJAX
 
 
-def cache_key(root: Path) -> str:
-    """Hash what decides a chapter's outputs, beside its own cells."""
+def hash_of(root: Path, *more: Path) -> str:
+    """Hash the package, the requirements and the files named beside them."""
+    package = sorted((root / "metarec").rglob("*.py"))
     digest = hashlib.sha256()
-    for path in [*sorted((root / "metarec").rglob("*.py")), root / "requirements.txt"]:
+    for path in [*package, root / "requirements.txt", *more]:
         if path.exists():
             digest.update(path.relative_to(root).as_posix().encode())
             digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
+
+
+def cache_key(root: Path) -> str:
+    """Hash what decides a chapter's outputs, beside its own cells."""
+    return hash_of(root, *sorted((root / "benchmarks" / "results").rglob("*.csv")))
 
 
 def configure(app: Sphinx, config: Config) -> None:
