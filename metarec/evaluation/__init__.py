@@ -14,6 +14,7 @@ from metarec.evaluation.leaks import check_disjoint, check_no_leak
 from metarec.evaluation.methods import fitted, known_methods
 from metarec.evaluation.predictor import Predictor
 from metarec.evaluation.ranking import (
+    Ranking,
     chance_ranking,
     rank_candidates,
     rank_catalogue,
@@ -29,6 +30,7 @@ __all__ = [
     "Online",
     "Predictor",
     "Protocol",
+    "Ranking",
     "chance_ranking",
     "check_disjoint",
     "check_no_leak",
