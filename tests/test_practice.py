@@ -12,6 +12,7 @@ OPTION = re.compile(
     re.MULTILINE,
 )
 QUESTION = re.compile(r"^\*\*(?=\S)", re.MULTILINE)
+LETTERED = re.compile(r"([a-z])\. \S")
 START = re.compile(r"\{solution-start\} ([\w-]+)")
 
 
@@ -50,9 +51,23 @@ def test_a_chapter_ends_with_a_quiz_that_answers_every_option(page: str) -> None
     quiz = re.split(r"^## ", text.split("\n## Quiz\n")[1], flags=re.MULTILINE)[0]
     questions = QUESTION.split(quiz)[1:]
     assert len(questions) >= 2
-    for question in questions:
+    for number, question in enumerate(questions, start=1):
+        assert question.startswith(f"{number}. "), question[:80]
+        letters = [LETTERED.match(m["option"]) for m in OPTION.finditer(question)]
+        assert [m and m[1] for m in letters] == list("abcdef"[: len(letters)])
         said = [match["feedback"].split() for match in OPTION.finditer(question)]
         assert len(said) >= 2, question[:80]
         assert all(len(words) >= 4 for words in said), question[:80]
         first = [words[0].rstrip(".,:;") for words in said]
         assert "Yes" in first or "Right" in first, f"{question[:80]}: {first}"
+        assert set(first) <= {"Yes", "Right", "No"}, f"{question[:80]}: {first}"
+
+
+@pytest.mark.parametrize("page", CHAPTERS)
+def test_a_chapter_asks_a_question_before_its_first_code(page: str) -> None:
+    cells = chapter(page).cells
+    first = next(at for at, cell in enumerate(cells) if cell.cell_type == "code")
+    opening = "\n".join(cell.source for cell in cells[:first])
+    text = opening.partition("\n## ")[2].partition("\n\n")[2]
+    assert "?" in opening.partition("\n## ")[2]
+    assert 2 <= len(re.findall(r"[.?](?=\s|$)", text))
