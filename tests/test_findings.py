@@ -1,0 +1,87 @@
+"""The results on the start page: from the tables, and no more than the tables say."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from test_look import extension
+from test_site import PAGES, SITE, soup, unavailable
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "benchmarks/results"
+findings = extension("findings")
+START = "book/index.html"
+
+
+@pytest.mark.parametrize(
+    ("numbers", "lower", "verdict"),
+    [
+        (("-0.2", "-0.3", "-0.1"), True, "gains"),
+        (("-0.2", "-0.3", "-0.1"), False, "loses"),
+        (("0.2", "-0.1", "0.5"), True, "undecided"),
+        (("0.2", "0.0", "0.5"), False, "undecided"),
+    ],
+)
+def test_a_gain_is_above_zero_and_the_interval_decides(
+    numbers: tuple[str, ...], lower: bool, verdict: str
+) -> None:
+    row = dict(zip("dlh", numbers, strict=True))
+    found = findings.gain(row, "d, l, h", lower)
+    assert found.low < found.value < found.high
+    assert found.value == (-1 if lower else 1) * float(numbers[0])
+    assert found.verdict == verdict
+
+
+def test_one_row_is_picked_or_none(tmp_path: Path) -> None:
+    path = tmp_path / "table.csv"
+    path.write_text('# a, b\nname,k,x\n"a, b",1,2\n"a, b",10,3\nc,10,4\n')
+    assert findings.pick(path, "name=a, b; k=10")["x"] == "3"
+    for row in ("k=10", "name=d; k=10", "colour=red"):
+        with pytest.raises(ValueError, match="rows"):
+            findings.pick(path, row)
+
+
+def test_the_start_page_shows_what_the_tables_hold_and_one_loss() -> None:
+    if START not in PAGES:
+        unavailable(f"{START} is not built: make book")
+    grid, board, accuracy, lists = (
+        pd.read_csv(RESULTS / f"{name}.csv", comment="#").query("k == 10")
+        for name in ("grid", "leaderboard/summary", "accuracy", "ranking")
+    )
+    one = "model == 'mf' and meta == 'maml' and learner == 'gradient'"
+    expected = [
+        -grid.query(one)[["over_bias", "high", "low"]],
+        -board[board["method"] == "mf + maml + gradient"][
+            ["difference", "high", "low"]
+        ],
+        -accuracy.query("metric == 'rmse' and partition == 0")[
+            ["difference", "high", "low"]
+        ],
+        lists[lists["method"] == "softmax MAML, 5 seeds + items"][
+            ["over_knn", "over_knn_low", "over_knn_high"]
+        ],
+    ]
+    cards = soup(START).select(".finding")
+    assert len(cards) == len(expected)
+    for card, row in zip(cards, expected, strict=True):
+        text = card.get_text(" ").replace("\N{MINUS SIGN}", "-")
+        found = [float(x) for x in re.findall(r"[+-]\d\.\d+", text)]
+        assert found == pytest.approx(row.to_numpy()[0], abs=5.1e-5)
+        link = card.select_one("a.reference.internal")
+        assert link and (SITE / "book" / str(link["href"])).exists()
+    classes = [" ".join(card["class"]) for card in cards]
+    assert sum("finding-loses" in name for name in classes) == 1
+
+
+def test_the_words_beside_the_numbers_hold() -> None:
+    board = pd.read_csv(RESULTS / "leaderboard/summary.csv", comment="#")
+    at_ten = board[board["k"] == 10].set_index("method")["difference"]
+    # "A closed form that reads them gains as much."
+    assert at_ten["gaussian + implicit"] <= at_ten["mlp + maml + bayesian + implicit"]
+    lists = pd.read_csv(RESULTS / "ranking.csv", comment="#").query("k == 0")
+    none = lists.set_index("method").loc["softmax MAML, 5 seeds + items"]
+    # "With no rating, popularity alone is better."
+    assert none["high"] < 0
