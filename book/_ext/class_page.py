@@ -1,10 +1,11 @@
-"""The directive ``handout``: an assignment's entry on the page for the class.
+"""The directives ``handout`` and ``calendar`` of the page for the class.
 
-What it says is read from the assignment itself, so that page and hand-out agree.
+What they say is read from the assignments and the chapters, so that they all agree.
 """
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from assignments.course import Assignment
 
 ROOT = Path(__file__).resolve().parents[2]
+READING = re.compile(r"\*\*(?:Time:|Reading time)\*\* (\d+) minutes")
 
 
 def course() -> dict[str, Assignment]:
@@ -34,15 +36,24 @@ def course() -> dict[str, Assignment]:
 def entry(task: Assignment) -> list[str]:
     """The Markdown of one assignment: what to read, what is learned, the hand-out."""
     automatic, written = points(task)
-    worth = f"{automatic:g} points" + (f", {written:g} by hand" if written else "")
+    worth = f"{automatic + written:g} points"
+    if written:
+        worth += f", {written:g} of them marked by hand"
+    size = f"zip, {archive(task).stat().st_size / 1000:.0f} kB"
     read = ", ".join(f"{{doc}}`/{chapter(stem)}`" for stem in task.chapters)
     return [
         f"Read {read}. Then you can:",
         "",
         *(f"- {objective}" for objective in task.objectives),
         "",
-        f"{{download}}`Hand-out <handouts/{task.id}.zip>`, {worth}.",
+        f"{{download}}`Hand-out of week {task.week} <handouts/{task.id}.zip>` "
+        f"({size}), {worth}.",
     ]
+
+
+def archive(task: Assignment) -> Path:
+    """The zip that a student gets; made before the site is built."""
+    return ROOT / "book/assignments/handouts" / f"{task.id}.zip"
 
 
 def points(task: Assignment) -> tuple[float, float]:
@@ -66,6 +77,29 @@ def chapter(stem: str) -> str:
     return found[0].relative_to(ROOT).with_suffix("").as_posix()
 
 
+def opening(stem: str) -> tuple[str, int]:
+    """A chapter's title without what follows its colon, and its minutes of reading."""
+    notebook = nbformat.read(ROOT / f"{chapter(stem)}.ipynb", as_version=4)
+    text = notebook.cells[0].source
+    minutes = READING.search(text)
+    if not minutes:
+        raise ValueError(f"chapter {stem!r} does not say how long it takes to read")
+    return text.split("\n")[0].lstrip("# ").partition(":")[0], int(minutes[1])
+
+
+def week(task: Assignment) -> str:
+    """The row of one assignment in the calendar."""
+    openings = {stem: opening(stem) for stem in task.chapters}
+    read = ", ".join(
+        f"{{doc}}`{title} </{chapter(stem)}>`" for stem, (title, _) in openings.items()
+    )
+    minutes = sum(time for _, time in openings.values())
+    return (
+        f"| {task.week} | {read} ({minutes}\N{NO-BREAK SPACE}min) | "
+        f"{{ref}}`{task.title} <handout-{task.id}>` | {sum(points(task)):g} |"
+    )
+
+
 class Handout(SphinxDirective):
     """``{handout} id``: the entry of one assignment."""
 
@@ -76,6 +110,7 @@ class Handout(SphinxDirective):
         task = course()[self.arguments[0]]
         source = str(task.source / "assignment.toml")
         self.env.note_dependency(source)
+        self.env.note_dependency(str(archive(task)))
         box = nodes.container(classes=["handout"])
         self.state.nested_parse(StringList(entry(task), source), 0, box)
         return [box]
@@ -86,13 +121,11 @@ class Calendar(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         """Parse the table's Markdown where the directive stands."""
-        lines = ["| week | read | hand out | worth |", "|---|---|---|---|"]
+        lines = ["| week | read | hand-out | points |", "|---|---|---|---|"]
         for task in course().values():
-            read = ", ".join(f"{{doc}}`/{chapter(stem)}`" for stem in task.chapters)
-            lines.append(
-                f"| {task.week} | {read} | {{ref}}`{task.title} <handout-{task.id}>` "
-                f"| {sum(points(task)):g} |"
-            )
+            lines.append(week(task))
+            for stem in task.chapters:
+                self.env.note_dependency(str(ROOT / f"{chapter(stem)}.ipynb"))
         box = nodes.container(classes=["calendar"])
         self.state.nested_parse(StringList(lines, __file__), 0, box)
         return [box]
