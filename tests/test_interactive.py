@@ -117,6 +117,26 @@ def test_beyond_the_limit_the_steps_leave(inner: Figure) -> None:
     assert "overshoots further" in inner.box.locator(".live-result").inner_text()
 
 
+def test_what_diverges_is_called_so_and_leaves_the_axes_alone(inner: Figure) -> None:
+    data = inner.data("inner")
+    phi = np.stack([np.ones(len(data["trait"])), data["trait"]], 1)
+    said, flag = (inner.box.locator(name) for name in (".live-result", ".live-flag"))
+    ticks = inner.box.locator("svg.live-wide .live-tick")
+    before = ticks.all_inner_texts()
+    inner.move(0.2, 30)
+    assert "diverges" not in said.inner_text() and "outside" not in said.inner_text()
+    assert flag.count() == 0
+    inner.move(0.36, 30)
+    w, step = np.zeros(2), 0
+    while abs(w[0]) <= 2 and -0.8 <= w[1] <= 3.2:
+        w -= 0.36 * phi.T @ (phi @ w - data["surprise"])
+        step += 1
+    assert "it diverges" in said.inner_text() and "over 100 after" in said.inner_text()
+    assert f"Step {step} is the first outside" in said.inner_text()
+    assert flag.text_content() == "diverges"
+    assert ticks.all_inner_texts() == before
+
+
 def test_a_drawn_contour_is_a_line_of_equal_loss(inner: Figure) -> None:
     data = inner.data("inner")
     phi = np.stack([np.ones(len(data["trait"])), data["trait"]], 1)

@@ -181,7 +181,8 @@
     }, y[3]);
     const back = svg(root, "g", { "clip-path": `url(#live-clip-${counted})` });
     const front = svg(root, "g", { "clip-path": `url(#live-clip-${counted})` });
-    return { root, back, front, toX, toY };
+    const holds = (w) => w[0] >= x[0] && w[0] <= x[1] && w[1] >= y[0] && w[1] <= y[1];
+    return { root, back, front, toX, toY, holds };
   }
 
   function line(points, p) {
@@ -265,6 +266,7 @@
     const path = svg(p.front, "path", { class: "live-blue-line" });
     const dots = svg(p.front, "g");
     svg(p.front, "path", { class: "live-cross", d: cross });
+    const flag = svg(p.front, "g");
     legend(box.drawing, [["blue-line", "path from zero, a dot for each step"], ["contour", "lines of equal loss; the cross is the minimum"]]);
     const limit = 2 / c.large;
     const rate = slider(box.controls, {
@@ -285,13 +287,17 @@
         cx: p.toX(w[0]), cy: p.toY(w[1]), r: i === 0 || i === found.length - 1 ? 6 : 3.5,
       }));
       const speed = Number(rate.value) * c.large;
+      const left = found.findIndex((w) => !p.holds(w));
       let verdict = "each step goes part of the way in every direction";
-      if (speed > 2) verdict = "above 2, so in the steep direction every step overshoots further";
+      if (speed > 2) verdict = "above 2, so it diverges: in the steep direction every step overshoots further";
       else if (speed > 1) verdict = "between 1 and 2, so the path swings across the valley and still closes in";
       if (speed === 0) verdict = "nothing moves";
+      const outside = left < 0 ? "" : ` Step ${left} is the first outside the picture.`;
+      flag.replaceChildren();
+      if (speed > 2 && found.length > 1) svg(flag, "text", { class: "live-flag", x: p.toX(-1.9), y: p.toY(2.9) }, "diverges");
       box.root.dataset.result = JSON.stringify({ path: last, loss, limit });
-      tell(`Loss ${shown(innerLoss(INNER, [0, 0]), 2)} before, ${loss < 1e4 ? shown(loss, 2) : "over 9999"} after. `
-        + `The limit 2/\u03bbmax is ${shown(limit, 3)}. \u03b1\u03bbmax is ${shown(speed, 2)}: ${verdict}.`, first);
+      tell(`Loss ${shown(innerLoss(INNER, [0, 0]), 2)} before, ${loss < 100 ? shown(loss, 2) : "over 100"} after. `
+        + `The limit 2/\u03bbmax is ${shown(limit, 3)}. \u03b1\u03bbmax is ${shown(speed, 2)}: ${verdict}.${outside}`, first);
     });
   }
 
