@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+import sys
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -16,6 +17,7 @@ from playwright.sync_api import Browser, Page
 from test_book import CHAPTERS, ROOT, builds, built_in, docstrings, load
 from test_site import PAGES, SITE, browser, soup, unavailable  # noqa: F401 (fixture)
 
+sys.path.insert(0, str(ROOT / "book" / "_ext"))
 api = load("book/_ext/api.py")
 pieces = load("book/_ext/pieces.py")
 remote = load("book/_ext/remote.py")
@@ -109,7 +111,8 @@ def test_docstrings_are_read_as_they_are_meant() -> None:
     equation 1.
     Built in: maml""".replace("\n    ", "\n")
     result = "\n".join(api.converted(text.split("\n"), ROOT))
-    assert r"\|S\| signs, *one* a\*b\* and Phi" + "\N{PRIME} e" in result
+    assert r":math:`\lvert S\rvert ` signs, *one* a\*b\* and" in result
+    assert r":math:`\Phi^\top e` of" in result
     assert ":py:obj:`RatingData <metarec.data.RatingData>`, not ``me``" in result
     assert "- ``a``: the first, on two lines." in result
     assert "   Source: Finn (2017), equation 1." in result

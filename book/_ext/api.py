@@ -7,8 +7,8 @@ style, which is turned into what Sphinx reads:
 - a name in single backticks becomes a link, if it is a public name of the package;
 - ``Built in: <stem>`` becomes a link to that chapter; ``Plumbing: ...`` and
   ``Source: ...`` stay sentences, each a paragraph of its own;
-- everything else is taken as it stands: formulas are full of signs that would otherwise
-  be read as markup.
+- formulas, in ASCII, become mathematics: `formulas` says what counts as one;
+- everything else is taken as it stands: its signs would otherwise be read as markup.
 """
 
 from __future__ import annotations
@@ -23,11 +23,13 @@ from typing import Any
 
 from docutils import nodes
 from docutils.statemachine import StringList
+from formulas import pieces
 from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
 from sphinx.config import Config
 from sphinx.environment import BuildEnvironment
 from sphinx.errors import ExtensionError
+from sphinx.pycode import ModuleAnalyzer
 from sphinx.util.docutils import SphinxDirective
 
 PACKAGE = "metarec"
@@ -81,15 +83,33 @@ def chapters(root: Path) -> dict[str, str]:
     }
 
 
-def markup(text: str) -> str:
-    """One paragraph of a docstring as reStructuredText."""
+def markup(text: str, inline: bool = True) -> str:
+    """One paragraph of a docstring as reStructuredText.
+
+    Unless it must stay ``inline``, a long formula gets a line of its own.
+    """
     parts = re.split(r"(``[^`]+``|`[^`]+`|(?<![\w*])\*\w[^*\n]*\w\*(?![\w*]))", text)
     for at, part in enumerate(parts):
         if at % 2 == 0:
-            parts[at] = plain(part)
+            parts[at] = mathematics(part, inline)
         elif not part.startswith("*"):
             parts[at] = span(part)
-    return "".join(parts)
+    # A mark after a formula on its own line belongs to that line.
+    text = re.sub(r"\n\n\x00([,;.:]?)[ \n]*", r"\1\n\n", "".join(parts))
+    return re.sub(r"(?<!\S)\\ |\\ (?=\s|$)", "", text).strip()
+
+
+def mathematics(text: str, inline: bool) -> str:
+    """Prose with its formulas as mathematics and its shapes as code."""
+    result = ""
+    for kind, part in pieces(text):
+        if kind == "text":
+            result += plain(part)
+        elif kind == "display" and not inline:
+            result = f"{result.rstrip()}\n\n.. math::\n\n   {part}\n\n\x00"
+        else:
+            result += rf"\ ``{part}``\ " if kind == "code" else rf"\ :math:`{part}`\ "
+    return result
 
 
 def span(quoted: str) -> str:
@@ -108,7 +128,7 @@ def plain(text: str) -> str:
 
 def tail(kind: str, text: str, root: Path) -> list[str]:
     """One of the closing lines of a docstring, as a paragraph with its own class."""
-    words = markup(f"{kind}: {text}")
+    words = f"{kind}: " + (plain(text) if kind == "Source" else markup(text))
     if kind == "Built in":
         page = chapters(root).get(text.rstrip("."))
         if page is None:
@@ -143,15 +163,58 @@ def converted(lines: list[str], root: Path) -> list[str]:
             words = " ".join(line.strip() for line in block)
             result += tail(found.group(1), words.partition(":")[2].strip(), root)
         elif all(line.startswith("    ") for line in block):
-            result += ["::", "", *block]
+            result += displayed(block)
+        elif block[0].startswith("|"):
+            result += table(block)
         elif len(items := re.split(r"^(?=``\w+``:|- )", text, flags=re.M)[1:]) > 1:
             for item in [text.partition(items[0])[0], *items]:
                 words = markup(" ".join(item.removeprefix("- ").split()))
                 if words:
                     result += ["- " + words if item in items else words, ""]
         else:
-            result += markup(text).split("\n")
+            result += markup(" ".join(text.split()), inline=False).split("\n")
         result.append("")
+    return result
+
+
+def displayed(block: list[str]) -> list[str]:
+    """An indented paragraph: one formula after another, or code if it is none.
+
+    A line that begins with an operator, or is indented further, goes on with the one
+    before it. Words that link two formulas stand between them.
+    """
+    rows: list[str] = []
+    for line in block:
+        text = line.strip()
+        if rows and (line.startswith("     ") or not re.search(r" = |^min", text)):
+            rows[-1] += " " + text
+        else:
+            rows.append(text)
+    return [line for row in rows for line in ["", *displayed_row(row)]]
+
+
+def displayed_row(row: str) -> list[str]:
+    """One formula on its own line, with what is said after it."""
+    first, *others = pieces(row)
+    if first.kind not in ("math", "display"):
+        return ["::", "", f"    {row}"]
+    rest = "".join(
+        plain(text) if kind == "text" else rf"\ :math:`{text}`\ "
+        for kind, text in others
+    ).strip()
+    mark = rest[:1] if rest[:1] in tuple(",.;") else ""
+    rest = rest.removeprefix(mark).strip()
+    return [".. math::", "", f"   {first.text}{mark}", "", rest]
+
+
+def table(block: list[str]) -> list[str]:
+    """A table, its cells between upright strokes and its first row the header."""
+    result = [".. list-table::", "   :header-rows: 1", ""]
+    for line in [block[0], *block[2:]]:
+        for at, cell in enumerate(line.strip("|").split("|")):
+            result.append(f"   {'-' if at else '* -'} {markup(cell.strip())}")
+            if at:
+                result[-1] = f"     - {markup(cell.strip())}"
     return result
 
 
@@ -204,9 +267,18 @@ class Api(SphinxDirective):
         name = self.arguments[0]
         module = import_module(name)
         self.env.note_dependency(str(module.__file__))
-        lines = [f".. automodule:: {name}", ""]
-        for short in sorted(module.__all__, key=str.lower):
+        texts = {short: description(name, short) for short in module.__all__}
+        inner = {short for short, text in texts.items() if "\nPlumbing:" in text}
+        main = [short for short in texts if short not in inner]
+        lines = [f".. automodule:: {name}", "", *overview(name, main, texts)]
+        for short in sorted(main, key=str.lower):
             lines += [*entry(f"{name}.{short}", getattr(module, short)), ""]
+        if main and inner:
+            lines += [".. dropdown:: What the course uses and does not teach", ""]
+        indent = "   " if main and inner else ""
+        for short in sorted(inner, key=str.lower):
+            within = [*entry(f"{name}.{short}", getattr(module, short)), ""]
+            lines += [indent + line for line in within]
         source = StringList(["```{eval-rst}", *lines, "```"], str(module.__file__))
         box = nodes.container(classes=["api"])
         self.state.nested_parse(source, 0, box)
@@ -226,13 +298,42 @@ class ApiNames(SphinxDirective):
         about = markup(
             (inspect.getdoc(module) or "").split("\n\n")[0].replace("\n", " ")
         )
-        names = sorted(module.__all__, key=str.lower)
-        links = ", ".join(f":py:obj:`~{name}.{short}`" for short in names)
-        lines = [f":py:mod:`{name}`", f"   {about}", "", f"   {links}"]
+        lines = [f":py:mod:`{name}`", f"   {about}", ""]
         box = nodes.container(classes=["api-names"])
         source = StringList(["```{eval-rst}", *lines, "```"], str(module.__file__))
         self.state.nested_parse(source, 0, box)
         return [box]
+
+
+def description(name: str, short: str) -> str:
+    """The docstring of a name; for a constant, the string below its assignment."""
+    thing = getattr(import_module(name), short)
+    if _is_class(thing) or inspect.isroutine(thing):
+        return inspect.getdoc(thing) or ""
+    found = ModuleAnalyzer.for_module(name).find_attr_docs()
+    return "\n".join(found.get(("", short), []))
+
+
+def overview(name: str, names: list[str], texts: dict[str, str]) -> list[str]:
+    """A table of names by use, each with the first sentence of its description."""
+    module = import_module(name)
+    groups: dict[str, list[str]] = {"Classes": [], "Functions": []}
+    for short in sorted(names, key=str.lower):
+        is_class = _is_class(getattr(module, short))
+        groups["Classes" if is_class else "Functions"].append(short)
+    lines: list[str] = []
+    for title, members in groups.items():
+        if members:
+            lines += [".. list-table::", "   :header-rows: 1", "   :widths: 1 3"]
+            lines += ["   :class: api-overview", "", f"   * - {title}"]
+            lines += [
+                "     - What it is for" if title == "Classes" else "     - What it does"
+            ]
+        for short in members:
+            first = " ".join(texts[short].split("\n\n")[0].split())
+            lines += [f"   * - :py:obj:`~{name}.{short}`", f"     - {markup(first)}"]
+        lines.append("")
+    return lines
 
 
 def entry(full: str, thing: Any) -> list[str]:
@@ -273,7 +374,7 @@ def configure(app: Sphinx, config: Config) -> None:
         name: f"{PACKAGE}.learners.{name}" for name in ("Loss", "Parameters")
     }
     config.python_use_unqualified_type_names = True
-    config.python_maximum_signature_line_length = 110
+    config.python_maximum_signature_line_length = 76
     config.add_module_names = False
     config.toc_object_entries_show_parents = "hide"
     config.html_domain_indices = False
