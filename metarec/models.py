@@ -35,7 +35,7 @@ class Likelihood(Protocol):
         """Sum of -log p(target | score) over the last axis, up to a constant."""
 
     def mean(self, score: Tensor) -> Tensor:
-        """E[target | score]."""
+        """The expected target at a score."""
 
     def curvature(self, score: Tensor) -> Tensor:
         """Second derivative of -log p(target | score) with respect to the score."""
@@ -56,7 +56,7 @@ class Gaussian:
         return score
 
     def curvature(self, score: Tensor) -> Tensor:
-        """1, wherever the score is."""
+        """The same everywhere: 1, since the loss is a parabola."""
         return torch.ones_like(score)
 
 
@@ -78,7 +78,7 @@ class Bernoulli:
         return score.sigmoid()
 
     def curvature(self, score: Tensor) -> Tensor:
-        """p (1 - p)."""
+        """The variance of a click, p (1 - p), with p its probability."""
         p = score.sigmoid()
         return p * (1 - p)
 
@@ -225,7 +225,7 @@ class MatrixFactorization(RatingModel):
         return model
 
     def features(self, items: Tensor, profile: Tensor | None = None) -> Tensor:
-        """phi_i = [q_i, 1], the same for every user."""
+        """The item vector and a constant, phi_i = [q_i, 1], the same for every user."""
         return with_one(embedding(items, self.item_factors))
 
 
@@ -266,7 +266,7 @@ class MLP(RatingModel):
         self.head = nn.Parameter(factors.new_zeros(self.dim + 1))
 
     def shrunk(self) -> list[Tensor]:
-        """W_1 and W_2."""
+        """The two layers W_1 and W_2, which training draws to 0."""
         return [self.first, self.second]
 
     def features(self, items: Tensor, profile: Tensor | None = None) -> Tensor:
@@ -332,7 +332,7 @@ class FeatureAttention(RatingModel):
         self.head = nn.Parameter(factors.new_zeros(self.dim + 1))
 
     def shrunk(self) -> list[Tensor]:
-        """Q."""
+        """The map Q from user features to a query, which training draws to 0."""
         return [self.profile_query]
 
     def attention(self, items: Tensor, profile: Tensor | None = None) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import json
 import re
 import subprocess
@@ -119,6 +120,16 @@ def test_docstrings_are_read_as_they_are_meant() -> None:
     assert "   Built in: :doc:`/book/learning-to-learn/maml`" in result
     with pytest.raises(Exception, match="no chapter 'nowhere'"):
         api.converted(["Built in: nowhere"], ROOT)
+
+
+EXAMPLES = sorted((ROOT / api.EXAMPLES).glob("*.txt"))
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_an_example_of_the_reference_runs(path: Path) -> None:
+    assert path.stem in api.public()
+    result = doctest.testfile(str(path), module_relative=False)
+    assert result.attempted > 3 and result.failed == 0
 
 
 def test_what_is_not_documented_here_belongs_to_other_libraries() -> None:

@@ -33,6 +33,8 @@ from sphinx.pycode import ModuleAnalyzer
 from sphinx.util.docutils import SphinxDirective
 
 PACKAGE = "metarec"
+# One file for each example, a session of Python that a test runs.
+EXAMPLES = "book/reference/api/examples"
 # Arrows between modules run downward in this list: one imports only from above itself.
 MODULES = (
     "data tasks features metrics plots models learners bayes task_attention baselines "
@@ -221,8 +223,15 @@ def table(block: list[str]) -> list[str]:
 def process_docstring(
     app: Sphinx, what: str, name: str, thing: Any, options: Any, lines: list[str]
 ) -> None:
-    """Replace a docstring's lines."""
-    lines[:] = converted(lines, Path(app.srcdir))
+    """Replace a docstring's lines, and add the example of the name if it has one."""
+    root = Path(app.srcdir)
+    lines[:] = converted(lines, root)
+    example = root / EXAMPLES / f"{name}.txt"
+    if example.exists():
+        app.env.note_dependency(str(example))
+        code = example.read_text(encoding="utf-8").splitlines()
+        lines += ["", ".. code-block:: pycon", "   :class: api-example", ""]
+        lines += [f"   {line}" for line in code] + [""]
 
 
 def skip_member(
@@ -270,7 +279,9 @@ class Api(SphinxDirective):
         texts = {short: description(name, short) for short in module.__all__}
         inner = {short for short, text in texts.items() if "\nPlumbing:" in text}
         main = [short for short in texts if short not in inner]
-        lines = [f".. automodule:: {name}", "", *overview(name, main, texts)]
+        lines = [f".. automodule:: {name}", ""]
+        lines += [where_built(texts, Path(self.env.srcdir)), ""]
+        lines += overview(name, main, texts)
         for short in sorted(main, key=str.lower):
             lines += [*entry(f"{name}.{short}", getattr(module, short)), ""]
         if main and inner:
@@ -312,6 +323,16 @@ def description(name: str, short: str) -> str:
         return inspect.getdoc(thing) or ""
     found = ModuleAnalyzer.for_module(name).find_attr_docs()
     return "\n".join(found.get(("", short), []))
+
+
+def where_built(texts: dict[str, str], root: Path) -> str:
+    """The sentence that links a module to the chapters that build its names."""
+    stems = re.findall(r"^Built in: *([\w-]+)", "\n".join(texts.values()), re.MULTILINE)
+    pages = [page for stem, page in chapters(root).items() if stem in stems]
+    links = [f":doc:`/{page}`" for page in pages]
+    if not links:
+        return "The course uses this module in every chapter and builds it in none."
+    return "Its names are built in these chapters: " + "; ".join(links) + "."
 
 
 def overview(name: str, names: list[str], texts: dict[str, str]) -> list[str]:
@@ -376,6 +397,8 @@ def configure(app: Sphinx, config: Config) -> None:
     config.python_use_unqualified_type_names = True
     config.python_maximum_signature_line_length = 76
     config.add_module_names = False
+    config.copybutton_prompt_text = r">>> |\.\.\. "
+    config.copybutton_prompt_is_regexp = True
     config.toc_object_entries_show_parents = "hide"
     config.html_domain_indices = False
     config.nitpick_ignore_regex = [*config.nitpick_ignore_regex, (r"py:.*", ELSEWHERE)]

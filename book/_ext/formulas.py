@@ -43,8 +43,8 @@ FUNCTIONS = {
 }
 WORDS = (
     "mean variance covariance score offset noise precision Precision evidence "
-    "error scale shrinkage doubt penalty ridge temper target relevance gain ideal phase "
-    "DCG@k DCG@n nDCG@k nDCG@n precision@k Recall@n recall@k RMSE RMSE_u mask age "
+    "error scale shrinkage doubt penalty ridge temper target relevance gain ideal "
+    "phase DCG@k DCG@n nDCG@k nDCG@n precision@k Recall@n recall@k RMSE mask age "
     "half_life half-life user weight item"
 ).split()
 RELATIONS = {
