@@ -249,7 +249,7 @@ class UserHistories:
 
     def _window(self, first: Tensor, length: Tensor) -> Examples:
         """Pad the runs of ``length`` rows that begin at ``first`` into a batch."""
-        width = max(int(length.max()), 1)
+        width = max(int(length.max()), 1) if len(length) else 1
         column = torch.arange(width)
         mask = column < length[:, None]
         rows = torch.where(mask, first[:, None] + column, 0)
@@ -286,7 +286,7 @@ class UserHistories:
         overlap) or a user has no rating left for the query.
         """
         k = torch.as_tensor(k).expand(len(users))
-        if int(k.min()) < 0 or int(k.max()) > self.reserved:
+        if (k < 0).any() or (k > self.reserved).any():
             raise ValueError(f"K must lie in 0..{self.reserved}, the reserved ratings")
         short = users[self.count(users) <= self.reserved]
         if len(short):
@@ -311,6 +311,11 @@ class TaskSampler:
     is added to a task's item indices: it points user ``u`` at a copy of the item table
     that was fitted without u's ratings (see ``baselines.WarmStart``).
 
+    ``part`` (r, P) cuts the r-th of P parts of every meta-batch, from 0, and no more:
+    the draw is that of the whole, so P processes share out the tasks of one. A part may
+    be empty where the meta-batch is smaller than P.
+
+    Raises ``ValueError`` if there are no users.
     Built in: maml
     """
 
@@ -319,15 +324,22 @@ class TaskSampler:
     sizes: Sequence[int] = SUPPORT_SIZES[1:]
     meta_batch: int = 32
     item_rows: Tensor | None = None
+    part: tuple[int, int] = (0, 1)
+
+    def __post_init__(self) -> None:
+        """Refuse to train on nobody."""
+        if not len(self.users):
+            raise ValueError("there are no users to train on: pass some in `users`")
 
     def __call__(self, generator: torch.Generator) -> Iterator[Tasks]:
         """Yield the meta-batches of one epoch."""
         sizes = torch.as_tensor(self.sizes)
         order = torch.randperm(len(self.users), generator=generator)
+        rank, parts = self.part
         for batch in order.split(self.meta_batch):
             drawn = torch.randint(len(sizes), (len(batch),), generator=generator)
-            tasks = self.histories.tasks(self.users[batch], sizes[drawn])
-            yield self._with_rows(tasks)
+            mine, k = (x.tensor_split(parts)[rank] for x in (batch, sizes[drawn]))
+            yield self._with_rows(self.histories.tasks(self.users[mine], k))
 
     def _with_rows(self, tasks: Tasks) -> Tasks:
         if self.item_rows is None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
+from math import isfinite
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -21,10 +22,13 @@ from metarec.tasks import Tasks
 __all__ = [
     "TrainingConfig",
     "TrainingLog",
+    "Workers",
     "meta_train",
     "save_aside",
     "train_table",
 ]
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,36 @@ class TrainingLog:
     best_epoch: int = -1
 
 
+class Workers:
+    """Who trains: one process, which does everything itself.
+
+    `parallel.Processes` answers the same calls for many. ``part`` (r, P) says which
+    part of a meta-batch is this process's own (see `tasks.TaskSampler`).
+
+    Plumbing: what `meta_train` asks of the processes it runs on.
+    """
+
+    part: tuple[int, int] = (0, 1)
+
+    @property
+    def first(self) -> bool:
+        """True on the one process that validates, saves and shows progress."""
+        return self.part[0] == 0
+
+    def once(self, make: Callable[[], T]) -> T:
+        """Call ``make`` on the first process; its result goes to all."""
+        return make()
+
+    def mean_gradient(
+        self, parameters: Sequence[nn.Parameter], loss: float, n_tasks: int
+    ) -> tuple[float, int]:
+        """Turn the gradient of this part's mean loss into that of the whole batch.
+
+        Returns the mean loss and the number of tasks of the whole.
+        """
+        return loss, n_tasks
+
+
 def meta_train(
     meta: MAML,
     batches: Callable[[torch.Generator], Iterator[Tasks]],
@@ -67,13 +101,15 @@ def meta_train(
     config: TrainingConfig | None = None,
     checkpoint: str | Path | None = None,
     progress: bool = True,
+    workers: Workers | None = None,
 ) -> TrainingLog:
     """Train ``meta`` in place and leave it at its best epoch.
 
     ``batches`` yields one epoch of meta-batches (see `tasks.TaskSampler`); ``validate``
     scores the learner as it stands, lower is better. With ``checkpoint`` every epoch is
     saved there (aside, then renamed), and a run that was interrupted goes on from it
-    to the same parameters as one that was not.
+    to the same parameters as one that was not. ``workers`` are the processes that share
+    the work (see `parallel.together`), this one alone by default.
 
     Raises ``ValueError`` if the checkpoint belongs to another configuration,
     ``FloatingPointError`` if the meta-loss is not finite.
@@ -81,25 +117,29 @@ def meta_train(
     Built in: maml
     """
     config = TrainingConfig() if config is None else config
+    workers = Workers() if workers is None else workers
     trained = [p for p in meta.parameters() if p.requires_grad]
     optimizer = torch.optim.Adam(trained, lr=config.learning_rate)
     generator = torch.Generator().manual_seed(config.seed)
     log = TrainingLog()
+    state = workers.once(partial(_read_checkpoint, checkpoint, config))
+    meta.load_state_dict(workers.once(meta.state_dict))
     best = {name: value.clone() for name, value in meta.state_dict().items()}
-    if checkpoint is not None and Path(checkpoint).exists():
-        state = _read_checkpoint(Path(checkpoint), config)
+    if state is not None:
         meta.load_state_dict(state["meta"])
         optimizer.load_state_dict(state["optimizer"])
         generator.set_state(state["generator"])
         log, best = TrainingLog(**state["log"]), state["best"]
 
     epochs = range(len(log.loss), config.epochs)
-    bar = tqdm(epochs, desc="meta-training", unit="epoch", disable=not progress)
+    quiet = not (progress and workers.first)
+    bar = tqdm(epochs, desc="meta-training", unit="epoch", disable=quiet)
     for epoch in bar:
         if log.best_epoch >= 0 and epoch - log.best_epoch > config.patience:
             break
-        log.loss.append(_one_epoch(meta, batches(generator), optimizer, config))
-        log.validation.append(validate())
+        loss = _one_epoch(meta, batches(generator), optimizer, config, workers)
+        log.loss.append(loss)
+        log.validation.append(workers.once(validate))
         bar.set_postfix(validation=f"{log.validation[-1]:.4f}")
         if log.validation[-1] <= min(log.validation):
             log.best_epoch = epoch
@@ -113,8 +153,10 @@ def meta_train(
                 "log": asdict(log),
                 "best": best,
             }
-            save_aside(Path(checkpoint), partial(torch.save, state))
-    meta.load_state_dict(best)
+            save = partial(save_aside, Path(checkpoint), partial(torch.save, state))
+            workers.once(save)
+    # The first process may know more than parameters: a bank of tasks, computed anew.
+    meta.load_state_dict(workers.once(lambda: best))
     return log
 
 
@@ -123,28 +165,43 @@ def _one_epoch(
     batches: Iterator[Tasks],
     optimizer: torch.optim.Optimizer,
     config: TrainingConfig,
+    workers: Workers,
 ) -> float:
     """Step through the meta-batches of one epoch; the mean meta-loss of a task."""
+    (group,) = optimizer.param_groups
     total, n_tasks = 0.0, 0
     for tasks in batches:
-        loss = meta.loss(tasks)
-        if not torch.isfinite(loss):
+        optimizer.zero_grad()
+        own = _own_gradient(meta, tasks, config) if len(tasks) else 0.0
+        # The penalty is a part of each process's mean, so the mean counts it once.
+        loss, n = workers.mean_gradient(group["params"], own, len(tasks))
+        if not isfinite(loss):
             raise FloatingPointError(
                 "the meta-loss is not finite: the inner loop diverged; start from a "
                 "smaller inner rate or take fewer inner steps"
             )
-        shrunk = meta.model.shrunk() if isinstance(meta.model, RatingModel) else []
-        size = sum((value.square().sum() for value in shrunk), torch.tensor(0.0))
-        optimizer.zero_grad()
-        (loss + 0.5 * config.penalty * size).backward()
         nn.utils.clip_grad_norm_(meta.parameters(), config.clip)
         optimizer.step()
-        total, n_tasks = total + loss.item() * len(tasks), n_tasks + len(tasks)
+        total, n_tasks = total + loss * n, n_tasks + n
     return total / max(n_tasks, 1)
 
 
-def _read_checkpoint(path: Path, config: TrainingConfig) -> dict[str, Any]:
-    """Load a checkpoint, refusing one that another run wrote."""
+def _own_gradient(meta: MAML, tasks: Tasks, config: TrainingConfig) -> float:
+    """Leave the gradient of the mean loss and the penalty; return the loss alone."""
+    loss = meta.loss(tasks)
+    shrunk = meta.model.shrunk() if isinstance(meta.model, RatingModel) else []
+    size = sum((value.square().sum() for value in shrunk), torch.tensor(0.0))
+    (loss + 0.5 * config.penalty * size).backward()
+    return loss.item()
+
+
+def _read_checkpoint(
+    checkpoint: str | Path | None, config: TrainingConfig
+) -> dict[str, Any] | None:
+    """Load a checkpoint if there is one, refusing one that another run wrote."""
+    if checkpoint is None or not Path(checkpoint).exists():
+        return None
+    path = Path(checkpoint)
     try:
         state = torch.load(path, weights_only=True)
     except Exception as error:

@@ -1,0 +1,106 @@
+"""The same outer loop on many processes: tasks are shared out, parameters copied."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import nn
+
+from metarec.training import T, Workers
+
+__all__ = ["Processes", "together"]
+
+_SET_BY_TORCHRUN = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+
+
+class Processes(Workers):
+    """One of P processes that train the same meta-learner on parts of its tasks.
+
+    Each has a copy of all parameters and of the optimizer. With n_r tasks and the mean
+    gradient g_r on process r, all take the step of one process that has all tasks:
+
+        g = sum_r n_r g_r / sum_r n_r,
+
+    whatever the sizes, n_r = 0 included. One all-reduce of a flat buffer carries the
+    gradient, the loss and the count, so a loss that is not finite stops all processes.
+
+    Source: Li et al. (2020), for PyTorch's own data parallelism.
+    Built in: scaling
+    """
+
+    def __init__(self) -> None:
+        self.part = dist.get_rank(), dist.get_world_size()
+
+    def once(self, make: Callable[[], T]) -> T:
+        """Call ``make`` on the first process; its result goes to all.
+
+        Raises its error there and ``RuntimeError`` with the same message elsewhere, so
+        that nobody waits for a process that failed.
+        """
+        result: list[Any] = [None, None]
+        error = None
+        if self.first:
+            try:
+                result[0] = make()
+            except Exception as caught:
+                error = caught
+                result[1] = f"{type(caught).__name__}: {caught}"
+        dist.broadcast_object_list(result, src=0, device=torch.device("cpu"))
+        if error is not None:
+            raise error
+        if result[1] is not None:
+            raise RuntimeError(f"the first process failed: {result[1]}")
+        return result[0]
+
+    def mean_gradient(
+        self, parameters: Sequence[nn.Parameter], loss: float, n_tasks: int
+    ) -> tuple[float, int]:
+        """g, put in place of each process's own g_r; the mean loss and sum_r n_r."""
+        own = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
+        tail = own[0].new_tensor([loss, 1.0])
+        buffer = n_tasks * torch.cat([*(g.flatten() for g in own), tail])
+        dist.all_reduce(buffer)
+        total = round(buffer[-1].item())
+        buffer /= total
+        sizes = [p.numel() for p in parameters]
+        for p, g in zip(parameters, buffer[:-2].split(sizes), strict=True):
+            p.grad = g.view_as(p).to(p)
+        return buffer[-2].item(), total
+
+
+@contextmanager
+def together() -> Iterator[Workers]:
+    """Join the processes that ``torchrun`` has started; alone without it.
+
+        with together() as workers:
+            batches = TaskSampler(histories, users, part=workers.part)
+            meta_train(meta, batches, validate, workers=workers)
+
+    Started by ``torchrun --nproc-per-node 2 script.py`` both processes run the whole
+    script. Tensors in main memory travel by gloo, those of a GPU by nccl.
+
+    Raises ``RuntimeError`` if only a part of what torchrun sets is set.
+    Built in: scaling
+    """
+    missing = [name for name in _SET_BY_TORCHRUN if name not in os.environ]
+    if len(missing) == len(_SET_BY_TORCHRUN):
+        yield Workers()
+        return
+    if missing:
+        raise RuntimeError(
+            f"{', '.join(missing)} not set, and other variables of torchrun are: start "
+            "the processes by `torchrun --nproc-per-node 2 script.py`, or unset "
+            f"{', '.join(name for name in _SET_BY_TORCHRUN if name not in missing)}"
+        )
+    dist.init_process_group(
+        "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    )
+    try:
+        yield Processes()
+    finally:
+        dist.destroy_process_group()

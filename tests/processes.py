@@ -1,0 +1,146 @@
+"""What `test_parallel` runs under torchrun, and alone: python tests/processes.py."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from metarec.data import synthetic_population
+from metarec.evaluation import validation_score
+from metarec.meta import MAML
+from metarec.parallel import together
+from metarec.systems import Parts, System, build_system
+from metarec.tasks import Tasks, TaskSampler, UserHistories
+from metarec.training import TrainingConfig, TrainingLog, Workers, meta_train
+
+SYSTEMS = {
+    "MF, MAML": System("mf"),
+    "MF, Meta-SGD": System("mf", "meta-sgd"),
+    "MF, MetaMind": System("mf", "metamind"),
+    "MF, Bayesian": System("mf", learner="bayesian"),
+    "MLP, task attention": System("mlp", learner="attention"),
+}
+# Uneven parts, equal ones, and one process without a task.
+BATCHES = (7, 4, 1)
+CONFIG = TrainingConfig(epochs=6, patience=3, penalty=0.1)
+
+
+def histories() -> UserHistories:
+    """Sixty users in double precision."""
+    data, _ = synthetic_population(n_users=60, n_items=50, ratings_per_user=24, seed=1)
+    found = UserHistories(data)
+    found.rating, found.profile = found.rating.double(), found.profile.double()
+    return found
+
+
+def system(name: str, known: UserHistories, seed: int = 0) -> MAML:
+    """A system of 50 items whose prior and features are not trivial."""
+    generator = torch.Generator().manual_seed(seed)
+    parts = Parts(
+        0.5 * torch.randn(50, 3, generator=generator).double(),
+        3 + torch.rand(50, generator=generator).double(),
+        0.1,
+        torch.randn(50, 2, generator=generator).double(),
+        known.profile.shape[1],
+        known.everything(torch.arange(60), 64),
+        60,
+    )
+    meta = build_system(SYSTEMS[name], parts, seed).double()
+    for parameter in meta.parameters():
+        if parameter.requires_grad:
+            noise = torch.randn(parameter.shape, generator=generator).double()
+            parameter.data += 0.1 * noise
+    return meta
+
+
+def gradients(workers: Workers) -> dict[str, list[Tensor]]:
+    """The meta-gradient of each system on batches of several sizes."""
+    known, found = histories(), {}
+    for name in SYSTEMS:
+        for size in BATCHES:
+            meta = system(name, known)
+            users = torch.arange(size)
+            sampler = TaskSampler(known, users, meta_batch=size, part=workers.part)
+            (tasks,) = sampler(torch.Generator().manual_seed(5))
+            loss = 0.0
+            if len(tasks):
+                value = meta.loss(tasks)
+                value.backward()
+                loss = value.item()
+            trained = [p for p in meta.parameters() if p.requires_grad]
+            mean, n = workers.mean_gradient(trained, loss, len(tasks))
+            assert n == size
+            gradient = [p.grad for p in trained if p.grad is not None]
+            found[f"{name}, {size} tasks"] = [torch.tensor(mean).double(), *gradient]
+    return found
+
+
+def training(
+    workers: Workers,
+    name: str,
+    checkpoint: Path | None = None,
+    pause: float = 0.0,
+    broken: int | None = None,
+) -> tuple[MAML, TrainingLog]:
+    """A whole training; each process starts from parameters of its own."""
+    known = histories()
+    meta = system(name, known, seed=workers.part[0])
+    # The last meta-batch is a single task, so the second process has none.
+    sampler = TaskSampler(known, torch.arange(47), meta_batch=23, part=workers.part)
+
+    def batches(generator: torch.Generator) -> Iterator[Tasks]:
+        for tasks in sampler(generator):
+            time.sleep(pause)
+            if broken == workers.part[0] and len(tasks):
+                nan = torch.full_like(tasks.query.y, torch.nan)
+                tasks = replace(tasks, query=replace(tasks.query, y=nan))
+            yield tasks
+
+    def validate() -> float:
+        assert workers.first, "only the first process validates"
+        return validation_score(meta, known, torch.arange(47, 60), (3, 10))
+
+    log = meta_train(meta, batches, validate, CONFIG, checkpoint, workers=workers)
+    return meta, log
+
+
+def outcome(meta: MAML, log: TrainingLog) -> dict[str, Any]:
+    """What a training leaves behind."""
+    return {"state": meta.state_dict(), "loss": log.loss, "validation": log.validation}
+
+
+def main(what: str, folder: Path) -> None:
+    """Run one of the jobs; process r leaves r.pt, its id and what it found."""
+    torch.set_num_threads(1)
+    with together() as workers:
+        rank = workers.part[0]
+        (folder / f"{rank}.pid").write_text(str(os.getpid()))
+        found: dict[str, Any] = {}
+        if what == "everything":
+            found["gradients"] = gradients(workers)
+            for name in ("MLP, task attention", "MF, MetaMind"):
+                found[name] = outcome(*training(workers, name))
+        elif what == "slow":
+            path = folder / "run.pt"
+            found = outcome(*training(workers, "MLP, task attention", path, 0.1))
+        elif what == "diverge":
+            training(workers, "MF, MAML", broken=1)
+        elif what == "fail" and rank == 1:
+            raise ValueError("the disk of this process is gone")
+        elif what == "fail":
+            training(workers, "MF, MAML", pause=0.1)
+        elif what == "first fails":
+            workers.once(lambda: 1 / 0)
+        torch.save(found, folder / f"{rank}.pt")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], Path(sys.argv[2]))
