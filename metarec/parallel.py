@@ -82,7 +82,8 @@ def together() -> Iterator[Workers]:
             meta_train(meta, batches, validate, workers=workers)
 
     Started by ``torchrun --nproc-per-node 2 script.py`` both processes run the whole
-    script. Tensors in main memory travel by gloo, those of a GPU by nccl.
+    script, and must draw the same meta-batches. Tensors in main memory travel by gloo,
+    those of a GPU by nccl.
 
     Raises ``RuntimeError`` if only a part of what torchrun sets is set.
     Built in: scaling

@@ -27,7 +27,7 @@ from metarec.meta import MAML
 from metarec.models import RatingModel
 from metarec.systems import Parts, System, build_system, default_config
 from metarec.tasks import SUPPORT_SIZES, Examples, TaskSampler, UserHistories
-from metarec.training import TrainingConfig, meta_train, save_aside
+from metarec.training import TrainingConfig, Workers, meta_train, save_aside
 
 __all__ = ["MetaRecommender", "PersonalModel", "UnknownItemError"]
 
@@ -88,12 +88,16 @@ class MetaRecommender:
         users: Tensor | None = None,
         checkpoint: str | Path | None = None,
         progress: bool = True,
+        workers: Workers | None = None,
     ) -> Self:
         """Learn from ``users`` of ``data`` (all by default), a tenth for validation.
 
-        With ``checkpoint`` an interrupted run goes on where it stopped. Raises
-        ``ValueError`` if fewer than 20 users have more than ``reserved`` ratings.
+        With ``checkpoint`` an interrupted run goes on where it stopped. ``workers``
+        share the meta-training (see `parallel.together`); each fits the item vectors
+        itself. Raises ``ValueError`` if fewer than 20 users have more than ``reserved``
+        ratings.
         """
+        workers = Workers() if workers is None else workers
         users = torch.arange(data.n_users) if users is None else users
         histories = UserHistories(data, reserved=self.reserved, vocabulary=users)
         usable = histories.usable(users)
@@ -120,11 +124,14 @@ class MetaRecommender:
         sizes = [k for k in SUPPORT_SIZES if 0 < k <= self.reserved]
         meta_train(
             meta,
-            TaskSampler(histories, train, sizes, item_rows=warm.item_rows),
+            TaskSampler(
+                histories, train, sizes, item_rows=warm.item_rows, part=workers.part
+            ),
             lambda: validation_score(meta, histories, validation, sizes),
             self.config,
             checkpoint,
             progress,
+            workers,
         )
         self._model(meta).keep_first_copy()
         _, item, _ = histories.ratings_of(others)

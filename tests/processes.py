@@ -17,6 +17,7 @@ from metarec.data import synthetic_population
 from metarec.evaluation import validation_score
 from metarec.meta import MAML
 from metarec.parallel import together
+from metarec.recommender import MetaRecommender
 from metarec.systems import Parts, System, build_system
 from metarec.tasks import Tasks, TaskSampler, UserHistories
 from metarec.training import TrainingConfig, TrainingLog, Workers, meta_train
@@ -112,6 +113,17 @@ def training(
     return meta, log
 
 
+def recommendations(workers: Workers) -> dict[Any, float]:
+    """What the full system says to a new user, fitted in single precision."""
+    data, _ = synthetic_population(n_users=60, n_items=50, ratings_per_user=24, seed=1)
+    config = TrainingConfig(epochs=3)
+    recommender = MetaRecommender("mlp", learner="bayesian", dim=3, config=config)
+    recommender.fit(data, progress=False, workers=workers)
+    labels = recommender.items["item_id"].tolist()
+    stars = recommender.adapt({labels[0]: 5, labels[1]: 1}).predict()
+    return dict(zip(labels, stars.tolist(), strict=True))
+
+
 def outcome(meta: MAML, log: TrainingLog) -> dict[str, Any]:
     """What a training leaves behind."""
     return {"state": meta.state_dict(), "loss": log.loss, "validation": log.validation}
@@ -126,6 +138,7 @@ def main(what: str, folder: Path) -> None:
         found: dict[str, Any] = {}
         if what == "everything":
             found["gradients"] = gradients(workers)
+            found["stars"] = recommendations(workers)
             for name in ("MLP, task attention", "MF, MetaMind"):
                 found[name] = outcome(*training(workers, name))
         elif what == "slow":

@@ -90,6 +90,13 @@ def test_a_whole_training_is_that_of_one_process(
     torch.testing.assert_close(two[0][name], one, rtol=0, atol=1e-10)
 
 
+def test_the_full_system_is_fitted_by_two_as_by_one(two: list[dict[str, Any]]) -> None:
+    one = processes.recommendations(Workers())
+    for rank in (0, 1):
+        assert two[rank]["stars"] == pytest.approx(one, abs=1e-4)
+    assert max(one.values()) - min(one.values()) > 0.5
+
+
 def test_all_processes_end_with_the_same(two: list[dict[str, Any]]) -> None:
     torch.testing.assert_close(two[0], two[1], rtol=0, atol=0)
 
