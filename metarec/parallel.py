@@ -83,7 +83,9 @@ def together() -> Iterator[Workers]:
 
     Started by ``torchrun --nproc-per-node 2 script.py`` both processes run the whole
     script, and must draw the same meta-batches. Tensors in main memory travel by gloo,
-    those of a GPU by nccl.
+    those of a GPU by nccl. With ``--max-restarts`` set the environment variable
+    TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 for torchrun: it may otherwise give restarted
+    processes the addresses of those that are gone.
 
     Raises ``RuntimeError`` if only a part of what torchrun sets is set.
     Built in: scaling
