@@ -328,10 +328,12 @@ def description(name: str, short: str) -> str:
 def where_built(texts: dict[str, str], root: Path) -> str:
     """The sentence that links a module to the chapters that build its names."""
     stems = re.findall(r"^Built in: *([\w-]+)", "\n".join(texts.values()), re.MULTILINE)
+    toc = (root / "_toc.yml").read_text(encoding="utf-8")
     pages = [page for stem, page in chapters(root).items() if stem in stems]
+    pages.sort(key=toc.index)
     links = [f":doc:`/{page}`" for page in pages]
     if not links:
-        return "The course uses this module in every chapter and builds it in none."
+        return "No chapter builds this module: they use it."
     return "Its names are built in these chapters: " + "; ".join(links) + "."
 
 
