@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import Self
 
 import torch
@@ -109,7 +110,7 @@ class Parts:
     ``factors`` and ``offset`` are the item table and its copies (see
     `baselines.WarmStart`), ``mean_bias`` where the head's constant starts,
     ``item_features`` (n_items, F), ``n_profile`` the number of user features and
-    ``bank`` the tasks that task attention looks at.
+    ``history`` makes the tasks that task attention looks at, where it is built.
 
     Plumbing: handed to `build_system`.
     """
@@ -119,7 +120,7 @@ class Parts:
     mean_bias: float
     item_features: Tensor
     n_profile: int
-    history: Examples | None
+    history: Callable[[], Examples] | None
     n_tasks: int
     implicit: Tensor | None = None
 
@@ -138,7 +139,7 @@ class Parts:
             warm.mean_bias,
             item_features,
             histories.profile.shape[1],
-            histories.everything(users, 64),
+            partial(histories.everything, users, 64),
             len(users),
             warm.implicit,
         )
@@ -191,7 +192,8 @@ def build_system(system: System, parts: Parts, seed: int = 0) -> MAML:
     elif system.learner == "bayesian":
         learner = Bayesian()
     else:
-        bank = TaskBank(parts.history, parts.n_tasks, len(model.head))
+        history = None if parts.history is None else parts.history()
+        bank = TaskBank(history, parts.n_tasks, len(model.head))
         learner = TaskAttention(bank)
     if system.meta == "metamind":
         return MetaMind(model, learner, adapt, generator=generator)

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from metarec.data import RatingData
+from metarec.data import RatingData, RatingStore
 from metarec.features import UserFeatures
 
 __all__ = [
@@ -43,6 +43,9 @@ ORDERS = ("time", "time, ties shuffled", "random")
 
 Plumbing: a constant.
 """
+
+
+CHUNK = 2**20  # ratings in memory at once where all are read
 
 
 class LeakageError(AssertionError):
@@ -173,12 +176,13 @@ class UserHistories:
     ``vocabulary`` are the users whose age, gender and occupation say which user
     features there are and what their means are: the training users (all by default).
 
+    Raises ``ValueError`` for an order that does not exist, or that a store is not in.
     Built in: tasks
     """
 
     def __init__(
         self,
-        data: RatingData,
+        data: RatingData | RatingStore,
         order: str = "time",
         reserved: int = 15,
         seed: int = 0,
@@ -186,6 +190,27 @@ class UserHistories:
     ) -> None:
         if order not in ORDERS:
             raise ValueError(f"order must be one of {ORDERS}, got {order!r}")
+        if isinstance(data, RatingData):
+            self._sort(data, order, seed)
+        elif order == "time":
+            columns = data.item, data.rating, data.start
+            self.item, self.rating, self.start = map(torch.from_numpy, columns)
+        else:
+            raise ValueError(
+                f"a store keeps ratings in order of time, not in {order!r}: ask for "
+                'order="time", or read the ratings into a RatingData'
+            )
+        self.reserved = reserved
+        self.n_items = data.n_items
+        self.scale = data.scale
+        described = data.users
+        if vocabulary is not None:
+            described = described.iloc[vocabulary.numpy()]
+        self.user_features = UserFeatures.fit(described)
+        self.profile = self.user_features.encode(data.users)
+        self._sealed = torch.zeros(data.n_users, dtype=torch.bool)
+
+    def _sort(self, data: RatingData, order: str, seed: int) -> None:
         table = data.ratings
         shuffled = np.random.default_rng(seed).permutation(len(table))
         keys = {
@@ -194,21 +219,12 @@ class UserHistories:
             "random": (shuffled,),
         }
         rows = np.lexsort((*keys[order], table["user"].to_numpy()))
-        self.reserved = reserved
-        self.n_items = data.n_items
-        self.scale = data.scale
         self.item = torch.from_numpy(table["item"].to_numpy()[rows].astype(np.int64))
         self.rating = torch.from_numpy(
             table["rating"].to_numpy()[rows].astype(np.float32)
         )
-        described = data.users
-        if vocabulary is not None:
-            described = described.iloc[vocabulary.numpy()]
-        self.user_features = UserFeatures.fit(described)
-        self.profile = self.user_features.encode(data.users)
         counts = np.bincount(table["user"], minlength=data.n_users)
         self.start = torch.from_numpy(np.concatenate([[0], counts.cumsum()]))
-        self._sealed = torch.zeros(data.n_users, dtype=torch.bool)
 
     def seal(self, users: Tensor) -> Self:
         """Return the same histories, which give out no rating of ``users``.
@@ -245,7 +261,31 @@ class UserHistories:
         position = torch.repeat_interleave(torch.arange(len(users)), counts)
         before = counts.cumsum(0) - counts
         rows = torch.arange(len(position)) + (self._first(users) - before)[position]
-        return position, self.item[rows], self.rating[rows]
+        return position, self.item[rows].long(), self.rating[rows]
+
+    def in_chunks(
+        self, users: Tensor, most: int = CHUNK
+    ) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
+        """`ratings_of` some users after others: (those users, position, item, rating).
+
+        A chunk has at most ``most`` ratings, or one user. Sums over chunks are sums
+        over ``users``, and no more than a chunk is in memory.
+        """
+        total = self.count(users).cumsum(0)
+        first = 0
+        while first < len(users):
+            before = int(total[first - 1]) if first else 0
+            last = int(torch.searchsorted(total, before + most, right=True))
+            last = max(last, first + 1)
+            yield (users[first:last], *self.ratings_of(users[first:last]))
+            first = last
+
+    def item_counts(self, users: Tensor) -> Tensor:
+        """How many ratings of each item ``users`` gave: (n_items,)."""
+        total = torch.zeros(self.n_items, dtype=torch.long)
+        for _, _, item, _ in self.in_chunks(users):
+            total += torch.bincount(item, minlength=self.n_items)
+        return total
 
     def _window(self, first: Tensor, length: Tensor) -> Examples:
         """Pad the runs of ``length`` rows that begin at ``first`` into a batch."""
@@ -254,7 +294,7 @@ class UserHistories:
         mask = column < length[:, None]
         rows = torch.where(mask, first[:, None] + column, 0)
         return Examples(
-            x=torch.where(mask, self.item[rows], 0),
+            x=torch.where(mask, self.item[rows].long(), 0),
             y=torch.where(mask, self.rating[rows], 0.0),
             mask=mask,
         )

@@ -10,7 +10,7 @@ from metarec.baselines import (
     UserItemBias,
     cross_fit,
 )
-from metarec.baselines.gaussian import RatingSums, evidence, moments
+from metarec.baselines.gaussian import RatingSums, Said, moments
 from metarec.data import RatingData, SyntheticTruth, load_movielens_100k
 from metarec.evaluation import cold_start
 from metarec.features import item_features
@@ -122,7 +122,7 @@ def test_the_noise_is_the_mean_squared_residual_over_samples() -> None:
     user, item = torch.tensor([0, 0, 1, 1]), torch.tensor([0, 1, 1, 2])
     rating = torch.tensor([1.0, -1.0, 0.5, 2.0], dtype=torch.float64)
     table = RatingSums(user, item, rating, 2, 3)
-    model._update_noise(table, w, cov, *evidence(table.by_item, w, cov))
+    model._update_noise(Said.of(table, w, cov))
     ws, vs = draw(w, cov)[:, user], draw(model.v, model.v_cov).flip(0)[:, item]
     score = vs[..., 2] + ws[..., 2] + (ws[..., :2] * vs[..., :2]).sum(-1)
     expected = (rating - score).square().mean()

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import Self
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
-from metarec.baselines.simple import UserItemBias
+from metarec.baselines.simple import UserItemBias, mean_rating
 from metarec.metrics import user_rmse
 from metarec.models import checked_profile, implicit_shift
-from metarec.tasks import SUPPORT_SIZES, Examples, UserHistories
+from metarec.tasks import CHUNK, SUPPORT_SIZES, Examples, UserHistories
 
 SHRINKAGE = 5.0  # of an item's bias, in ratings: that of `UserItemBias`
+TOGETHER = 1024  # users predicted at once
 
 
 class GaussianFactorModel:
@@ -24,7 +27,8 @@ class GaussianFactorModel:
     N(m, Sigma) and v_i = (q_i, b_i) ~ N(B f_i, Lambda), f_i the item's features. Each
     half-step is a Bayesian linear regression that counts the other side's uncertainty:
     precision = Sigma^-1 + E[sum z z'] / sigma^2 for a user, z = (q_i, 1). All of m,
-    Sigma, B, Lambda and sigma are learned.
+    Sigma, B, Lambda and sigma are learned. A sweep reads the users chunk by chunk: all
+    that it keeps of them are sums, so memory does not grow with the ratings.
 
     Two departures make it the baseline to beat for new users. The offset of the
     prediction is that of `UserItemBias`: in EM b_i is the intercept for a user whose
@@ -61,22 +65,23 @@ class GaussianFactorModel:
         features: Tensor | None = None,
         sweeps: int = 30,
         seed: int = 0,
+        progress: bool = False,
     ) -> Self:
         """Run ``sweeps`` of EM on the ratings of ``users`` alone."""
         model = cls(dim)
-        user, item, rating = histories.ratings_of(users)
         n_items = histories.n_items
         ones = torch.ones(n_items, 1, dtype=torch.float64)
         model.features = ones if features is None else torch.cat([ones, features], 1)
         bias = UserItemBias.fit(histories, users, item_shrinkage=SHRINKAGE)
         model.offset = bias.offset.double()
-        model.mu = rating.double().mean()
+        model.mu = mean_rating(histories, users, torch.float64)
         model._start(n_items, seed)
-        table = RatingSums(user, item, rating.double() - model.mu, len(users), n_items)
-        for _ in range(sweeps):
-            w, cov = model._update_users(table)
-            told, pull = model._update_items(table, w, cov)
-            model._update_noise(table, w, cov, told, pull)
+        tables = rating_sums(histories, users, model.mu.expand(n_items))
+        for _ in tqdm(range(sweeps), "item vectors", disable=not progress):
+            said = model._read(tables)
+            model._update_users(said)
+            model._update_items(said)
+            model._update_noise(said)
             model._whiten()
         model.user_mean = torch.zeros(dim + 1, dtype=torch.float64)
         model.user_mean[-1] = bias.mean_bias
@@ -100,28 +105,32 @@ class GaussianFactorModel:
         """Item vectors (I, dim): posterior means."""
         return self.v[:, :-1]
 
-    def _update_users(self, table: RatingSums) -> tuple[Tensor, Tensor]:
-        """Posterior of every w_u, then the prior that explains them best."""
-        seen, pull = evidence(table.by_user, self.v, self.v_cov)
+    def _read(self, tables: Iterable[RatingSums]) -> Said:
+        """Posterior of every w_u, and what it says about everything else."""
         precision = self.user_covariance.inverse()
-        cov = (precision + seen / self.noise).inverse()
-        w = apply_each(cov, pull / self.noise + precision @ self.user_mean)
-        self.user_mean = w.mean(0)
-        self.user_covariance = (cov + outer_products(w - self.user_mean)).mean(0)
-        return w, cov
+        found: Said | None = None
+        for table in tables:
+            seen, pull = evidence(table.by_user, self.v, self.v_cov)
+            cov = (precision + seen / self.noise).inverse()
+            w = apply_each(cov, pull / self.noise + precision @ self.user_mean)
+            said = Said.of(table, w, cov)
+            found = said if found is None else found + said
+        if found is None:
+            raise ValueError("there are no users to learn from: pass some in `users`")
+        return found
 
-    def _update_items(
-        self, table: RatingSums, w: Tensor, cov: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Posterior of every v_i, then its prior: ridge regression on the features.
+    def _update_users(self, said: Said) -> None:
+        """The prior that explains the users best."""
+        self.user_mean = said.mean
+        self.user_covariance = said.spread / said.n_users
 
-        Returns the `evidence` of each item's users.
-        """
-        told, pull = evidence(table.by_item, w, cov)
+    def _update_items(self, said: Said) -> None:
+        """Posterior of every v_i, then its prior: ridge regression on the features."""
         precision = self.item_covariance.inverse()
-        self.v_cov = (precision + told / self.noise).inverse()
-        self.v = apply_each(self.v_cov, pull / self.noise + self.item_mean @ precision)
-        seen = (table.item_count > 0).double()[:, None]
+        self.v_cov = (precision + said.told / self.noise).inverse()
+        pull = said.pull / self.noise + self.item_mean @ precision
+        self.v = apply_each(self.v_cov, pull)
+        seen = (said.item_count > 0).double()[:, None]
         f = self.features
         ridge = 10 * torch.eye(f.shape[1], dtype=f.dtype)
         ridge[0, 0] = 1e-5
@@ -129,20 +138,16 @@ class GaussianFactorModel:
         self.item_mean = f @ effect
         spread = self.v_cov + outer_products(self.v - self.item_mean)
         self.item_covariance = (spread * seen[:, None]).sum(0) / seen.sum()
-        return told, pull
 
-    def _update_noise(
-        self, table: RatingSums, w: Tensor, cov: Tensor, told: Tensor, pull: Tensor
-    ) -> None:
+    def _update_noise(self, said: Said) -> None:
         """sigma^2 = E[(r - r_hat)^2] over ratings, both sides' uncertainty counted.
 
         With r - r_hat = (r - b_u) - v_i . x and x = (p_u, 1), the square's three terms
-        are sums over ratings that the items' `evidence` already holds.
+        are sums over ratings that are there already.
         """
-        rest = (table.rating - w[table.user, -1]).square() + cov[table.user, -1, -1]
-        square = ((self.v_cov + outer_products(self.v)) * told).sum()
-        error = rest.sum() - 2 * (self.v * pull).sum() + square
-        self.noise = error / len(table.rating)
+        square = ((self.v_cov + outer_products(self.v)) * said.told).sum()
+        error = said.rest - 2 * (self.v * said.pull).sum() + square
+        self.noise = error / said.item_count.sum()
 
     def _whiten(self) -> None:
         """Change units so that p_u ~ N(0, I); the mean of p_u moves into b_i."""
@@ -216,8 +221,7 @@ class GaussianFactorModel:
 
         Built in: new-items
         """
-        _, item, _ = histories.ratings_of(users)
-        n = torch.bincount(item, minlength=histories.n_items).double()
+        n = histories.item_counts(users).double()
         drawn = SHRINKAGE / (n + SHRINKAGE)
         f = self.features
         penalty = ridge * torch.eye(f.shape[1], dtype=f.dtype)
@@ -269,11 +273,13 @@ class GaussianFactorModel:
         self, histories: UserHistories, users: Tensor
     ) -> tuple[Tensor, Tensor]:
         """What all ratings of each of ``users`` say: sum E[z z'] and sum z (r - b)."""
-        user, item, rating = histories.ratings_of(users)
-        rest = rating.double() - self.offset[item]
-        table = RatingSums(user, item, rest, len(users), histories.n_items)
         z, zz, _ = moments(self.v, self.v_cov)
-        return table.by_user(zz), table.by_user(z, rated=True)
+        said = [
+            (table.by_user(zz), table.by_user(z, rated=True))
+            for table in rating_sums(histories, users, self.offset)
+        ]
+        seen, pull = zip(*said, strict=True)
+        return torch.cat(seen), torch.cat(pull)
 
     def choose_profile(
         self, histories: UserHistories, users: Tensor, validation: Tensor
@@ -345,10 +351,13 @@ class GaussianFactorModel:
 
     def _error(self, histories: UserHistories, users: Tensor, k: int) -> float:
         """Mean per-user RMSE at one K."""
-        tasks = histories.tasks(histories.usable(users), k)
-        scores = self.predict(tasks.support, tasks.query.x)
-        scores = scores.clamp(histories.scale.low, histories.scale.high)
-        return float(user_rmse(scores, tasks.query.y, tasks.query.mask).mean())
+        errors = []
+        for some in histories.usable(users).split(TOGETHER):
+            tasks = histories.tasks(some, k)
+            scores = self.predict(tasks.support, tasks.query.x)
+            scores = scores.clamp(histories.scale.low, histories.scale.high)
+            errors.append(user_rmse(scores, tasks.query.y, tasks.query.mask))
+        return float(torch.cat(errors).mean())
 
     def item_vectors_without(
         self, histories: UserHistories, users: Tensor
@@ -358,14 +367,10 @@ class GaussianFactorModel:
         One half-step of EM with the prior as it stands: the users' posteriors, then
         the items'. What the others said about the items stays out.
         """
-        user, item, rating = histories.ratings_of(users)
-        table = RatingSums(
-            user, item, rating.double() - self.mu, len(users), histories.n_items
-        )
+        tables = rating_sums(histories, users, self.mu.expand(histories.n_items))
         part = type(self)(self.dim)
         part.__dict__.update(self.__dict__)
-        w, cov = part._update_users(table)
-        part._update_items(table, w, cov)
+        part._update_items(part._read(tables))
         offset = UserItemBias.fit(histories, users).offset
         return part.q, offset
 
@@ -388,6 +393,74 @@ class RatingSums:
     def by_item(self, value: Tensor, rated: bool = False) -> Tensor:
         """sum over the users of each item of value[user], times the rating if asked."""
         return _times(self._of_item[rated], value)
+
+
+def rating_sums(
+    histories: UserHistories, users: Tensor, offset: Tensor
+) -> Iterable[RatingSums]:
+    """The ratings of ``users`` less the items' ``offset``, users chunk by chunk.
+
+    What fits into one chunk is sorted once; more is sorted anew each time it is read.
+    """
+    tables = _Chunks(histories, users, offset)
+    small = int(histories.count(users).sum()) <= CHUNK
+    return list(tables) if small else tables
+
+
+@dataclass(frozen=True)
+class _Chunks:
+    histories: UserHistories
+    users: Tensor
+    offset: Tensor
+
+    def __iter__(self) -> Iterator[RatingSums]:
+        n_items = self.histories.n_items
+        for some, user, item, rating in self.histories.in_chunks(self.users):
+            rest = rating.double() - self.offset[item]
+            yield RatingSums(user, item, rest, len(some), n_items)
+
+
+@dataclass(frozen=True)
+class Said:
+    """What some users' posteriors say: sums, so that those of all can be added up.
+
+    For the users' prior ``n_users``, the ``mean`` (D,) of E[w_u] and ``spread`` (D, D),
+    the sum of cov[w_u] and of squares around the mean; for the items ``item_count``
+    (I,) and the `evidence` ``told`` (I, D, D) and ``pull`` (I, D); for the noise
+    ``rest``, the sum of E[(r - b_u)^2].
+    """
+
+    n_users: int
+    mean: Tensor
+    spread: Tensor
+    item_count: Tensor
+    told: Tensor
+    pull: Tensor
+    rest: Tensor
+
+    @classmethod
+    def of(cls, table: RatingSums, w: Tensor, cov: Tensor) -> Self:
+        """Sums over the users of one table, with w_u ~ N(w, cov)."""
+        mean = w.mean(0)
+        spread = (cov + outer_products(w - mean)).sum(0)
+        told, pull = evidence(table.by_item, w, cov)
+        rest = (table.rating - w[table.user, -1]).square() + cov[table.user, -1, -1]
+        return cls(len(w), mean, spread, table.item_count, told, pull, rest.sum())
+
+    def __add__(self, other: Said) -> Said:
+        """Sums over the users of both; squares are moved to the common mean."""
+        n = self.n_users + other.n_users
+        gap = other.mean - self.mean
+        between = self.n_users * other.n_users / n * torch.outer(gap, gap)
+        return Said(
+            n,
+            self.mean + other.n_users / n * gap,
+            self.spread + other.spread + between,
+            self.item_count + other.item_count,
+            self.told + other.told,
+            self.pull + other.pull,
+            self.rest + other.rest,
+        )
 
 
 def _seen_and_rated(

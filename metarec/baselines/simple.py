@@ -23,7 +23,7 @@ class GlobalMean:
     @classmethod
     def fit(cls, histories: UserHistories, users: Tensor) -> Self:
         """Learn from the ratings of ``users`` alone."""
-        return cls(histories.ratings_of(users)[2].mean())
+        return cls(mean_rating(histories, users))
 
     def predict(self, support: Examples, x: Tensor) -> Tensor:
         """The mean, whatever is asked; shape (B, N)."""
@@ -44,8 +44,7 @@ class Popularity:
     @classmethod
     def fit(cls, histories: UserHistories, users: Tensor) -> Self:
         """Count the ratings of ``users`` alone."""
-        _, item, _ = histories.ratings_of(users)
-        return cls(torch.bincount(item, minlength=histories.n_items).float())
+        return cls(histories.item_counts(users).float())
 
     def predict(self, support: Examples, x: Tensor) -> Tensor:
         """The item's number of ratings, whatever the support says; shape (B, N)."""
@@ -66,9 +65,10 @@ class ItemMean:
         cls, histories: UserHistories, users: Tensor, shrinkage: float = 5.0
     ) -> Self:
         """Learn from the ratings of ``users`` alone."""
-        _, item, rating = histories.ratings_of(users)
-        mu = rating.mean()
-        return cls(mu + _shrunk_mean(rating - mu, item, histories.n_items, shrinkage))
+        mu, total = mean_rating(histories, users), torch.zeros(histories.n_items)
+        for _, _, item, rating in histories.in_chunks(users):
+            total.index_add_(0, item, rating - mu)
+        return cls(mu + total / (histories.item_counts(users) + shrinkage))
 
     def predict(self, support: Examples, x: Tensor) -> Tensor:
         """The item's mean, whatever the support says; shape (B, N)."""
@@ -99,15 +99,17 @@ class UserItemBias:
         item_shrinkage: float = 5.0,
     ) -> Self:
         """Alternate between the two kinds of bias ten times."""
-        user, item, rating = histories.ratings_of(users)
-        mu = rating.mean()
+        mu, n_rated = mean_rating(histories, users), histories.item_counts(users)
         b_i = torch.zeros(histories.n_items)
         for _ in range(10):
-            rest = rating - mu - b_i[item]
-            b_u = _shrunk_mean(rest, user, len(users), user_shrinkage)
-            rest = rating - mu - b_u[user]
-            b_i = _shrunk_mean(rest, item, histories.n_items, item_shrinkage)
-        return cls(mu + b_i, b_u.mean(), user_shrinkage)
+            of_users, of_items = torch.tensor(0.0), torch.zeros(histories.n_items)
+            for some, user, item, rating in histories.in_chunks(users):
+                rest = rating - mu - b_i[item]
+                b_u = _shrunk_mean(rest, user, len(some), user_shrinkage)
+                of_items.index_add_(0, item, rating - mu - b_u[user])
+                of_users += b_u.sum()
+            b_i = of_items / (n_rated + item_shrinkage)
+        return cls(mu + b_i, of_users / len(users), user_shrinkage)
 
     def predict(self, support: Examples, x: Tensor) -> Tensor:
         """Scores (B, N): the item's offset and the user's shrunk bias."""
@@ -115,6 +117,19 @@ class UserItemBias:
         total = torch.where(support.mask, rest, 0.0).sum(-1)
         b_u = self.mean_bias + total / (support.mask.sum(-1) + self.user_shrinkage)
         return self.offset[x] + b_u[:, None]
+
+
+def mean_rating(
+    histories: UserHistories, users: Tensor, dtype: torch.dtype = torch.float32
+) -> Tensor:
+    """Mean of all ratings of ``users``, a number.
+
+    Plumbing: shared by the baselines.
+    """
+    total, n = torch.tensor(0.0, dtype=torch.float64), 0
+    for _, _, _, rating in histories.in_chunks(users):
+        total, n = total + rating.to(dtype).sum(), n + len(rating)
+    return (total / n).to(dtype)
 
 
 def _shrunk_mean(value: Tensor, group: Tensor, n: int, shrinkage: float) -> Tensor:

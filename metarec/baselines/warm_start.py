@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from metarec.baselines.gaussian import GaussianFactorModel
 from metarec.tasks import UserHistories
@@ -37,6 +38,7 @@ def cross_fit(
     users: Tensor,
     parts: int = 5,
     seed: int = 0,
+    progress: bool = False,
 ) -> WarmStart:
     """Copy the item table of ``model`` once for each part of its training ``users``.
 
@@ -52,7 +54,8 @@ def cross_fit(
     part = part % parts
     tables = [(model.q, model.offset)]
     tables += [
-        model.item_vectors_without(histories, users[part != j]) for j in range(parts)
+        model.item_vectors_without(histories, users[part != j])
+        for j in tqdm(range(parts), "cross-fitting", disable=not progress)
     ]
     item_rows = torch.zeros(len(histories.start) - 1, dtype=torch.long)
     item_rows[users] = (part + 1) * histories.n_items

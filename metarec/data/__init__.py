@@ -9,6 +9,8 @@ from metarec.data.movielens import (
     load_movielens_100k,
     load_movielens_small,
 )
+from metarec.data.store import RatingChunk, RatingStore
+from metarec.data.stream import synthetic_store
 from metarec.data.synthetic import (
     DriftingTruth,
     SyntheticTruth,
@@ -20,8 +22,10 @@ from metarec.data.transpose import transposed
 
 __all__ = [
     "DriftingTruth",
+    "RatingChunk",
     "RatingData",
     "RatingScale",
+    "RatingStore",
     "SyntheticTruth",
     "clicks",
     "drifting_population",
@@ -31,5 +35,6 @@ __all__ = [
     "rating_data",
     "read_csv",
     "synthetic_population",
+    "synthetic_store",
     "transposed",
 ]

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pandas as pd
+import torch
 from torch import Tensor
 
 from metarec.evaluation.leaks import check_disjoint
 from metarec.evaluation.predictor import Predictor, clipped
 from metarec.metrics import user_mae, user_rmse
 from metarec.tasks import SUPPORT_SIZES, Tasks, UserHistories
+
+_TOGETHER = 1024  # users judged at once: the bound on memory
 
 
 def cold_start(
@@ -34,11 +37,18 @@ def cold_start(
         raise ValueError(
             f"no user has more than {histories.reserved} ratings, so none has a query"
         )
+    order = torch.arange(len(users))
+    if len(users) > _TOGETHER:  # users of like length are padded less
+        order = histories.count(users).argsort(stable=True)
+    back = order.argsort().numpy()
     tables = []
     for k in sizes:
-        tasks = histories.tasks(users, k)
-        check_disjoint(tasks)
-        tables.append(errors_of(predictor, tasks, histories, k))
+        parts = []
+        for some in users[order].split(_TOGETHER):
+            tasks = histories.tasks(some, k)
+            check_disjoint(tasks)
+            parts.append(errors_of(predictor, tasks, histories, k))
+        tables.append(pd.concat(parts).iloc[back])
     return pd.concat(tables, ignore_index=True)
 
 
