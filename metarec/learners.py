@@ -6,6 +6,7 @@ The interface of all three, and the first of them: gradient descent.
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import copy
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple, TypeGuard
 
@@ -289,7 +290,7 @@ def _score_of(
     if is_head(model, prior.mean):
         phi = model.features(support.x, support.profile)
         return _linear, (phi, model.offset(support.x))
-    own = set(prior.mean)
+    model, own = _twin(model), set(prior.mean)
     shared = {n: p for n, p in model.named_parameters() if n not in own}
 
     def score(weights: Parameters, *inputs: Tensor) -> Tensor:
@@ -297,6 +298,20 @@ def _score_of(
 
     x, profile = support.x, support.profile
     return score, (x,) if profile is None else (x, profile)
+
+
+def _twin(module: nn.Module) -> nn.Module:
+    """The same module with the same tensors, to be called with others in their place.
+
+    ``functional_call`` swaps a module's parameters while it runs. In the module itself
+    another thread, which adapts another user, would see them.
+    """
+    twin = copy(module)
+    twin._parameters = dict(module._parameters)
+    twin._buffers = dict(module._buffers)
+    children = module._modules.items()
+    twin._modules = {name: child and _twin(child) for name, child in children}
+    return twin
 
 
 def _linear(weights: Parameters, phi: Tensor, offset: Tensor) -> Tensor:
@@ -379,8 +394,10 @@ def predict(
         phi = model.features(x, profile)
         return model.offset(x) + dot(phi, weights["head"])
 
+    twin = _twin(model)
+
     def one_task(own: Parameters, x: Tensor, profile: Tensor | None) -> Tensor:
         inputs = (x,) if profile is None else (x, profile)
-        return functional_call(model, own, inputs)
+        return functional_call(twin, own, inputs)
 
     return vmap(one_task, (0, 0, None if profile is None else 0))(weights, x, profile)
