@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,15 +17,17 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
+from tqdm import tqdm
 
-from metarec.baselines import GaussianFactorModel, cross_fit
+from metarec.baselines import GaussianFactorModel, WarmStart, cross_fit
 from metarec.bayes import Bayesian
-from metarec.data import RatingData, RatingScale
+from metarec.data import RatingData, RatingScale, RatingStore
 from metarec.evaluation import validation_score
 from metarec.features import UserFeatures, item_features
 from metarec.learners import Parameters, likelihood_of, predict
 from metarec.meta import MAML
-from metarec.models import RatingModel
+from metarec.models import MatrixFactorization, RatingModel
+from metarec.serving import best_items, blocks, score_all, user_ratings
 from metarec.systems import Parts, System, build_system, default_config
 from metarec.tasks import SUPPORT_SIZES, Examples, TaskSampler, UserHistories
 from metarec.training import TrainingConfig, Workers, meta_train, save_aside
@@ -84,7 +87,7 @@ class MetaRecommender:
 
     def fit(
         self,
-        data: RatingData,
+        data: RatingData | RatingStore,
         users: Tensor | None = None,
         checkpoint: str | Path | None = None,
         progress: bool = True,
@@ -92,10 +95,12 @@ class MetaRecommender:
     ) -> Self:
         """Learn from ``users`` of ``data`` (all by default), a tenth for validation.
 
-        With ``checkpoint`` an interrupted run goes on where it stopped. ``workers``
-        share the meta-training (see `parallel.together`); each fits the item vectors
-        itself. Raises ``ValueError`` if fewer than 20 users have more than ``reserved``
-        ratings.
+        Of a `RatingStore` no more than a chunk of users is in memory at once. With
+        ``checkpoint`` an interrupted run goes on where it stopped; the item vectors
+        are kept beside it, in a file of that name and ``.items``. ``workers`` share the
+        meta-training (see `parallel.together`); each fits the item vectors itself.
+        Raises ``ValueError`` if fewer than 20 users have more than ``reserved``
+        ratings, or what is kept belongs to another run.
         """
         workers = Workers() if workers is None else workers
         users = torch.arange(data.n_users) if users is None else users
@@ -113,12 +118,7 @@ class MetaRecommender:
         )
         others = users[~torch.isin(users, validation)]
         features = item_features(data)
-        factor_model = GaussianFactorModel.fit(
-            histories, others, self.dim, features, seed=self.seed
-        )
-        if self.system.implicit:
-            factor_model.learn_implicit(histories, others, seed=self.seed)
-        warm = cross_fit(factor_model, histories, others, seed=self.seed)
+        warm = self._item_vectors(histories, others, features, checkpoint, progress)
         parts = Parts.of(histories, train, warm, features)
         meta = build_system(self.system, parts, self.seed)
         sizes = [k for k in SUPPORT_SIZES if 0 < k <= self.reserved]
@@ -134,11 +134,41 @@ class MetaRecommender:
             workers,
         )
         self._model(meta).keep_first_copy()
-        _, item, _ = histories.ratings_of(others)
-        count = torch.bincount(item, minlength=data.n_items)
+        count = histories.item_counts(others)
         self._set(meta, data.items[["item_id", "title"]], count)
         self.scale, self.user_features = data.scale, histories.user_features
         return self
+
+    def _item_vectors(
+        self,
+        histories: UserHistories,
+        users: Tensor,
+        features: Tensor,
+        checkpoint: str | Path | None,
+        progress: bool,
+    ) -> WarmStart:
+        """Fit the item vectors, or read them where an interrupted run left them."""
+        path = None if checkpoint is None else Path(f"{checkpoint}.items")
+        run = self._run_of(histories, users)
+        if path is not None and path.exists():
+            return _read_items(path, run)
+        model = GaussianFactorModel.fit(
+            histories, users, self.dim, features, seed=self.seed, progress=progress
+        )
+        if self.system.implicit:
+            model.learn_implicit(histories, users, seed=self.seed)
+        warm = cross_fit(model, histories, users, seed=self.seed, progress=progress)
+        if path is not None:
+            save_aside(path, partial(torch.save, {"run": run} | vars(warm)))
+        return warm
+
+    def _run_of(self, histories: UserHistories, users: Tensor) -> str:
+        """What the item vectors depend on, as one line."""
+        digest = hashlib.sha256(users.numpy().tobytes())
+        for _, _, item, rating in histories.in_chunks(users):
+            digest.update(item.numpy().tobytes() + rating.numpy().tobytes())
+        settings = f"dim={self.dim}, seed={self.seed}, implicit={self.system.implicit}"
+        return f"{settings}, ratings {digest.hexdigest()[:16]}"
 
     @staticmethod
     def _model(meta: MAML) -> RatingModel:
@@ -187,6 +217,64 @@ class MetaRecommender:
         profile = self.user_features.encode_one(user)
         support = _one_task(items, [stars for _, stars in pairs], profile)
         return PersonalModel(self, support, meta.adapt(support))
+
+    def recommend_all(
+        self,
+        ratings: Mapping[Any, Ratings] | pd.DataFrame,
+        n: int = 10,
+        min_ratings: int = 0,
+        users: Mapping[Any, Mapping[str, Any]] | None = None,
+        progress: bool = True,
+    ) -> pd.DataFrame:
+        """Give each of many users their list: adapt and recommend, in batches.
+
+        ``ratings`` maps each user to ratings as `adapt` takes them, or is a table with
+        columns user_id, item_id and rating; ``users`` maps a user to what is known
+        beside them. The lists are those of ``adapt(...).recommend(n, min_ratings)``.
+        Columns: user_id, rank (from 1), item_id, title, score; users in the order in
+        which they came. Memory does not grow with the users, the result apart.
+
+        Raises as `adapt` does, and names the user of a rating that is wrong.
+        Built in: scaling
+        """
+        meta, users = self.meta, users or {}
+        if isinstance(ratings, pd.DataFrame):
+            _check_columns(ratings, {"user_id", "item_id", "rating"})
+            table: pd.DataFrame | dict[Any, Any] = ratings
+        else:
+            table = {user: _as_pairs(own) for user, own in ratings.items()}
+        labels = pd.Index(self.items["item_id"])
+        try:
+            given = user_ratings(table, labels, self.scale)
+        except KeyError as error:
+            self.indices(error.args)
+            raise
+        rare = self.items["ratings"].to_numpy() < min_ratings
+        model, none = self._model(meta), np.zeros(0, np.int64)
+        found = [(none, none, none, none.astype(np.float32))]
+        wide = not isinstance(model, MatrixFactorization)
+        bar = tqdm(total=len(given.user), unit="user", disable=not progress)
+        for first, last in blocks(len(given.user), len(labels), wide):
+            profile = torch.zeros(last - first, len(self.user_features.names))
+            for at, label in enumerate(given.user[first:last]):
+                if label in users:
+                    profile[at] = self.user_features.encode_one(users[label])
+            support = given.batch(first, last, profile)
+            with torch.no_grad():
+                weights = meta.adapt(support)
+                score = score_all(model, weights, support, len(labels)).numpy()
+            score[:, rare] = -np.inf
+            rated = support.mask.numpy()
+            score[np.nonzero(rated)[0], support.x.numpy()[rated]] = -np.inf
+            row, rank, item = best_items(score, n)
+            found.append((row + first, rank + 1, item, score[row, item]))
+            bar.update(last - first)
+        bar.close()
+        user, rank, item, score = map(np.concatenate, zip(*found, strict=True))
+        columns = {"user_id": pd.Index(given.user).to_numpy()[user], "rank": rank}
+        for name in ("item_id", "title"):
+            columns[name] = self.items[name].to_numpy()[item]
+        return pd.DataFrame(columns | {"score": score})
 
     def indices(self, labels: Sequence[Any]) -> list[int]:
         """Rows of the given item labels; raises `UnknownItemError` for others."""
@@ -369,17 +457,38 @@ def _one_task(items: list[int], stars: list[float], profile: Tensor) -> Examples
 
 def _as_pairs(ratings: Ratings) -> list[tuple[Any, float]]:
     if isinstance(ratings, pd.DataFrame):
-        missing = {"item_id", "rating"} - set(ratings.columns)
-        if missing:
-            raise ValueError(
-                f"the table of ratings has no column {sorted(missing)}; it has "
-                f"{list(ratings.columns)}: rename its columns to item_id and rating"
-            )
+        _check_columns(ratings, {"item_id", "rating"})
         return list(
             zip(ratings["item_id"].tolist(), map(float, ratings["rating"]), strict=True)
         )
     pairs = ratings.items() if isinstance(ratings, Mapping) else ratings
     return [(label, float(stars)) for label, stars in pairs]
+
+
+def _check_columns(table: pd.DataFrame, needed: set[str]) -> None:
+    if missing := needed - set(table.columns):
+        raise ValueError(
+            f"the table of ratings has no column {sorted(missing)}; it has "
+            f"{list(table.columns)}: rename its columns to "
+            f"{' and '.join(sorted(needed))}"
+        )
+
+
+def _read_items(path: Path, run: str) -> WarmStart:
+    """Load item vectors, refusing those of another run."""
+    try:
+        kept = torch.load(path, weights_only=True)
+    except Exception as error:
+        raise ValueError(
+            f"{path} holds no item vectors that can be read ({error}); delete it and "
+            "its checkpoint to start afresh"
+        ) from error
+    if kept.pop("run", None) != run:
+        raise ValueError(
+            f"{path} was written by another run or for other ratings; delete it and "
+            "its checkpoint to start afresh, or name another checkpoint"
+        )
+    return WarmStart(**kept)
 
 
 def _plain(value: Any) -> Any:
