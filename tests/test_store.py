@@ -231,16 +231,17 @@ def test_a_fit_in_chunks_is_that_of_the_whole(
 
 
 def test_many_users_are_judged_as_few_are(
-    store: RatingStore, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    histories = UserHistories(store)
-    bias = UserItemBias.fit(histories, USERS)
-    users = torch.tensor([199, 3, 150, 7, 160])
+    store, _ = synthetic_store(tmp_path / "s", 60, 400, 2, 60, progress=False)
+    histories, users = UserHistories(store), torch.tensor([19, 3, 50, 7, 31])
+    assert len(histories.count(users).unique()) == 5
+    bias = UserItemBias.fit(histories, torch.arange(60))
     whole = cold_start(bias, histories, users, (1, 5))
-    module = sys.modules["metarec.evaluation.cold_start"]
-    monkeypatch.setattr(module, "_TOGETHER", 2)
-    pd.testing.assert_frame_equal(cold_start(bias, histories, users, (1, 5)), whole)
-    assert whole["user"].tolist() == [199, 3, 150, 7, 160] * 2
+    monkeypatch.setattr(sys.modules["metarec.evaluation.cold_start"], "_TOGETHER", 2)
+    found = cold_start(bias, histories, users, (1, 5))
+    pd.testing.assert_frame_equal(found, whole, rtol=1e-6)
+    assert whole["user"].tolist() == [19, 3, 50, 7, 31] * 2
 
 
 # A population of any size.
