@@ -65,7 +65,7 @@ def make(folder: Path, n_users: int) -> dict[str, float]:
         taste = truth.q_i[item] @ truth.p_u[user]
         score.append(truth.mu + truth.b_i[item] + truth.b_u[user] + taste)
     np.save(folder / "score.npy", np.concatenate(score))
-    return {"ratings": len(store.item)}
+    return {"ratings": len(store.item), "longest": int(np.diff(store.start).max())}
 
 
 def items(folder: Path, n_users: int) -> dict[str, float]:

@@ -79,3 +79,16 @@ def test_the_sign_flips_agree_with_a_t_test(accuracy: ModuleType) -> None:
     gap = np.random.default_rng(0).normal(0.1, 1, 400)
     found = accuracy.p_value(gap, np.zeros(400))
     assert abs(found - stats.ttest_1samp(gap, 0).pvalue) < 0.01
+
+
+def test_a_hundred_thousand_users_fit_and_are_learned_from_as_fast_as_a_thousand() -> (
+    None
+):
+    found = table("population").set_index(["stage", "users"])
+    assert found["peak_gb"].max() < 4
+    assert found.loc[("make", 100_000), "ratings"] > 1e7
+    each = found.loc["train", "us_per_user_epoch"]
+    assert each[100_000] < 1.3 * each[1000]
+    errors = found.loc["judge"]
+    assert (errors["rmse_truth"] < errors["rmse"]).all()
+    assert (errors["rmse"] < errors["rmse_bias"]).all()
