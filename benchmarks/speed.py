@@ -132,7 +132,7 @@ def learn2learn_loss(
     model: nn.Module, names: list[str], steps: int, rate: float, tasks: Tasks
 ) -> Tensor:
     """learn2learn's MAML wrapper, cloned and adapted for each task."""
-    from learn2learn.algorithms import MAML as Wrapper
+    from learn2learn.algorithms.maml import MAML as Wrapper
 
     wrapped = Wrapper(model, lr=rate, first_order=False, allow_nograd=True)
     total = torch.tensor(0.0)

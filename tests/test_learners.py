@@ -381,3 +381,51 @@ def test_the_inner_loop_leaves_its_start_alone() -> None:
     torch.testing.assert_close(end["w"], kept * 0.8**3)
     with pytest.raises(ValueError, match="steps must be"):
         GradientDescent(-1)
+
+
+class Bent(nn.Module):
+    """w . tanh(v x): w is a user's own, v is shared; ``idle`` is not read at all."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(0)
+        self.w = nn.Parameter(torch.randn(2, generator=generator).double())
+        self.v = nn.Parameter(torch.randn(3, 2, generator=generator).double())
+        self.idle = nn.Parameter(torch.ones(1).double())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x @ self.v).tanh() @ self.w
+
+
+@pytest.mark.parametrize("first_order", [False, True])
+def test_one_pass_for_all_tasks_is_the_inner_loop_of_each(first_order: bool) -> None:
+    model, (support, query) = Bent(), TWO
+    alpha = torch.tensor(0.1, dtype=torch.float64, requires_grad=True)
+    start = {"w": model.w, "idle": model.idle}
+    learner = GradientDescent(3, squared_error, first_order)
+    found = learner.adapt(model, Prior(start, dict.fromkeys(start, alpha)), support)
+    rows = []
+    for x, y, mask in zip(support.x, support.y, support.mask, strict=True):
+
+        def loss(own: dict[str, Tensor]) -> Tensor:
+            return squared_error(functional_call(model, own, (x,)), y, mask)  # noqa: B023
+
+        rows.append(
+            inner_loop(loss, start, dict.fromkeys(start, alpha), 3, first_order)["w"]
+        )
+    expected = torch.stack(rows)
+    close(found["w"], expected, 1e-12)
+    close(found["idle"], torch.ones(2, 1))
+    learned = [model.w, alpha] if first_order else [model.w, model.v, alpha]
+    gradients = [
+        torch.autograd.grad(
+            (query.x @ torch.cat([w, w[:, :1]], 1)[..., None]).sum(), learned
+        )
+        for w in (found["w"], expected)
+    ]
+    for mine, theirs in zip(*gradients, strict=True):
+        close(mine, theirs, 1e-12)
+    with torch.no_grad():
+        alone = learner.adapt(model, Prior(start, dict.fromkeys(start, alpha)), support)
+    assert not alone["w"].requires_grad
+    close(alone["w"], expected.detach(), 1e-12)
