@@ -1,13 +1,17 @@
 """The committed tables say what the text says of them, and where they come from."""
 
 import importlib.util
+import json
+import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from scipy import stats
 
 from metarec.systems import LEARNERS, METAS, MODELS
@@ -19,16 +23,27 @@ def table(name: str) -> pd.DataFrame:
     return pd.read_csv(FOLDER / "results" / f"{name}.csv", comment="#")
 
 
-@pytest.fixture(scope="module")
-def accuracy() -> ModuleType:
+def load(name: str) -> ModuleType:
+    """Import a script of the folder, which imports its neighbours by name."""
     sys.path.insert(0, str(FOLDER))
     try:
-        spec = importlib.util.spec_from_file_location("acc", FOLDER / "accuracy.py")
+        spec = importlib.util.spec_from_file_location(f"_{name}", FOLDER / f"{name}.py")
         module = importlib.util.module_from_spec(spec)
+        sys.modules[spec.name] = module  # where dataclasses look for their module
         spec.loader.exec_module(module)
     finally:
         sys.path.remove(str(FOLDER))
     return module
+
+
+@pytest.fixture(scope="module")
+def accuracy() -> ModuleType:
+    return load("accuracy")
+
+
+@pytest.fixture(scope="module")
+def parts() -> ModuleType:
+    return load("speed_parts")
 
 
 def heads() -> dict[str, list[str]]:
@@ -92,3 +107,61 @@ def test_a_hundred_thousand_users_fit_and_are_learned_from_as_fast_as_a_thousand
     errors = found.loc["judge"]
     assert (errors["rmse_truth"] < errors["rmse"]).all()
     assert (errors["rmse"] < errors["rmse_bias"]).all()
+
+
+def test_speed_measures_every_way_in_every_case(parts: ModuleType) -> None:
+    small = replace(parts.QUICK, compile_too=False)
+    training = parts.training(small)
+    cases = training.groupby(["model", "steps", "order"])["way"].agg(set)
+    assert len(cases) == len(parts.MODELS) * len(small.steps) * 2
+    assert all({"loop", "vmap(grad)", "metarec"} <= found for found in cases)
+    assert (training["ms_per_epoch"] > 0).all()
+    served = parts.users(small)
+    assert set(served["model"]) == set(parts.MODELS)
+    grown = parts.growth(small)
+    assert set(grown["way"]) == {"loop", "vmap(grad)", "metarec"}
+
+
+def test_speed_refuses_to_time_a_wrong_gradient(parts: ModuleType) -> None:
+    case = parts.make_case("MF", steps=2, items=90)
+    other = parts.make_case("MF", steps=2, first_order=True, items=90)
+    (tasks,) = parts.make_tasks(5, 90, 5)
+    right, wrong = (parts.ways(c, 5, compile_too=False) for c in (case, other))
+    parts.check(right, tasks)
+    with pytest.raises(AssertionError, match="metarec: meta-gradient off by"):
+        parts.check(right | {"metarec": wrong["metarec"]}, tasks)
+
+
+def test_items_of_a_task_are_distinct(parts: ModuleType) -> None:
+    (tasks,) = parts.make_tasks(50, 90, 50)
+    both = torch.cat([tasks.support.x, tasks.query.x], 1)
+    assert all(len(row.unique()) == len(row) for row in both)
+
+
+def test_memory_is_that_of_the_deeper_graph() -> None:
+    def peak(steps: int) -> float:
+        asked = json.dumps(["MLP, all weights", steps, "metarec", 1500, 90])
+        command = [sys.executable, str(FOLDER / "speed.py"), "--peak", asked]
+        run = subprocess.run(command, capture_output=True, text=True, check=True)
+        return float(run.stdout)
+
+    assert peak(8) > 2 * peak(2) > 0
+
+
+def test_speed_writes_a_table_that_names_the_machine(tmp_path: Path) -> None:
+    load("speed").main(
+        ["--quick", "--no-compile", "--only", "users", "--out", str(tmp_path)]
+    )
+    text = (tmp_path / "speed_users.csv").read_text()
+    assert text.startswith("# made by: python benchmarks/speed.py\n")
+    assert "cores" in text and "one thread" in text
+
+
+def test_the_bars_of_speed_hold_in_the_committed_table() -> None:
+    times = table("speed").pivot_table(
+        "times_learn2learn", ["model", "way"], ["order", "steps"]
+    )[2]
+    assert (times.loc[("MF", "vmap(grad)")] >= 10).all()
+    assert (times.loc[("MLP, all weights", "vmap(grad)")] >= 5).all()
+    assert times.loc[("MF", "metarec"), 5] >= 60
+    assert times.loc[("MLP, all weights", "metarec"), 5] >= 9
