@@ -51,7 +51,7 @@ def system(name: str, known: UserHistories, seed: int = 0) -> MAML:
         0.1,
         torch.randn(50, 2, generator=generator).double(),
         known.profile.shape[1],
-        known.everything(torch.arange(60), 64),
+        lambda: known.everything(torch.arange(60), 64),
         60,
     )
     meta = build_system(SYSTEMS[name], parts, seed).double()
