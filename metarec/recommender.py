@@ -410,8 +410,7 @@ class PersonalModel:
         scores = self.score().numpy()
         allowed = items["ratings"].to_numpy() >= min_ratings
         allowed[self.support.x[self.support.mask].numpy()] = False
-        order = np.argsort(-np.where(allowed, scores, -np.inf), kind="stable")
-        top = order[: min(n, int(allowed.sum()))]
+        *_, top = best_items(np.where(allowed, scores, -np.inf)[None], n)
         columns = {name: items[name].to_numpy()[top] for name in ("item_id", "title")}
         return pd.DataFrame(columns | {"score": scores[top]})
 
