@@ -242,7 +242,7 @@ class GradientDescent(TaskLearner):
         ) -> Tensor:
             return loss(score(weights, *inputs), y, mask)
 
-        losses = vmap(task_loss)
+        losses = _over_tasks(task_loss, len(support))
         weights = {n: _own(model, n, m, support) for n, m in prior.mean.items()}
         for _ in range(self.steps):
             gradient = self._gradients(losses, weights, support, inputs)
@@ -303,6 +303,19 @@ def _own(model: nn.Module, name: str, mean: Tensor, support: Examples) -> Tensor
     if mean.dim() > model.get_parameter(name).dim():
         return mean
     return mean.expand(len(support), *mean.shape)
+
+
+def _over_tasks(one: Callable[..., Tensor], tasks: int) -> Callable[..., Tensor]:
+    """``one``, of a task's weights and inputs, for each of a number of tasks.
+
+    One task alone needs no ``vmap``, which would take most of its time.
+    """
+
+    def alone(weights: Parameters, *inputs: Tensor) -> Tensor:
+        own = {name: w[0] for name, w in weights.items()}
+        return one(own, *(each[0] for each in inputs))[None]
+
+    return alone if tasks == 1 else vmap(one)
 
 
 def _score_of(
@@ -413,6 +426,9 @@ def predict(
 ) -> Tensor:
     """Scores (B, N) of each task's own weights for its own inputs ``x``.
 
+    For a head, ``x`` may also be (N,), the same for all tasks: features that no task
+    changes are then computed once.
+
     Built in: inner-loop
     """
     if is_head(model, weights):
@@ -421,8 +437,8 @@ def predict(
 
     twin = _twin(model)
 
-    def one_task(own: Parameters, x: Tensor, profile: Tensor | None) -> Tensor:
-        inputs = (x,) if profile is None else (x, profile)
+    def one_task(own: Parameters, *inputs: Tensor) -> Tensor:
         return functional_call(twin, own, inputs)
 
-    return vmap(one_task, (0, 0, None if profile is None else 0))(weights, x, profile)
+    inputs = (x,) if profile is None else (x, profile)
+    return _over_tasks(one_task, len(x))(weights, *inputs)

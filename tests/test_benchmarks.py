@@ -145,7 +145,7 @@ def test_memory_is_that_of_the_deeper_graph() -> None:
         run = subprocess.run(command, capture_output=True, text=True, check=True)
         return float(run.stdout)
 
-    assert peak(8) > 2 * peak(2) > 0
+    assert peak(8) > 1.5 * peak(1) > 0
 
 
 def test_speed_writes_a_table_that_names_the_machine(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from metarec.learners import (
     squared_error,
 )
 from metarec.meta import MAML
-from metarec.models import MatrixFactorization
+from metarec.models import MLP, MatrixFactorization
 from metarec.tasks import Examples, Tasks
 
 
@@ -429,3 +429,25 @@ def test_one_pass_for_all_tasks_is_the_inner_loop_of_each(first_order: bool) -> 
         alone = learner.adapt(model, Prior(start, dict.fromkeys(start, alpha)), support)
     assert not alone["w"].requires_grad
     close(alone["w"], expected.detach(), 1e-12)
+
+
+def test_a_task_alone_is_a_row_of_the_batch() -> None:
+    model, (support, query) = Bent(), TWO
+    meta = MAML(model, GradientDescent(3, squared_error), ["w"], 0.1)
+    together = meta.predict(support, query.x)
+    for row in range(2):
+        part = slice(row, row + 1)
+        mine = Examples(support.x[part], support.y[part], support.mask[part])
+        close(meta.predict(mine, query.x[part]), together[part], 1e-12)
+
+
+def test_a_head_scores_one_list_of_items_for_all_tasks() -> None:
+    generator = torch.Generator().manual_seed(0)
+    profile = torch.randn(3, 4, generator=generator)
+    factors, features = torch.randn(2, 6, 5, generator=generator)
+    model = MLP(factors, torch.zeros(6), features, 4, generator=generator)
+    model.second.data.normal_(generator=generator)
+    heads = {"head": torch.randn(3, 6, generator=generator)}
+    items = torch.tensor([4, 0, 5])
+    each = predict(model, heads, items.expand(3, -1), profile)
+    close(predict(model, heads, items, profile), each.double())
