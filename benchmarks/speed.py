@@ -28,9 +28,6 @@ plain Python. These commands put both into a folder:
         rivals/learn2learn/algorithms/
     cp -r learn2learn-0.2.0/learn2learn/utils rivals/learn2learn/
     PYTHONPATH=rivals python benchmarks/speed.py
-
-The download may end in a complaint about setup.py where setuptools is too new; the
-archive is on the package's page as well.
 """
 
 from __future__ import annotations
