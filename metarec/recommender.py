@@ -235,7 +235,7 @@ class MetaRecommender:
         which they came. Memory does not grow with the users, the result apart.
 
         Raises as `adapt` does, and names the user of a rating that is wrong.
-        Built in: scaling
+        Built in: many-users
         """
         meta, users = self.meta, users or {}
         if isinstance(ratings, pd.DataFrame):
