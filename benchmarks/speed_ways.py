@@ -239,6 +239,7 @@ def compiled(case: Case, batch: int) -> Gradient:
         tasks = Tasks(Examples(xs, ys, ones[0]), Examples(xq, yq, ones[1]), weight)
         return weight @ each_by_vmap(case, start, tasks)
 
+    torch.compiler.reset()  # after some programs of one function it compiles no more
     step = torch.compile(grad(meta_loss), dynamic=False)
 
     def gradient(tasks: Tasks) -> list[Tensor]:
