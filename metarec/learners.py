@@ -169,8 +169,10 @@ def masked_rows(model: RatingModel, support: Examples) -> tuple[Tensor, Tensor]:
 def dot(phi: Tensor, w: Tensor) -> Tensor:
     """phi . w for each row of each task: (B, N, D) and (B, D) to (B, N).
 
-    Plumbing: a matrix product, which costs less to call than ``einsum``.
+    Plumbing: ``bmm`` costs less to call than ``matmul``, and that than ``einsum``.
     """
+    if phi.dim() == 3 and len(phi) == len(w):
+        return torch.bmm(phi, w[..., None])[..., 0]
     return (w[..., None, :] @ phi.mT)[..., 0, :]
 
 
@@ -280,7 +282,7 @@ class GradientDescent(TaskLearner):
         """w <- w + alpha (Phi' (r - offset) - Phi' Phi w) for all tasks: (B, D)."""
         w = expand_mean(prior, support)
         phi, rest = masked_rows(model, support)
-        gram, target = phi.mT @ phi, dot(phi.mT, rest)
+        gram, target = torch.bmm(phi.mT, phi), dot(phi.mT, rest)
         if self.loss is mean_squared_error:
             count = support.mask.sum(-1, keepdim=True).clamp(min=1)
             gram, target = gram / count[..., None], target / count
@@ -382,7 +384,7 @@ class _AffineSteps(torch.autograd.Function):
         p, path = ctx.saved_tensors
         adjoint, back = [gradient[..., None]], p.mT
         for _ in range(ctx.steps):
-            adjoint.append(back @ adjoint[-1])
+            adjoint.append(torch.bmm(back, adjoint[-1]))
         of_w = adjoint.pop()[..., 0]
         if path is None:
             return None, None, of_w, None
