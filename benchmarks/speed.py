@@ -54,6 +54,7 @@ NOTES = {
         "backward for all tasks for any other weights",
         "times_x: how many times faster than x, median of the ratios within rounds",
         "warm_up_s: the first call on one meta-batch, which compiles where it must",
+        "torch.compile: second order alone, as each case is compiled anew",
     ],
     "users": [
         "ms a user: median and 95th percentile; all_users_ms: sum, or all at once",

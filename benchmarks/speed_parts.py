@@ -104,7 +104,7 @@ def training(size: Size) -> pd.DataFrame:
     cases = list(product(MODELS, size.steps, (False, True)))
     for name, steps, first_order in tqdm(cases, desc="meta-training"):
         case = make_case(name, steps, first_order, size.items)
-        found = ways(case, size.batch, size.compile_too)
+        found = ways(case, size.batch, size.compile_too and not first_order)
         start = list(case.start.values())
         # The first call of each way is its warm-up, and the check is the second.
         warm = {way: seconds(partial(g, tasks[0])) for way, g in found.items()}
