@@ -157,11 +157,15 @@ def test_speed_writes_a_table_that_names_the_machine(tmp_path: Path) -> None:
     assert "cores" in text and "one thread" in text
 
 
-def test_the_bars_of_speed_hold_in_the_committed_table() -> None:
-    times = table("speed").pivot_table(
-        "times_learn2learn", ["model", "way"], ["order", "steps"]
-    )[2]
-    assert (times.loc[("MF", "vmap(grad)")] >= 10).all()
-    assert (times.loc[("MLP, all weights", "vmap(grad)")] >= 5).all()
-    assert times.loc[("MF", "metarec"), 5] >= 60
-    assert times.loc[("MLP, all weights", "metarec"), 5] >= 9
+def test_the_ratios_that_the_committed_table_must_show() -> None:
+    speed, keys = table("speed"), (["model", "way"], ["order", "steps"])
+    against = {
+        other: speed.pivot_table(f"times_{other}", *keys)[2]
+        for other in ("loop", "learn2learn")
+    }
+    every_weight = "MLP, all weights"
+    assert (against["learn2learn"].loc[(every_weight, "vmap(grad)")] >= 5).all()
+    assert against["learn2learn"].loc[("MF", "vmap(grad)"), 5] >= 10
+    assert against["loop"].loc[("MF", "metarec"), 5] >= 45
+    assert against["loop"].loc[(every_weight, "metarec"), 5] >= 7
+    assert against["learn2learn"].loc[(every_weight, "metarec"), 5] >= 9
