@@ -10,13 +10,13 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
-from metarec.learners import GradientDescent, inner_loop, squared_error
+from metarec.learners import GradientDescent, dot, inner_loop, squared_error
 from metarec.meta import MAML
 from metarec.models import MLP, FeatureAttention, MatrixFactorization, RatingModel
 from metarec.tasks import Examples, Tasks
@@ -55,7 +55,7 @@ class Case:
     steps: int = 5
     first_order: bool = False
 
-    @property
+    @cached_property
     def start(self) -> dict[str, nn.Parameter]:
         """Where every user starts: what is trained."""
         return {n: p for n, p in self.model.named_parameters() if n in self.own}
@@ -185,37 +185,36 @@ def by_vmap(case: Case, tasks: Tasks) -> Tensor:
 
 
 def each_by_vmap(case: Case, start: dict[str, Tensor], tasks: Tasks) -> Tensor:
-    """Query loss of each task, (B,), from ``start``."""
-    s, q = tasks.support, tasks.query
-    given: tuple[Tensor, ...] = (s.x, q.x)
-    if case.own == ("head",):
-        assert isinstance(case.model, RatingModel)
-        given = (case.model.features(s.x), case.model.features(q.x))
-        given += (case.model.offset(s.x), case.model.offset(q.x))
+    """Query loss of each task, (B,), from ``start``.
 
-    def score(own: dict[str, Tensor], x: Tensor, offset: Tensor | None) -> Tensor:
-        if offset is not None:
-            return offset + x @ own["head"]
-        return functional_call(case.model, own, (x,))
+    What no user changes is done once for all tasks, outside ``vmap``: for a head that
+    is the features, and the offset, which is taken from the ratings.
+    """
+    s, q, model = tasks.support, tasks.query, case.model
+    given = s.x, s.y, q.x, q.y
+    if head := case.own == ("head",):
+        assert isinstance(model, RatingModel)
+        given = (
+            *(model.features(s.x), s.y - model.offset(s.x)),
+            *(model.features(q.x), q.y - model.offset(q.x)),
+        )
 
-    def task(
-        ys: Tensor,
-        yq: Tensor,
-        xs: Tensor,
-        xq: Tensor,
-        bs: Tensor | None = None,
-        bq: Tensor | None = None,
-    ) -> Tensor:
-        own = inner_loop(
-            lambda w: 0.5 * (score(w, xs, bs) - ys).square().sum(),
+    def score(own: dict[str, Tensor], x: Tensor) -> Tensor:
+        return x @ own["head"] if head else functional_call(model, own, (x,))
+
+    def adapt(xs: Tensor, ys: Tensor) -> dict[str, Tensor]:
+        return inner_loop(
+            lambda w: 0.5 * (score(w, xs) - ys).square().sum(),
             start,
-            dict.fromkeys(start, torch.tensor(RATE)),
+            dict.fromkeys(start, RATE),
             case.steps,
             case.first_order,
         )
-        return 0.5 * (score(own, xq, bq) - yq).square().mean()
 
-    return vmap(task)(s.y, q.y, *given)
+    xs, ys, xq, yq = given
+    own = vmap(adapt)(xs, ys)
+    predicted = dot(xq, own["head"]) if head else vmap(score)(own, xq)
+    return 0.5 * (predicted - yq).square().mean(-1)
 
 
 def package(case: Case) -> MAML:

@@ -251,6 +251,19 @@ class GradientDescent(TaskLearner):
             weights = {n: w - prior.scale[n] * gradient[n] for n, w in weights.items()}
         return weights
 
+    def meta_loss(self, model: nn.Module, prior: Prior, tasks: Tasks) -> Tensor:
+        """Mean loss of a query rating under each task's own weights, shape (B,).
+
+        That of a head under a squared error knows its own gradient.
+        """
+        gaussian = isinstance(likelihood_of(model), Gaussian)
+        if not (gaussian and is_head(model, prior.mean)):
+            return super().meta_loss(model, prior, tasks)
+        w = self.adapt(model, prior, tasks.support)["head"]
+        query, profile = tasks.query, tasks.support.profile
+        phi = model.features(query.x, profile)
+        return _query_loss(phi, model.offset(query.x), w, query.y, query.mask)
+
     def _gradients(
         self,
         losses: Callable[..., Tensor],
@@ -395,6 +408,41 @@ class _AffineSteps(torch.autograd.Function):
 
 def _affine_steps(p: Tensor, c: Tensor, w: Tensor, steps: int) -> Tensor:
     result: Tensor = _AffineSteps.apply(p, c, w, steps)
+    return result
+
+
+class _QueryLoss(torch.autograd.Function):
+    """L = 1/2 mean_n (offset_n + phi_n . w - y_n)^2 of each task, and its gradient.
+
+    With s = (score - y) / count: the gradient of w is Phi' s, that of Phi is s w', that
+    of the offset is s.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, phi: Tensor, offset: Tensor, w: Tensor, y: Tensor, mask: Tensor
+    ) -> Tensor:
+        """Keep what the gradient needs: Phi, w and s."""
+        error = torch.where(mask, dot(phi, w) + offset - y, 0.0)
+        share = error / mask.sum(-1, keepdim=True).clamp(min=1)
+        ctx.save_for_backward(phi, w, share)
+        return 0.5 * (error * share).sum(-1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        """Gradients of what needs one."""
+        phi, w, share = ctx.saved_tensors
+        share = gradient[:, None] * share
+        of_phi = share[..., None] * w[:, None] if ctx.needs_input_grad[0] else None
+        of_w = dot(phi.mT, share) if ctx.needs_input_grad[2] else None
+        return of_phi, share, of_w, None, None
+
+
+def _query_loss(
+    phi: Tensor, offset: Tensor, w: Tensor, y: Tensor, mask: Tensor
+) -> Tensor:
+    result: Tensor = _QueryLoss.apply(phi, offset, w, y, mask)
     return result
 
 

@@ -68,8 +68,7 @@ class MAML(nn.Module):
         self.log_scale = nn.Parameter(torch.tensor(start), learn)
 
     def _theta_0(self) -> Parameters:
-        parameters = dict(self.model.named_parameters())
-        return {name: parameters[name] for name in self.adapted}
+        return {name: self.model.get_parameter(name) for name in self.adapted}
 
     def scale(self) -> Parameters:
         """The prior's scale for each adapted parameter."""
