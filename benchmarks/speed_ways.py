@@ -181,11 +181,11 @@ def higher(case: Case, tasks: Tasks) -> Tensor:
 
 def by_vmap(case: Case, tasks: Tasks) -> Tensor:
     """vmap(grad), as the chapters write it; a head's features are looked up once."""
-    return each_by_vmap(case, dict(case.start), tasks).mean()
+    return 0.5 * errors_by_vmap(case, dict(case.start), tasks).square().mean()
 
 
-def each_by_vmap(case: Case, start: dict[str, Tensor], tasks: Tasks) -> Tensor:
-    """Query loss of each task, (B,), from ``start``.
+def errors_by_vmap(case: Case, start: dict[str, Tensor], tasks: Tasks) -> Tensor:
+    """What the adapted weights leave of the query's ratings, (B, N).
 
     What no user changes is done once for all tasks, outside ``vmap``: for a head that
     is the features, and the offset, which is taken from the ratings.
@@ -214,7 +214,7 @@ def each_by_vmap(case: Case, start: dict[str, Tensor], tasks: Tasks) -> Tensor:
     xs, ys, xq, yq = given
     own = vmap(adapt)(xs, ys)
     predicted = dot(xq, own["head"]) if head else vmap(score)(own, xq)
-    return 0.5 * (predicted - yq).square().mean(-1)
+    return predicted - yq
 
 
 def package(case: Case) -> MAML:
@@ -236,7 +236,7 @@ def compiled(case: Case, batch: int) -> Gradient:
             torch.ones_like(yq, dtype=torch.bool),
         )
         tasks = Tasks(Examples(xs, ys, ones[0]), Examples(xq, yq, ones[1]), weight)
-        return weight @ each_by_vmap(case, start, tasks)
+        return weight @ (0.5 * errors_by_vmap(case, start, tasks).square().mean(-1))
 
     torch.compiler.reset()  # after some programs of one function it compiles no more
     step = torch.compile(grad(meta_loss), dynamic=False)

@@ -423,7 +423,8 @@ class _QueryLoss(torch.autograd.Function):
         ctx: Any, phi: Tensor, offset: Tensor, w: Tensor, y: Tensor, mask: Tensor
     ) -> Tensor:
         """Keep what the gradient needs: Phi, w and s."""
-        error = torch.where(mask, dot(phi, w) + offset - y, 0.0)
+        rest = (offset - y)[..., None]
+        error = torch.where(mask, torch.baddbmm(rest, phi, w[..., None])[..., 0], 0.0)
         share = error / mask.sum(-1, keepdim=True).clamp(min=1)
         ctx.save_for_backward(phi, w, share)
         return 0.5 * (error * share).sum(-1)
