@@ -37,6 +37,7 @@ import json
 import os
 import platform
 import shutil
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -100,6 +101,8 @@ def main(words: list[str] | None = None) -> None:
     torch.set_num_threads(1)
     # A warm-up is that of a machine which has not compiled this before.
     os.environ["TORCHINDUCTOR_FORCE_DISABLE_CACHES"] = "1"
+    fresh = tempfile.TemporaryDirectory()
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = fresh.name
     absent = missing()
     if arguments.no_compile:
         absent["torch.compile"] = "left out by --no-compile"
