@@ -159,10 +159,10 @@ def test_a_chapter_ends_with_the_pieces_built_so_far(site: Path, page: str) -> N
 
 
 def test_the_pieces_of_this_chapter_come_first() -> None:
-    late = CHAPTERS[-1]
+    building = [page for page in CHAPTERS if builds(page)]
+    late = building[-1]
     order = [page for page, _ in pieces.built_so_far(ROOT, late)]
-    assert order[0] == late
-    assert order[1:] == [page for page in CHAPTERS[:-1] if builds(page)]
+    assert order == [late, *building[:-1]] and len(order) > 10
     assert pieces.built_so_far(ROOT, "book/index") == []
 
 
