@@ -247,3 +247,9 @@ def test_the_address_comes_from_the_remote(
         command = ["git", "-C", str(tmp_path), "remote", "add", "origin", remote]
         subprocess.run(command, check=True)
     assert extension("social").site_address(tmp_path) == address
+
+
+def test_terms_in_another_script_share_one_section_of_the_index() -> None:
+    headings = [heading.get_text() for heading in soup("genindex.html").select("h2")]
+    assert len(headings) > 15
+    assert [heading for heading in headings if not heading.isascii()] == headings[-1:]
