@@ -1,6 +1,7 @@
 """The inner loop and the meta-gradient against numbers from outside."""
 
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from torch.func import functional_call
 from metarec.learners import (
     GradientDescent,
     Prior,
+    TaskLearner,
     inner_loop,
     mean_squared_error,
     predict,
@@ -451,3 +453,32 @@ def test_a_head_scores_one_list_of_items_for_all_tasks() -> None:
     items = torch.tensor([4, 0, 5])
     each = predict(model, heads, items.expand(3, -1), profile)
     close(predict(model, heads, items, profile), each.double())
+
+
+def test_the_meta_loss_of_a_head_has_the_gradient_of_autograd() -> None:
+    generator = torch.Generator().manual_seed(0)
+    q = torch.randn(12, 3, generator=generator)
+    features = torch.randn(12, 2, generator=generator)
+    model = MLP(q, 3 + torch.rand(12, generator=generator), features).double()
+    model.second.data.normal_(0, 0.3, generator=generator)
+    model.requires_grad_()
+    x = torch.randint(12, (2, 4, 6), generator=generator)
+    y = torch.randint(1, 6, x.shape, generator=generator).double()
+    mask = torch.rand(x.shape, generator=generator) < 0.7
+    mask[1, 0] = False  # a task without a query
+    y[~mask] = torch.nan
+    support, query = (Examples(*each) for each in zip(x, y, mask, strict=True))
+    tasks = Tasks(support, query, torch.arange(4))
+    learner, rate = GradientDescent(3), torch.tensor(0.02, dtype=torch.float64)
+    rate.requires_grad_()
+
+    def gradients(meta_loss: Callable[..., Tensor]) -> list[Tensor]:
+        prior = Prior({"head": model.head}, {"head": rate})
+        loss = meta_loss(model, prior, tasks)
+        found = torch.autograd.grad(loss.sum(), [*model.parameters(), rate])
+        return [loss.detach(), *found]
+
+    plain = gradients(partial(TaskLearner.meta_loss, learner))
+    for mine, theirs in zip(gradients(learner.meta_loss), plain, strict=True):
+        assert torch.allclose(mine, theirs, rtol=0, atol=1e-10)
+    assert all(part.abs().max() > 1e-3 for part in plain)
