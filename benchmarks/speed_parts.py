@@ -275,7 +275,7 @@ def gradient_by(case: Case, way: str) -> Gradient:
     """One of the ways of this machine, without building the others."""
     losses = {
         "loop": lambda t: loop(case, t),
-        "vmap(grad)": lambda t: by_vmap(case, t),
+        "vmap(grad)": by_vmap(case),
         "metarec": package(case).loss,
     }
     return gradient_of(losses[way.split(",")[0]], list(case.start.values()))

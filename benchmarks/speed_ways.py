@@ -179,30 +179,24 @@ def higher(case: Case, tasks: Tasks) -> Tensor:
     return total / len(tasks)
 
 
-def by_vmap(case: Case, tasks: Tasks) -> Tensor:
-    """vmap(grad), as the chapters write it; a head's features are looked up once."""
-    return 0.5 * errors_by_vmap(case, dict(case.start), tasks).square().mean()
+Errors = Callable[[dict[str, Tensor], Tasks], Tensor]
 
 
-def errors_by_vmap(case: Case, start: dict[str, Tensor], tasks: Tasks) -> Tensor:
-    """What the adapted weights leave of the query's ratings, (B, N).
+def by_vmap(case: Case) -> Loss:
+    """vmap(grad), as the chapters write it."""
+    errors, start = errors_by_vmap(case), dict(case.start)
+    return lambda tasks: 0.5 * errors(start, tasks).square().mean()
 
-    What no user changes is done once for all tasks, outside ``vmap``: for a head that
-    is the features, and the offset, which is taken from the ratings.
-    """
-    s, q, model = tasks.support, tasks.query, case.model
-    given = s.x, s.y, q.x, q.y
-    if head := case.own == ("head",):
-        assert isinstance(model, RatingModel)
-        given = (
-            *(model.features(s.x), s.y - model.offset(s.x)),
-            *(model.features(q.x), q.y - model.offset(q.x)),
-        )
+
+def errors_by_vmap(case: Case) -> Errors:
+    """What the weights, adapted from a start, leave of the query's ratings, (B, N)."""
+    if case.own == ("head",):
+        return head_errors_by_vmap(case)
 
     def score(own: dict[str, Tensor], x: Tensor) -> Tensor:
-        return x @ own["head"] if head else functional_call(model, own, (x,))
+        return functional_call(case.model, own, (x,))
 
-    def adapt(xs: Tensor, ys: Tensor) -> dict[str, Tensor]:
+    def adapt(start: dict[str, Tensor], xs: Tensor, ys: Tensor) -> dict[str, Tensor]:
         return inner_loop(
             lambda w: 0.5 * (score(w, xs) - ys).square().sum(),
             start,
@@ -211,10 +205,45 @@ def errors_by_vmap(case: Case, start: dict[str, Tensor], tasks: Tasks) -> Tensor
             case.first_order,
         )
 
-    xs, ys, xq, yq = given
-    own = vmap(adapt)(xs, ys)
-    predicted = dot(xq, own["head"]) if head else vmap(score)(own, xq)
-    return predicted - yq
+    adapt_all, score_all = vmap(adapt, in_dims=(None, 0, 0)), vmap(score)
+
+    def errors(start: dict[str, Tensor], tasks: Tasks) -> Tensor:
+        own = adapt_all(start, tasks.support.x, tasks.support.y)
+        return score_all(own, tasks.query.x) - tasks.query.y
+
+    return errors
+
+
+def head_errors_by_vmap(case: Case) -> Errors:
+    """The same where a user owns one vector, the head.
+
+    What no user changes is done once for all tasks, outside ``vmap``: the features, and
+    the offset, which is taken from the ratings.
+    """
+    model = case.model
+    assert isinstance(model, RatingModel)
+
+    def loss(w: Tensor, phi: Tensor, rest: Tensor) -> Tensor:
+        return 0.5 * (phi @ w - rest).square().sum()
+
+    gradient = grad(loss)
+
+    def adapt(w: Tensor, phi: Tensor, rest: Tensor) -> Tensor:
+        for _ in range(case.steps):
+            step = gradient(w, phi, rest)
+            w = w - RATE * (step.detach() if case.first_order else step)
+        return w
+
+    adapt_all = vmap(adapt, in_dims=(None, 0, 0))
+
+    def errors(start: dict[str, Tensor], tasks: Tasks) -> Tensor:
+        (phi_s, rest_s), (phi_q, rest_q) = (
+            (model.features(part.x), part.y - model.offset(part.x))
+            for part in (tasks.support, tasks.query)
+        )
+        return dot(phi_q, adapt_all(start["head"], phi_s, rest_s)) - rest_q
+
+    return errors
 
 
 def package(case: Case) -> MAML:
@@ -236,8 +265,9 @@ def compiled(case: Case, batch: int) -> Gradient:
             torch.ones_like(yq, dtype=torch.bool),
         )
         tasks = Tasks(Examples(xs, ys, ones[0]), Examples(xq, yq, ones[1]), weight)
-        return weight @ (0.5 * errors_by_vmap(case, start, tasks).square().mean(-1))
+        return weight @ (0.5 * errors(start, tasks).square().mean(-1))
 
+    errors = errors_by_vmap(case)
     torch.compiler.reset()  # after some programs of one function it compiles no more
     step = torch.compile(grad(meta_loss), dynamic=False)
 
@@ -276,7 +306,7 @@ def ways(case: Case, batch: int, compile_too: bool) -> dict[str, Gradient]:
         "loop": partial(loop, case),
         "learn2learn": partial(learn2learn, case),
         "higher": partial(higher, case),
-        "vmap(grad)": partial(by_vmap, case),
+        "vmap(grad)": by_vmap(case),
         "metarec": package(case).loss,
     }
     start, absent = list(case.start.values()), missing()

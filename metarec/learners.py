@@ -232,11 +232,12 @@ class GradientDescent(TaskLearner):
         A linear head under a squared error has its gradient in closed form, which gives
         the same numbers several times faster.
         """
+        if is_head(model, prior.mean) and self._is_squared(model):
+            if self.first_order:
+                return {"head": self._first_order_head(model, prior, support)}
+            steps = self._affine(model, prior, support)
+            return {"head": _affine_steps(*steps, self.steps)}
         loss = likelihood_of(model).loss if self.loss is None else self.loss
-        gaussian = isinstance(likelihood_of(model), Gaussian)
-        plain = self.loss in _SQUARED or (self.loss is None and gaussian)
-        if is_head(model, prior.mean) and plain:
-            return {"head": self._adapt_head(model, prior, support)}
         score, inputs = _score_of(model, prior, support)
 
         def task_loss(
@@ -259,10 +260,18 @@ class GradientDescent(TaskLearner):
         gaussian = isinstance(likelihood_of(model), Gaussian)
         if not (gaussian and is_head(model, prior.mean)):
             return super().meta_loss(model, prior, tasks)
-        w = self.adapt(model, prior, tasks.support)["head"]
         query, profile = tasks.query, tasks.support.profile
-        phi = model.features(query.x, profile)
-        return _query_loss(phi, model.offset(query.x), w, query.y, query.mask)
+        phi, offset = model.features(query.x, profile), model.offset(query.x)
+        if self._is_squared(model) and not self.first_order:
+            p, c, w = self._affine(model, prior, tasks.support)
+            return _loss_after_steps(phi, offset, query, w, p, c, self.steps)
+        w = self.adapt(model, prior, tasks.support)["head"]
+        return _loss_after_steps(phi, offset, query, w)
+
+    def _is_squared(self, model: nn.Module) -> bool:
+        """Tell whether the inner loss is a squared error, its gradient affine in w."""
+        gaussian = isinstance(likelihood_of(model), Gaussian)
+        return self.loss in _SQUARED or (self.loss is None and gaussian)
 
     def _gradients(
         self,
@@ -289,28 +298,45 @@ class GradientDescent(TaskLearner):
             )
         return dict(zip(at, found, strict=True))
 
-    def _adapt_head(
+    def _affine(
+        self, model: RatingModel, prior: Prior, support: Examples
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """P (B, D, D), c and w_0 (B, D): a step of a linear head is w <- P w + c.
+
+        P = I - A Gram and c = A target: the same in all steps, w moves alone. Gram and
+        A are symmetric, so A Gram is the transpose of Gram A.
+        """
+        gram, target = self._normal_equations(model, support)
+        rate, w = prior.scale["head"], expand_mean(prior, support)
+        shrink = torch.eye(w.shape[-1], dtype=w.dtype) - scaled(rate, gram).mT
+        return shrink, scaled(rate, target), w
+
+    def _first_order_head(
         self, model: RatingModel, prior: Prior, support: Examples
     ) -> Tensor:
-        """w <- w + alpha (Phi' (r - offset) - Phi' Phi w) for all tasks: (B, D)."""
-        w = expand_mean(prior, support)
+        """w_T = w_0 + A times the sum of the descents, which count as constants."""
+        rate, w = prior.scale["head"], expand_mean(prior, support)
+        with torch.no_grad():
+            gram, target = self._normal_equations(model, support)
+            descent, now = torch.zeros_like(w), w
+            for _ in range(self.steps):
+                step = target - dot(gram, now)
+                descent, now = descent + step, now + scaled(rate, step)
+        return w + scaled(rate, descent)
+
+    def _normal_equations(
+        self, model: RatingModel, support: Examples
+    ) -> tuple[Tensor, Tensor]:
+        """Gram = Phi' Phi and target = Phi' (y - offset), for the mean over the count.
+
+        The gradient of the inner loss is Gram w - target.
+        """
         phi, rest = masked_rows(model, support)
         gram, target = torch.bmm(phi.mT, phi), dot(phi.mT, rest)
         if self.loss is mean_squared_error:
             count = support.mask.sum(-1, keepdim=True).clamp(min=1)
             gram, target = gram / count[..., None], target / count
-        rate = prior.scale["head"]
-        if self.first_order:
-            with torch.no_grad():
-                descent, now = torch.zeros_like(w), w
-                for _ in range(self.steps):
-                    step = target - dot(gram, now)
-                    descent, now = descent + step, now + scaled(rate, step)
-            return w + scaled(rate, descent)
-        # One step is an affine map, w <- (I - A Gram) w + A target, the same T times.
-        # Gram and A are symmetric, so A Gram is the transpose of Gram A.
-        shrink = torch.eye(w.shape[-1], dtype=w.dtype) - scaled(rate, gram).mT
-        return _affine_steps(shrink, scaled(rate, target), w, self.steps)
+        return gram, target
 
 
 def _own(model: nn.Module, name: str, mean: Tensor, support: Examples) -> Tensor:
@@ -372,78 +398,121 @@ def _linear(weights: Parameters, phi: Tensor, offset: Tensor) -> Tensor:
 
 
 class _AffineSteps(torch.autograd.Function):
-    """w_T of w <- P w + c, and its gradient by the adjoint recursion, T steps back.
+    """w_T of w <- P w + c, and its gradient by the adjoint recursion (see `_adjoint`).
 
-    With lambda_T the gradient at w_T: lambda_t = P' lambda_{t+1}; the gradient of c is
-    the sum of lambda_{t+1} over t, that of P the sum of lambda_{t+1} w_t'.
+    Shapes: P (B, D, D), c and w (B, D).
     """
 
     @staticmethod
-    def forward(ctx: Any, p: Tensor, c: Tensor, w: Tensor, steps: int) -> Tensor:
-        """Run the steps; keep the path where P or c has a gradient."""
-        now, c, path = w[..., None], c[..., None], []
-        for _ in range(steps):
-            path.append(now)
-            now = torch.baddbmm(c, p, now)
-        keep = steps > 0 and any(ctx.needs_input_grad[:2])
-        ctx.save_for_backward(p, torch.cat(path, -1) if keep else None)
+    def forward(ctx: Any, w: Tensor, p: Tensor, c: Tensor, steps: int) -> Tensor:
+        """Run the steps."""
+        *path, last = _affine_path(w, p, c, steps)
+        ctx.save_for_backward(p, *(path if any(ctx.needs_input_grad[1:3]) else []))
         ctx.steps = steps
-        return now[..., 0]
+        return last[..., 0]
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         """Run the adjoint recursion."""
-        p, path = ctx.saved_tensors
-        adjoint, back = [gradient[..., None]], p.mT
-        for _ in range(ctx.steps):
-            adjoint.append(torch.bmm(back, adjoint[-1]))
-        of_w = adjoint.pop()[..., 0]
-        if path is None:
-            return None, None, of_w, None
-        # adjoint[j] belongs to step T - j, whose input is path[T - 1 - j].
-        later = torch.cat(adjoint, -1)
-        return later @ path.flip(-1).mT, later.sum(-1), of_w, None
+        p, *path = ctx.saved_tensors
+        return *_adjoint(gradient[..., None], p, path, ctx.steps), None
 
 
-def _affine_steps(p: Tensor, c: Tensor, w: Tensor, steps: int) -> Tensor:
-    result: Tensor = _AffineSteps.apply(p, c, w, steps)
-    return result
+class _LossAfterSteps(torch.autograd.Function):
+    """L = 1/2 mean_n (offset_n + phi_n . w_T - y_n)^2 of each task, and its gradient.
 
-
-class _QueryLoss(torch.autograd.Function):
-    """L = 1/2 mean_n (offset_n + phi_n . w - y_n)^2 of each task, and its gradient.
-
-    With s = (score - y) / count: the gradient of w is Phi' s, that of Phi is s w', that
-    of the offset is s.
+    w_T is that of `_AffineSteps`. With s = (score - y) / count: the gradient of w_T is
+    Phi' s, that of Phi is s w_T', that of the offset is s. One function for both, since
+    each costs a call back into Python, and that costs more than its algebra.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, phi: Tensor, offset: Tensor, w: Tensor, y: Tensor, mask: Tensor
+        ctx: Any,
+        w: Tensor,
+        p: Tensor | None,
+        c: Tensor | None,
+        phi: Tensor,
+        offset: Tensor,
+        y: Tensor,
+        mask: Tensor,
+        steps: int,
     ) -> Tensor:
-        """Keep what the gradient needs: Phi, w and s."""
-        rest = (offset - y)[..., None]
-        error = torch.where(mask, torch.baddbmm(rest, phi, w[..., None])[..., 0], 0.0)
+        """Run the steps; keep what the gradient needs."""
+        *path, last = _affine_path(w, p, c, steps)
+        error = torch.baddbmm((offset - y)[..., None], phi, last)[..., 0]
+        error = torch.where(mask, error, 0.0)
         share = error / mask.sum(-1, keepdim=True).clamp(min=1)
-        ctx.save_for_backward(phi, w, share)
+        path = path if any(ctx.needs_input_grad[1:3]) else []
+        ctx.save_for_backward(phi, last, share, p, *path)
+        ctx.steps = steps
         return 0.5 * (error * share).sum(-1)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        """Gradients of what needs one."""
-        phi, w, share = ctx.saved_tensors
+        """Back through the loss, then through the steps."""
+        phi, last, share, p, *path = ctx.saved_tensors
         share = gradient[:, None] * share
-        of_phi = share[..., None] * w[:, None] if ctx.needs_input_grad[0] else None
-        of_w = dot(phi.mT, share) if ctx.needs_input_grad[2] else None
-        return of_phi, share, of_w, None, None
+        column = share[..., None]
+        of_phi = column * last.mT if ctx.needs_input_grad[3] else None
+        of_steps = _adjoint(torch.bmm(phi.mT, column), p, path, ctx.steps)
+        return *of_steps, of_phi, share, None, None, None
 
 
-def _query_loss(
-    phi: Tensor, offset: Tensor, w: Tensor, y: Tensor, mask: Tensor
+def _affine_path(
+    w: Tensor, p: Tensor | None, c: Tensor | None, steps: int
+) -> list[Tensor]:
+    """w_0 to w_T as columns, (B, D, 1)."""
+    path = [w[..., None]]
+    if p is None or c is None:
+        return path
+    c = c[..., None]
+    for _ in range(steps):
+        path.append(torch.baddbmm(c, p, path[-1]))
+    return path
+
+
+def _adjoint(
+    gradient: Tensor, p: Tensor | None, path: list[Tensor], steps: int
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """From the gradient at w_T, a column, to those of w_0, P and c.
+
+    With lambda_T the gradient at w_T: lambda_t = P' lambda_{t+1}; the gradient of c is
+    the sum of lambda_{t+1} over t, that of P the sum of lambda_{t+1} w_t'. The ``path``
+    w_0 to w_{T-1} is empty where nobody asks for those two.
+    """
+    adjoint = [gradient]
+    if p is not None:
+        back = p.mT
+        for _ in range(steps):
+            adjoint.append(torch.bmm(back, adjoint[-1]))
+    of_w = adjoint.pop()[..., 0]
+    if not path:
+        return of_w, None, None
+    # adjoint[j] belongs to step T - j, whose input is path[T - 1 - j].
+    later = torch.cat(adjoint, -1)
+    return of_w, later @ torch.cat(path[::-1], -1).mT, later.sum(-1)
+
+
+def _affine_steps(p: Tensor, c: Tensor, w: Tensor, steps: int) -> Tensor:
+    result: Tensor = _AffineSteps.apply(w, p, c, steps)
+    return result
+
+
+def _loss_after_steps(
+    phi: Tensor,
+    offset: Tensor,
+    query: Examples,
+    w: Tensor,
+    p: Tensor | None = None,
+    c: Tensor | None = None,
+    steps: int = 0,
 ) -> Tensor:
-    result: Tensor = _QueryLoss.apply(phi, offset, w, y, mask)
+    result: Tensor = _LossAfterSteps.apply(
+        w, p, c, phi, offset, query.y, query.mask, steps
+    )
     return result
 
 

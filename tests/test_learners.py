@@ -10,6 +10,7 @@ from torch.func import functional_call
 
 from metarec.learners import (
     GradientDescent,
+    Loss,
     Prior,
     TaskLearner,
     inner_loop,
@@ -455,7 +456,11 @@ def test_a_head_scores_one_list_of_items_for_all_tasks() -> None:
     close(predict(model, heads, items, profile), each.double())
 
 
-def test_the_meta_loss_of_a_head_has_the_gradient_of_autograd() -> None:
+@pytest.mark.parametrize("first_order", [False, True])
+@pytest.mark.parametrize("loss", [squared_error, mean_squared_error])
+def test_the_meta_loss_of_a_head_has_the_gradient_of_autograd(
+    loss: Loss, first_order: bool
+) -> None:
     generator = torch.Generator().manual_seed(0)
     q = torch.randn(12, 3, generator=generator)
     features = torch.randn(12, 2, generator=generator)
@@ -469,8 +474,7 @@ def test_the_meta_loss_of_a_head_has_the_gradient_of_autograd() -> None:
     y[~mask] = torch.nan
     support, query = (Examples(*each) for each in zip(x, y, mask, strict=True))
     tasks = Tasks(support, query, torch.arange(4))
-    learner, rate = GradientDescent(3), torch.tensor(0.02, dtype=torch.float64)
-    rate.requires_grad_()
+    rate = torch.tensor(0.02, dtype=torch.float64).requires_grad_()
 
     def gradients(meta_loss: Callable[..., Tensor]) -> list[Tensor]:
         prior = Prior({"head": model.head}, {"head": rate})
@@ -478,7 +482,10 @@ def test_the_meta_loss_of_a_head_has_the_gradient_of_autograd() -> None:
         found = torch.autograd.grad(loss.sum(), [*model.parameters(), rate])
         return [loss.detach(), *found]
 
-    plain = gradients(partial(TaskLearner.meta_loss, learner))
-    for mine, theirs in zip(gradients(learner.meta_loss), plain, strict=True):
+    # A loss that it does not know is descended by autograd, step by step.
+    general = GradientDescent(3, lambda *each: loss(*each), first_order)
+    plain = gradients(partial(TaskLearner.meta_loss, general))
+    fast = gradients(GradientDescent(3, loss, first_order).meta_loss)
+    for mine, theirs in zip(fast, plain, strict=True):
         assert torch.allclose(mine, theirs, rtol=0, atol=1e-10)
     assert all(part.abs().max() > 1e-3 for part in plain)
