@@ -253,3 +253,11 @@ def test_terms_in_another_script_share_one_section_of_the_index() -> None:
     headings = [heading.get_text() for heading in soup("genindex.html").select("h2")]
     assert len(headings) > 15
     assert [heading for heading in headings if not heading.isascii()] == headings[-1:]
+
+
+def test_a_formula_keeps_its_comma() -> None:
+    keep = extension("punctuation").keep
+    formula = r'<span class="math notranslate nohighlight">\(w\)</span>'
+    assert keep(f"{formula}, then") == f'<span class="unbroken">{formula},</span> then'
+    for left in (f"{formula} and", "<span>x</span>,"):
+        assert keep(left) == left
