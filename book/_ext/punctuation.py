@@ -11,7 +11,7 @@ from typing import Any
 
 from sphinx.application import Sphinx
 
-FORMULA = re.compile(r'(<span class="math[^>]*>[^<]*</span>)([,.;:?)”’]+)')
+FORMULA = re.compile(r'(<span class="math[^>]*>[^<]*</span>)([,.;:?)\u201d\u2019]+)')
 
 
 def keep(body: str) -> str:
