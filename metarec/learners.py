@@ -233,10 +233,7 @@ class GradientDescent(TaskLearner):
         the same numbers several times faster.
         """
         if is_head(model, prior.mean) and self._is_squared(model):
-            if self.first_order:
-                return {"head": self._first_order_head(model, prior, support)}
-            steps = self._affine(model, prior, support)
-            return {"head": _affine_steps(*steps, self.steps)}
+            return {"head": self._adapt_head(model, prior, support)}
         loss = likelihood_of(model).loss if self.loss is None else self.loss
         score, inputs = _score_of(model, prior, support)
 
@@ -297,6 +294,16 @@ class GradientDescent(TaskLearner):
                 total, list(at.values()), create_graph=second, materialize_grads=True
             )
         return dict(zip(at, found, strict=True))
+
+    def _adapt_head(
+        self, model: RatingModel, prior: Prior, support: Examples
+    ) -> Tensor:
+        """w_T of w <- w + A (target - Gram w) for all tasks: (B, D)."""
+        if self.first_order:
+            return self._first_order_head(model, prior, support)
+        p, c, w = self._affine(model, prior, support)
+        result: Tensor = _AffineSteps.apply(w, p, c, self.steps)
+        return result
 
     def _affine(
         self, model: RatingModel, prior: Prior, support: Examples
@@ -494,11 +501,6 @@ def _adjoint(
     # adjoint[j] belongs to step T - j, whose input is path[T - 1 - j].
     later = torch.cat(adjoint, -1)
     return of_w, later @ torch.cat(path[::-1], -1).mT, later.sum(-1)
-
-
-def _affine_steps(p: Tensor, c: Tensor, w: Tensor, steps: int) -> Tensor:
-    result: Tensor = _AffineSteps.apply(w, p, c, steps)
-    return result
 
 
 def _loss_after_steps(
