@@ -208,7 +208,7 @@ def dcg(relevance: Tensor, k: int | None = None, exponential: bool = False) -> T
     2^relevance - 1 if ``exponential``. ``relevance`` has shape (..., N), best rank
     first.
 
-    Source: Jarvelin & Kekalainen (2002).
+    Source: Järvelin & Kekäläinen (2002).
     Built in: how-a-benchmark-fools-you
     """
     top = relevance[..., :k].double()
@@ -226,7 +226,7 @@ def ndcg(
     over every relevant item, retrieved or not. Equal scores keep their given order;
     where nothing is relevant the result is 0.
 
-    Source: Jarvelin & Kekalainen (2002).
+    Source: Järvelin & Kekäläinen (2002).
     Built in: how-a-benchmark-fools-you
     """
     _same_shape(score, relevance)

@@ -21,7 +21,8 @@ _MARKERS = ["o", "s", "^", "D", "v", "P", "X"]
 def use_style() -> None:
     """Set matplotlib to the book's style: colour-blind safe, legible on a phone.
 
-    Figures keep a white ground, so that they read the same in dark mode and in print.
+    Figures have a white ground. The site turns black and white over in the dark, so
+    that hues keep their meaning and a shade does not: say "blue", not "dark".
 
     Plumbing: every chapter calls it once.
     """

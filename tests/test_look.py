@@ -12,6 +12,7 @@ from types import ModuleType
 import pytest
 import yaml
 from bs4 import Tag
+from fontTools.ttLib import TTFont
 from playwright.sync_api import Browser
 from test_site import PAGES, SITE, browser, server, soup, unavailable
 
@@ -89,7 +90,9 @@ def test_text_stands_out_from_every_ground(theme: str) -> None:
 
 
 def test_no_style_asks_another_host() -> None:
-    assert "@import" not in STYLE and "url(" not in STYLE
+    asked = re.findall(r"""url\(["']?([^"')]+)""", STYLE)
+    assert "@import" not in STYLE and len(asked) > 3
+    assert [one for one in asked if not re.match(r"fonts/|han\.woff|data:", one)] == []
 
 
 def test_a_table_gets_its_corner_and_its_numbers() -> None:
@@ -261,3 +264,42 @@ def test_a_formula_keeps_its_comma() -> None:
     assert keep(f"{formula}, then") == f'<span class="unbroken">{formula},</span> then'
     for left in (f"{formula} and", "<span>x</span>,"):
         assert keep(left) == left
+
+
+def test_every_chinese_term_can_be_drawn() -> None:
+    """On any system: the subset in the site has each character of every page."""
+    drawn = set(TTFont(ROOT / "book/_static/han.woff").getBestCmap())
+    pages = [*(ROOT / "book").rglob("*.md"), *(ROOT / "book").rglob("*.ipynb")]
+    text = "".join(page.read_text(encoding="utf-8") for page in pages)
+    used = {one for one in text if "\u4e00" <= one <= "\u9fff"}
+    assert len(used) > 50
+    assert {one for one in used if ord(one) not in drawn} == set()
+
+
+def test_a_style_sheet_keeps_what_a_page_can_use() -> None:
+    spare = extension("spare_styles").spare
+    known = {"here", "also"}
+    kept = (
+        ".here{a:b}",
+        "body p{a:b}",
+        ".here.also>p{a:b}",
+        "p:not(.gone){a:b}",
+        ":is(.gone,.here) p{a:b}",
+        "@media print{.here{a:b}}",
+        "@font-face{src:url(x)}",
+        "/*! a licence */",
+    )
+    for rule in kept:
+        assert spare(rule, known).replace("\n", "") == rule
+    for rule in (".gone{a:b}", ".here.gone{a:b}", "@media print{.gone{a:b}}", "/*x*/"):
+        assert spare(rule, known) == ""
+    assert spare(".gone,.here{a:b}", known) == ".here{a:b}"
+
+
+def test_the_site_has_its_fonts() -> None:
+    built(START)
+    for file in re.findall(r'url\("(fonts/[^"]+)"\)', STYLE):
+        font = TTFont(SITE / "_static" / file)
+        assert {ord(one) for one in "aZ0\u00e9\u2212\u201c"} <= set(font.getBestCmap())
+        assert [axis.axisTag for axis in font["fvar"].axes] == ["wght"]
+        assert (SITE / "_static" / file).stat().st_size < 60_000

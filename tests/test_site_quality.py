@@ -52,6 +52,12 @@ def until_readable(page: Page, address: str, asked: set[str]) -> float:
     return seconds
 
 
+def has_han(name: str) -> bool:
+    """Tell whether a page has a Chinese character."""
+    text = (SITE / name).read_text(encoding="utf-8")
+    return any("\u4e00" <= one <= "\u9fff" for one in text)
+
+
 def test_every_page_is_light_and_quick(server: str, desktop: Page) -> None:  # noqa: F811
     """Bytes as they lie on the disk, and the time until the text is there."""
     complaints, asked = [], set[str]()
@@ -64,11 +70,11 @@ def test_every_page_is_light_and_quick(server: str, desktop: Page) -> None:  # n
             seconds = until_readable(desktop, server + name, asked)
         files = [SITE / path.lstrip("/") for path in asked if "mathjax" not in path]
         weight = sum(file.stat().st_size for file in files if file.is_file())
+        fonts = {p for p in asked if p.endswith((".woff", ".woff2", ".ttf"))}
         spare = [
-            path
-            for path in asked
-            if path.endswith((".woff", ".woff2", ".ttf"))
-            or ("searchindex" in path and name != "search.html")
+            *(p for p in fonts if "/_static/fonts/" not in p and "/han." not in p),
+            *(p for p in fonts if "/han." in p and not has_han(name)),
+            *(p for p in asked if "searchindex" in p and name != "search.html"),
         ]
         if spare:
             complaints.append(f"{name}: needs no {spare}")
@@ -127,19 +133,19 @@ def test_the_search_of_a_chapter_finds_a_word(
     assert any("meta-sgd.html" in address for address in addresses)
 
 
-def test_a_phone_shows_a_figure_in_a_box_that_scrolls(
+def test_a_phone_shows_figures_whole_and_says_what_scrolls(
     server: str,  # noqa: F811
     browser: Browser,  # noqa: F811
 ) -> None:
     context = browser.new_context(viewport={"width": 390, "height": 844})
     page = context.new_page()
     page.goto(server + WITH_CODE, wait_until="networkidle")
-    box = page.locator("div.cell_output:has(> img)").first
-    assert box.locator("img").bounding_box()["width"] >= 550
-    assert box.bounding_box()["width"] <= 390
-    box.focus()
+    figure = page.locator("div.cell_output a img").first
+    assert 300 <= figure.bounding_box()["width"] <= 390
+    formula = page.locator("div.math.overflows").first
+    formula.focus()
     page.keyboard.press("ArrowRight")
-    page.wait_for_function("box => box.scrollLeft > 0", arg=box.element_handle())
+    page.wait_for_function("box => box.scrollLeft > 0", arg=formula.element_handle())
     # Whatever scrolls sideways has the shadow, and can be reached with the keyboard.
     hidden = page.evaluate(
         """() => [...document.querySelectorAll(".bd-article *")].filter(one => {
@@ -166,7 +172,7 @@ def test_the_dark_keeps_the_hues_of_a_figure(
         )
         page = context.new_page()
         page.goto(server + WITH_CODE, wait_until="networkidle")
-        drawn = page.locator("div.cell_output > img").first.screenshot()
+        drawn = page.locator("div.cell_output img").first.screenshot()
         shots[scheme] = np.asarray(Image.open(io.BytesIO(drawn)).convert("HSV"), int)
         context.close()
     light, dark = shots["light"], shots["dark"]
@@ -177,12 +183,19 @@ def test_the_dark_keeps_the_hues_of_a_figure(
     assert np.percentile(np.minimum(turn, 256 - turn), 95) < 20
 
 
-def test_a_map_of_shades_is_marked() -> None:
-    marks = load("book/_ext/small_figures.py").CELL
-    curve = '<div class="cell docutils"><span class="n">plot</span></div>'
-    shades = curve.replace("plot", "imshow")
-    assert len(marks.findall(curve + shades + curve)) == 1
-    assert marks.search(curve + shades).start() == len(curve)
+def test_a_figure_is_sharp_and_opens_large(
+    server: str,  # noqa: F811
+    desktop: Page,
+) -> None:
+    desktop.goto(server + WITH_CODE, wait_until="networkidle")
+    figures = desktop.locator("div.cell_output img")
+    sizes = figures.evaluate_all(
+        "all => all.map((one) => [one.naturalWidth, one.style.width, "
+        "one.closest('a')?.href === one.src])"
+    )
+    assert len(sizes) > 5
+    for pixels, shown, linked in sizes:
+        assert abs(pixels / 2 - float(shown.removesuffix("px"))) <= 1 and linked
 
 
 def test_a_packed_figure_is_the_same_picture_in_fewer_bytes() -> None:

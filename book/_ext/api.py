@@ -13,9 +13,12 @@ style, which is turned into what Sphinx reads:
 
 from __future__ import annotations
 
+import ast
 import inspect
 import re
+import textwrap
 from collections.abc import Iterator
+from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -165,7 +168,7 @@ def converted(lines: list[str], root: Path) -> list[str]:
             words = " ".join(line.strip() for line in block)
             result += tail(found.group(1), words.partition(":")[2].strip(), root)
         elif all(line.startswith("    ") for line in block):
-            result += displayed(block)
+            result += ["::", "", *block] if is_code(block) else displayed(block)
         elif block[0].startswith("|"):
             result += table(block)
         elif len(items := re.split(r"^(?=``\w+``:|- )", text, flags=re.M)[1:]) > 1:
@@ -177,6 +180,15 @@ def converted(lines: list[str], root: Path) -> list[str]:
             result += markup(" ".join(text.split()), inline=False).split("\n")
         result.append("")
     return result
+
+
+def is_code(block: list[str]) -> bool:
+    """Tell statements of Python, which keep their lines, from formulas."""
+    try:
+        body = ast.parse(textwrap.dedent("\n".join(block))).body
+    except SyntaxError:
+        return False
+    return any(isinstance(part, ast.With | ast.For | ast.FunctionDef) for part in body)
 
 
 def displayed(block: list[str]) -> list[str]:
@@ -244,9 +256,17 @@ def skip_member(
 
 def process_signature(
     app: Sphinx, what: str, name: str, thing: Any, options: Any, given: Any, result: Any
-) -> tuple[str, None] | None:
-    """Show no arguments of an interface: nobody makes one."""
-    return ("", None) if getattr(thing, "_is_protocol", False) else None
+) -> tuple[str, Any] | None:
+    """Show no arguments of an interface, nobody makes one, and a factory's product."""
+    if getattr(thing, "_is_protocol", False):
+        return "", None
+    if not (given and is_dataclass(thing)):
+        return None
+    made = [f.default_factory for f in fields(thing)]
+    for factory in made:
+        if factory is not MISSING:
+            given = given.replace("<factory>", repr(factory()), 1)
+    return given, result
 
 
 def resolve(
@@ -334,7 +354,8 @@ def where_built(texts: dict[str, str], root: Path) -> str:
     links = [f":doc:`/{page}`" for page in pages]
     if not links:
         return "No chapter builds this module: they use it."
-    return "Its names are built in these chapters: " + "; ".join(links) + "."
+    where = "this chapter" if len(links) == 1 else "these chapters"
+    return f"Its names are built in {where}: " + "; ".join(links) + "."
 
 
 def overview(name: str, names: list[str], texts: dict[str, str]) -> list[str]:

@@ -4,9 +4,10 @@
    asks another host for anything.
 2. Thebe is taken out: jupyter-book always loads it, it is not used here, and its
    script is registered twice, which prints an error in the browser's console.
-3. The cache of executed notebooks is keyed by the package, the requirements and the
-   committed tables. jupyter-cache compares code cells only, so without this an edit of
-   ``metarec``, or of a table that a chapter reads, would publish yesterday's outputs.
+3. The cache of executed notebooks is keyed by the package, the requirements, the
+   committed tables and how figures are drawn. jupyter-cache compares code cells only,
+   so without this an edit of ``metarec``, or of a table that a chapter reads, would
+   publish yesterday's outputs.
 4. The page at the root, which sends a visitor on to the start page, asks for no icon.
    Otherwise a browser looks for one, in vain or while it is already leaving the page.
 """
@@ -60,7 +61,8 @@ def hash_of(root: Path, *more: Path) -> str:
 
 def cache_key(root: Path) -> str:
     """Hash what decides a chapter's outputs, beside its own cells."""
-    return hash_of(root, *sorted((root / "benchmarks" / "results").rglob("*.csv")))
+    tables = sorted((root / "benchmarks" / "results").rglob("*.csv"))
+    return hash_of(root, *tables, root / "book" / "_ext" / "sharp_figures.py")
 
 
 def configure(app: Sphinx, config: Config) -> None:

@@ -21,6 +21,8 @@ from sphinx.environment import BuildEnvironment
 
 BRANCH = "notebooks"
 COLAB = "https://colab.research.google.com/github"
+# What the theme writes on the buttons, and what a reader can guess from.
+WORDS = {".ipynb": "Notebook", ".md": "Text of this page", ".pdf": "Print or PDF"}
 
 
 def equation_numbers(env: BuildEnvironment) -> dict[str, str]:
@@ -69,14 +71,15 @@ def colab_address(address: str, page: str) -> str:
 def buttons(
     app: Sphinx, page: str, template: str, context: dict[str, Any], *_: Any
 ) -> None:
-    """Say what the download is; add the button to Colab."""
-    if not is_chapter(app, page):
-        return
+    """Say what the downloads are; add the button to Colab."""
     shown = context.get("header_buttons", [])
     for group in shown:
         for button in group.get("buttons", []):
-            if button["label"] == "download-source-button":
+            button["text"] = WORDS.get(button["text"], button["text"])
+            if button["label"] == "download-source-button" and is_chapter(app, page):
                 button["tooltip"] = "Download as a plain notebook"
+    if not is_chapter(app, page):
+        return
     address = colab_address(repository(Path(app.srcdir)), page)
     if address:
         button = {

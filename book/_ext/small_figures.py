@@ -1,27 +1,19 @@
-"""Figures with a palette of 256 colours: a third of the bytes, the same picture.
+"""Figures with a palette of 128 colours: a third of the bytes, the same picture.
 
 Matplotlib writes every pixel in full colour. A figure of lines and areas has few
 colours, so a palette is enough; the notebooks' committed outputs stay as they are.
-
-A cell that draws a map of shades gets the class ``shades``: the dark theme, which turns
-black and white round in the other figures, leaves it alone.
 """
 
 from __future__ import annotations
 
 import io
-import re
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 from sphinx.application import Sphinx
 
-COLOURS = 256
-CELL = re.compile(
-    r'<div class="cell (?=(?:(?!<div class="cell ).)*?<span class="n">imshow</span>)',
-    re.DOTALL,
-)
+COLOURS = 128
 
 
 def smaller(data: bytes) -> bytes:
@@ -44,16 +36,7 @@ def shrink(app: Sphinx, error: Exception | None) -> None:
             path.write_bytes(smaller(path.read_bytes()))
 
 
-def mark_shades(
-    app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: Any
-) -> None:
-    """Class ``shades`` for each cell that draws a map of shades."""
-    if body := context.get("body"):
-        context["body"] = CELL.sub('<div class="cell shades ', body)
-
-
 def setup(app: Sphinx) -> dict[str, Any]:
     """Wait until the figures are there."""
-    app.connect("html-page-context", mark_shades)
     app.connect("build-finished", shrink)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

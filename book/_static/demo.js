@@ -420,7 +420,7 @@
     const over = now.overshoots ? " With so many ratings the steps of the learned rate are too long." : "";
     part("says").textContent = `${did ? `${did} ` : ""}Error bars: ${bars} stars on average. `
       + `First on the list by Bayes: ${name(first)}.${over}`;
-    part("peek-says").textContent = `${plural(now.given.length, "rating")}. First: ${model.films[first].title}`;
+    part("peek-says").textContent = `${plural(now.given.length, "rating")}. First by Bayes: ${model.films[first].title}`;
   }
 
   function choose(way) {

@@ -356,7 +356,7 @@
       width: 320, height: 320, x: [...axis, "start, trait 1"], y: [...axis, "start, trait 2"],
       title: "The start of the task within the triangle of the three shifts",
     });
-    const colours = ["violet", "blue", "green"];
+    const colours = ["blue", "amber", "green"];
     const spokes = SLOTS.keys.map((key, m) => {
       const along = [key[0] / 4, key[1] / 4];
       svg(left.back, "path", { class: `live-${colours[m]}-spoke`, d: line([[0, 0], along], left) });

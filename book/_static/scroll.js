@@ -1,16 +1,47 @@
-// A box that scrolls sideways can be reached with the keyboard. The theme sees to code and
-// tables; formulas and figures are left, and change with the width of the window.
+// A box that scrolls sideways shows it, by the class `overflows`, and can be reached with the
+// keyboard. For code and tables the theme sees to the keyboard; formulas and outputs are
+// left. All change with the width of the window.
 (() => {
   "use strict";
-  const boxes = "div.math, mjx-container[display=true], div.cell_output";
+  const displayed = "mjx-container[display=true]";
+  const reached = `div.math, ${displayed}, div.cell_output, .wide-formula`;
+  const boxes = `${reached}, pre, .pst-scrollable-table-container, .output.text_html`;
+  const ROUNDING = 4; // pixels: the edge of a formula is no content
+  const SMALLEST = 0.78; // of its size: a formula that misses the width by less is made to fit
+
+  const fit = (box) => {
+    box.style.fontSize = "";
+    const part = box.clientWidth / box.scrollWidth;
+    if (part < 1 && part > SMALLEST) box.style.fontSize = `${Math.floor(100 * part) - 1}%`;
+  };
 
   const mark = (box) => {
-    if (box.scrollWidth > box.clientWidth) box.tabIndex = 0;
+    if (box.matches(displayed)) fit(box);
+    const wider = box.scrollWidth > box.clientWidth;
+    box.classList.toggle("overflows", box.scrollWidth > box.clientWidth + ROUNDING);
+    if (!box.matches(reached)) return;
+    if (wider) box.tabIndex = 0;
     else box.removeAttribute("tabindex");
   };
 
   const watcher = new ResizeObserver((seen) => seen.forEach((one) => mark(one.target)));
-  const watch = () => document.querySelectorAll(boxes).forEach((box) => watcher.observe(box));
+
+  // A formula in a line that is longer than the line scrolls by itself.
+  const markInline = (block) => {
+    for (const formula of block.querySelectorAll("mjx-container:not([display=true])")) {
+      const wide = (formula.firstElementChild?.getBoundingClientRect().width ?? 0) > block.clientWidth;
+      formula.classList.toggle("wide-formula", wide);
+      mark(formula);
+    }
+  };
+  const lines = new ResizeObserver((seen) => seen.forEach((one) => markInline(one.target)));
+
+  const watch = () => {
+    document.querySelectorAll(`.bd-article :is(${boxes})`).forEach((box) => watcher.observe(box));
+    document
+      .querySelectorAll(".bd-article :is(p, li, dd):has(mjx-container)")
+      .forEach((block) => lines.observe(block));
+  };
   watch();
   // MathJax puts its boxes in later, inside the ones that are watched.
   window.addEventListener("load", () => window.MathJax?.startup?.promise?.then(watch));

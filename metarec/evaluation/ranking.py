@@ -44,7 +44,7 @@ def rank_candidates(
     Recall@n = sum_{j<=n} r_j / R; both are nan for a user with R = 0.
 
     Raises ``ValueError`` if a score is not a number: it would rank anywhere.
-    Source: Jarvelin & Kekalainen (2002); McSherry & Najork (2008) for the ties.
+    Source: Järvelin & Kekäläinen (2002); McSherry & Najork (2008) for the ties.
     Built in: leaderboard
     """
     if score[candidates].isnan().any():

@@ -1,0 +1,104 @@
+"""The site's own fonts, the same for every reader: Inter, and Inconsolata for code.
+
+Both come from installed packages (SIL Open Font License 1.1). Cut down to what the
+pages need, Latin letters and a range of weights, each is a few dozen kilobytes. The
+style sheet names them (``metarec.css``) and system fonts after them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from fontTools.subset import Options, Subsetter
+from fontTools.ttLib import TTFont
+from fontTools.varLib.instancer import instantiateVariableFont
+from sphinx.application import Sphinx
+from sphinx.util.fileutil import copy_asset
+
+FOLDER = "_static/fonts"
+WEIGHTS = (400, 700)
+# Letters of western Europe, Greek, and the signs of prose, arithmetic and code.
+CHARACTERS = [
+    *range(0x20, 0x7F),
+    *range(0xA0, 0x180),
+    *range(0x391, 0x3CA),
+    *range(0x2010, 0x2028),
+    *map(ord, "\u2030\u2032\u2033\u2039\u203a\u20ac\u2190\u2191\u2192\u2193\u2212"),
+    *map(ord, "\u221a\u221e\u2248\u2260\u2264\u2265\u2588\u2591\u2713\u2715"),
+]
+
+
+@dataclass(frozen=True)
+class Font:
+    """A variable font in a package, and where its axes are fixed or cut off."""
+
+    name: str
+    package: str
+    file: str
+    axes: dict[str, float | tuple[float, float]]
+
+
+TEXT = {"opsz": 18.0, "wght": WEIGHTS}
+FONTS = [
+    Font("inter", "fontpkg_inter", "Inter[opsz,wght].ttf", TEXT),
+    Font("inter-italic", "fontpkg_inter", "Inter-Italic[opsz,wght].ttf", TEXT),
+    Font(
+        "inconsolata",
+        "fontpkg_inconsolata",
+        "Inconsolata[wdth,wght].ttf",
+        {"wdth": 100.0, "wght": WEIGHTS},
+    ),
+]
+
+
+def source(font: Font) -> Path:
+    """The file of the package, or ``FileNotFoundError`` that says what to install."""
+    spec = find_spec(font.package)
+    if spec is None or spec.origin is None:
+        raise FileNotFoundError(
+            f"The font {font.name} is missing: "
+            "pip install -r requirements.txt brings it"
+        )
+    return Path(spec.origin).parent / "files" / font.file
+
+
+def cut(font: Font, target: Path) -> None:
+    """Write the part of a font that the site needs, unless it is there."""
+    if target.exists():
+        return
+    # Kerning and digits of equal width; no ligatures: code shows what was typed.
+    options = Options(layout_features=["kern", "mark", "mkmk", "tnum", "ccmp"])
+    options.name_IDs = [0, 1, 2, 13, 14]  # its makers, its name, its licence
+    subsetter = Subsetter(options)
+    subsetter.populate(unicodes=CHARACTERS)
+    whole = TTFont(source(font))
+    subsetter.subset(whole)
+    variable = instantiateVariableFont(whole, font.axes)
+    variable.recalcTimestamp = False
+    variable.flavor = "woff2"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    aside = target.with_suffix(".partial")
+    variable.save(aside)
+    aside.rename(target)
+
+
+def write_fonts(app: Sphinx, error: Exception | None) -> None:
+    """Put the fonts among the site's static files."""
+    if error is not None or app.builder.name != "html":
+        return
+    recipe = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:16]
+    made = Path(app.srcdir) / "_build" / ".fonts" / recipe
+    for font in FONTS:
+        file = made / f"{font.name}.woff2"
+        cut(font, file)
+        copy_asset(str(file), str(Path(app.outdir) / FOLDER))
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    """Wait until the site is there."""
+    app.connect("build-finished", write_fonts)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
