@@ -46,8 +46,8 @@ class Posterior(NamedTuple):
     def update(self, phi: Tensor, error: Tensor) -> Posterior:
         """Learn from one more rating a task, without the earlier ones.
 
-        With g = C phi / (sigma^2 + phi' C phi): m + g error and C - g phi' C, where
-        ``phi`` (B, D) are its features and ``error`` (B,) = r - offset - phi . m.
+        With g = C phi / (sigma^2 + phi' C phi): m + g e and C - g phi' C, where ``phi``
+        (B, D) are its features and ``error`` (B,) is e = r - offset - phi . m.
 
         Source: Kalman (1960).
         """

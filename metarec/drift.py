@@ -78,9 +78,9 @@ class KalmanFilter:
     on p_u and b_u themselves would not leave a correlated Sigma in place.) Equal
     half-lives give A = a I, infinite ones the posterior of ``model``.
 
-    Before each rating the belief N(mean, C) moves to m + A (mean - m) and
-    A C A' + Sigma - A Sigma A'; the rating then adds E[z z'] / s to the precision, the
-    item vectors' own uncertainty counted as in ``model``.
+    Before each rating the belief N(mean, C) moves: mean <- m + A (mean - m) and
+    C <- A C A' + Sigma - A Sigma A'. The rating then adds E[z z'] / s to the precision,
+    the item vectors' own uncertainty counted as in ``model``.
 
     Raises ``ValueError`` if a half-life is not above 0, or ``model`` shifts its prior
     by a profile or by the choice of items, which need the whole support.

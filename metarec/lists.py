@@ -28,8 +28,8 @@ def list_tasks(
 
     x = every item, (B, I). Support: y_i = 1 for a like (a rating of ``like`` or more)
     among the earliest K ratings, and every item is a candidate. Query: the likes after
-    those K share one vote, y_i = weight_i / sum of the likes' weights (all equal if
-    ``weight`` (I,) is not given), and the candidates are all items but the K.
+    those K share one vote, y_i = weight_i / (sum_j weight_j) with j over the likes (all
+    equal if ``weight`` (I,) is not given); candidates are all items but the K.
     The support's profile (B, I) is 1 where an item was rated, liked or not.
 
     Raises ``ValueError`` if K is negative.

@@ -32,12 +32,12 @@ class MAML(nn.Module):
     task-learner, S_u the support and Q_u the query of user u. The gradient runs through
     the inner steps (second order) unless the learner is ``first_order``.
 
-    ``adapt`` names the parameters that are a user's own (all by default; ["head"] alone
-    is ANIL); the model's others are shared, and learned too where they require a
-    gradient. ``rate`` is where the prior's scale starts: alpha for gradient descent,
-    the learner's own default if it is not given. It is one number, learned as its
-    logarithm, or fixed if ``learn_rate`` is false. The noise sigma^2 starts at 1 and is
-    learned where the learner reads it.
+    ``adapt`` names the parameters that are a user's own (all by default;
+    ``["head"]`` alone is ANIL); the model's others are shared, and learned too where
+    they require a gradient. ``rate`` is where the prior's scale starts: alpha for
+    gradient descent, the learner's own default if it is not given. It is one number,
+    learned as its logarithm, or fixed if ``learn_rate`` is false. The noise sigma^2
+    starts at 1 and is learned where the learner reads it.
 
     Raises ``ValueError`` for a name in ``adapt`` that the model does not have.
     Source: Finn, Abbeel & Levine (2017); Raghu et al. (2020) for ANIL.
@@ -180,9 +180,10 @@ class MetaMind(MAML):
     the task's code c = Phi' e / (K + 5), what its support says about the head.
 
     The M slots are learned ``prototypes`` (k_m, Delta_m and b_m all learned) or, with a
-    ``bank``, the training tasks themselves: k_t = W D_t and Delta_t = V D_t with D_t
-    what task t learned, W and V learned matrices; a task never attends to itself, and a
-    null slot stands for none of them. The scale is one number, as for `MAML`.
+    ``bank``, the training tasks themselves: key W Delta_t and value V Delta_t with
+    Delta_t what task t learned, W and V learned matrices; a task never attends to
+    itself, and a null slot stands for none of them. The scale is one number, as for
+    `MAML`.
 
     "MetaMind" is the course's name; see the chapter for what else is meant by it.
 
@@ -230,7 +231,7 @@ class MetaMind(MAML):
         return torch.einsum("bnd,bn->bd", phi, error) / (count + 5)
 
     def attention(self, support: Examples) -> Tensor:
-        """Weights a of each task over the slots (the null slot last), (B, M)."""
+        """The weights a_m of each task, (B, M); a bank's null slot is the last."""
         code = self.code(support)
         if self.bank is None:
             return (code @ self.keys.T + self.bias).softmax(-1)

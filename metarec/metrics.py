@@ -280,7 +280,7 @@ def chance_ndcg(
     """Expected `ndcg` of a random order of the N items, exactly.
 
     Each place expects the mean gain, so
-    E[nDCG@k] = mean gain * sum_{j=1..k} 1 / log2(j + 1) / ideal DCG@k; 0 where nothing
+    E[nDCG@k] = mean gain / ideal DCG@k * sum_{j=1..k} 1 / log2(j + 1); 0 where nothing
     is relevant. ``relevance`` (..., N) is binary or graded. With R >= k relevant
     items of one grade it is R / N, the chance of precision.
 
@@ -325,7 +325,7 @@ def tie_ceiling(rating: Tensor, n: int, k: int) -> Ceiling:
     Relevant are the ``n`` highest of the N ratings, equal ones ordered by coin flips.
     The best list puts the most probable first, so with p_(1) >= p_(2) >= ... from
     `tied_relevance`: precision@k = sum_{j<=k} p_(j) / k and
-    nDCG@k = sum_{j<=k} p_(j) / log2(j + 1) over sum_{j<=min(k,n)} 1 / log2(j + 1).
+    nDCG@k = sum_{j<=k} p_(j) / log2(j + 1) / sum_{j<=min(k,n)} 1 / log2(j + 1).
 
     Raises ``ValueError`` unless 1 <= n <= N.
     Built in: how-a-benchmark-fools-you
@@ -358,8 +358,8 @@ def paired_bootstrap(
     """Mean of ``a - b`` over users with its percentile bootstrap interval.
 
     Users are resampled with replacement, within each stratum (fold) where ``strata``
-    names one per user; a and b stay paired, so what all methods share cancels. The
-    interval is conditional on the fitted models. Negative means that ``a`` errs less.
+    names one per user; ``a`` and ``b`` stay paired, so what all methods share cancels.
+    The interval is conditional on the fitted models. Negative: ``a`` errs less.
 
     Raises ``ValueError`` when the two do not cover the same users.
     Source: Efron & Tibshirani (1993), chapter 13.

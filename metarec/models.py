@@ -67,7 +67,7 @@ class Bernoulli:
     """
 
     def loss(self, score: Tensor, target: Tensor, mask: Tensor) -> Tensor:
-        """Sum of log(1 + e^score) - y score, shape (...,) from (..., N)."""
+        """Sum of log(1 + e^score) - y * score, shape (...,) from (..., N)."""
         each = binary_cross_entropy_with_logits(
             score, torch.where(mask, target, 0.0), reduction="none"
         )
@@ -122,7 +122,7 @@ class RatingModel(nn.Module):
     user, which meta-learners read as theta_0.
 
     The item table may hold several copies of its ``n_items`` rows (see
-    `baselines.WarmStart`); item i of copy c is row i + c n_items.
+    `baselines.WarmStart`); item i of copy c is row i + c * n_items.
 
     Shapes: items (..., N), profile (..., F) of the user (what is known beside the
     ratings), features (..., N, D), head (D,), scores (..., N).
@@ -336,7 +336,7 @@ class FeatureAttention(RatingModel):
         return [self.profile_query]
 
     def attention(self, items: Tensor, profile: Tensor | None = None) -> Tensor:
-        """Weights a (..., N, F + 1): the item itself first, then its features.
+        """The weights a_if, (..., N, F + 1): the item itself first, then its features.
 
         They sum to 1, and are 0 for a feature that the item does not have.
         """
@@ -413,7 +413,7 @@ class UserTable(nn.Module):
         self.heads = nn.Parameter(0.1 * heads)
 
     def forward(self, users: Tensor, items: Tensor) -> Tensor:
-        """Score each pair (users[n], items[n]), shape (N,)."""
+        """Score each pair ``(users[n], items[n])``, shape (N,)."""
         if len(users) and int(users.max()) >= len(self.heads):
             raise IndexError(
                 f"user {int(users.max())} has no row among the {len(self.heads)} that "

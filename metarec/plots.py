@@ -28,6 +28,7 @@ def use_style() -> None:
     """
     mpl.rcParams.update(
         {
+            "axes.axisbelow": True,
             "axes.grid": True,
             "axes.prop_cycle": cycler(color=_COLOURS),
             "axes.spines.right": False,
@@ -38,8 +39,10 @@ def use_style() -> None:
             "figure.facecolor": "white",
             "figure.figsize": (6.0, 3.6),
             "font.size": 11,
-            "grid.alpha": 0.25,
-            "legend.frameon": False,
+            "grid.alpha": 0.3,
+            # A box, or a marker of the legend would read as one of the data.
+            "legend.edgecolor": "0.8",
+            "legend.framealpha": 0.9,
             "lines.linewidth": 2,
             "savefig.facecolor": "white",
         }
@@ -49,22 +52,24 @@ def use_style() -> None:
 def plot_curves(
     table: pd.DataFrame,
     ax: Axes | None = None,
-    ylabel: str = "RMSE a user (stars)",
+    ylabel: str = "RMSE per user (stars)",
     labels: Sequence[str] | None = None,
 ) -> Axes:
     """Draw one error curve over K for each column of ``table`` (index: K).
 
     The values of K stand at even distances, since 0 to 15 on a linear axis would crowd
-    the few ratings that matter. Each curve has a marker of its own, beside its colour.
+    the few ratings that matter. Each curve has a marker of its own, beside its colour;
+    from the fifth on they are dashed.
 
     Plumbing: every chapter that compares methods over K.
     """
     ax = plt.subplots()[1] if ax is None else ax
     at = np.arange(len(table))
-    for column, label, marker in zip(
-        table, labels or table.columns, _MARKERS * 3, strict=False
+    lines = ["-"] * 4 + ["--"] * 3
+    for column, label, marker, line in zip(
+        table, labels or table.columns, _MARKERS * 3, lines * 3, strict=False
     ):
-        ax.plot(at, table[column], marker=marker, label=label)
+        ax.plot(at, table[column], line, marker=marker, label=label)
     ax.set_xticks(at, [str(k) for k in table.index])
     ax.set_xlabel("K, ratings in the support set")
     ax.set_ylabel(ylabel)

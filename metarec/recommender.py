@@ -195,10 +195,10 @@ class MetaRecommender:
 
         ``ratings`` maps item_id to stars, or is a list of (item_id, stars), or a table
         with columns item_id and rating. No ratings give the prior: what is expected of
-        somebody unknown. ``user`` says what is known beside them, such as {"age": 24},
-        for models that look at it. Raises `UnknownItemError` for an item that was not
-        trained on and ``ValueError`` for a rating off the scale, NaN, an item given
-        twice, or a ``user`` column that was not in the training data.
+        somebody unknown. ``user`` says what is known beside them, such as
+        ``{"age": 24}``, for models that look at it. Raises `UnknownItemError` for an
+        item that was not trained on and ``ValueError`` for a rating off the scale, NaN,
+        an item given twice, or a ``user`` column that was not in the training data.
         """
         meta = self.meta
         pairs = _as_pairs(ratings)

@@ -62,14 +62,14 @@ class TaskBank(nn.Module):
 
 
 class TaskAttention(TaskLearner, nn.Module):
-    """Learn from the user's neighbours among historical tasks: w = m + sum_t a_t D_t.
+    """Learn from a user's neighbours among historical tasks: w = m + sum_t a_t Delta_t.
 
-    a = softmax over the tasks t and a null slot. The logit of t is how much better its
-    taste explains the support than the prior mean does,
+    a_t = softmax_t(l_t), over the historical tasks t and a null slot. The logit l_t is
+    how much better their taste explains the support than the prior mean does,
 
-        l_t = (e . Phi k_t - 1/2 |Phi k_t|^2) / sigma^2, with keys k_t = s o D_t,
+        l_t = (e . Phi k_t - 1/2 |Phi k_t|^2) / sigma^2, with keys k_t = s o Delta_t,
 
-    e = y - offset - Phi m, D_t = w_t - mean of the bank, and s the prior's scale (a
+    e = y - offset - Phi m, Delta_t = w_t - mean of the bank, and s the prior's scale (a
     number or one for each weight). With s = 1 it is Bayes' rule for a prior that puts
     equal mass on every historical user. The null slot has key and value 0 and a learned
     logit. A task never attends to itself; without ratings all attention is on the null
@@ -88,7 +88,7 @@ class TaskAttention(TaskLearner, nn.Module):
         self.null = nn.Parameter(torch.tensor(0.0))
 
     def attention(self, model: RatingModel, prior: Prior, support: Examples) -> Tensor:
-        """Weights a (B, T + 1), the null slot last; they sum to 1."""
+        """The weights a_t, shape (B, T + 1), the null slot last; they sum to 1."""
         phi, error = residual(model, expand_mean(prior, support), support)
         keys = scaled(prior.scale["head"], self.bank.deltas)
         evidence = torch.einsum("bnd,bn->bd", phi, error)

@@ -181,6 +181,35 @@ def test_what_the_notation_page_defines_is_used_where_it_says() -> None:
     assert idle == []
 
 
+def first_in(symbol: Symbol, elsewhere: set[str]) -> str:
+    """The first page whose formulas have the symbol, but for those named."""
+    pages = [START, *CHAPTERS]
+    having = [stem(page) for page in pages if symbol in used(page)]
+    return next(name for name in having if name not in elsewhere)
+
+
+def test_first_in_is_the_first_chapter_that_has_the_symbol() -> None:
+    """Asked of the first line of each symbol, and of pages that no other line names.
+
+    A symbol is told from another by its letter, hat and subscript, not by its prime. So
+    a letter with a second meaning is looked for where that has no line.
+    """
+    shared, local = parts_of_the_page()
+    lines = defaultdict(list)
+    for tex_row, stems in [*rows(shared), *rows(local)]:
+        for tex in tex_row:
+            lines[one(tex)] += stems
+    seen: set[Symbol] = set()
+    wrong = []
+    for tex_row, stems in rows(shared):
+        for tex in tex_row if stems else []:
+            first = first_in(one(tex), set(lines[one(tex)]) - set(stems))
+            if one(tex) not in seen and first != stems[0]:
+                wrong.append(f"{tex}: {first}, not {stems[0]}")
+            seen.add(one(tex))
+    assert wrong == []
+
+
 def test_a_local_symbol_has_one_chapter_and_one_line() -> None:
     lines = defaultdict(list)
     for tex_row, stems in rows(parts_of_the_page()[1]):

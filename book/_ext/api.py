@@ -297,6 +297,8 @@ class Api(SphinxDirective):
         module = import_module(name)
         self.env.note_dependency(str(module.__file__))
         texts = {short: description(name, short) for short in module.__all__}
+        for short in module.__all__:
+            forget_overloads(getattr(module, short))
         inner = {short for short, text in texts.items() if "\nPlumbing:" in text}
         main = [short for short in texts if short not in inner]
         lines = [f".. automodule:: {name}", ""]
@@ -334,6 +336,18 @@ class ApiNames(SphinxDirective):
         source = StringList(["```{eval-rst}", *lines, "```"], str(module.__file__))
         self.state.nested_parse(source, 0, box)
         return [box]
+
+
+def forget_overloads(thing: Any) -> None:
+    """Let a name that is declared several times show what implements it, alone.
+
+    autodoc shows the declarations instead, one below the other under one name.
+    """
+    home = getattr(thing, "__module__", None) or ""
+    if home.startswith(PACKAGE):
+        analyzer = ModuleAnalyzer.for_module(home)
+        analyzer.analyze()
+        analyzer.overloads.clear()
 
 
 def description(name: str, short: str) -> str:

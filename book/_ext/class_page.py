@@ -42,7 +42,7 @@ def entry(task: Assignment) -> list[str]:
     size = f"zip, {archive(task).stat().st_size / 1000:.0f} kB"
     read = ", ".join(f"{{doc}}`/{chapter(stem)}`" for stem in task.chapters)
     return [
-        f"Read {read}. Then you can:",
+        f"Read {read}. In the hand-out you:",
         "",
         *(f"- {objective}" for objective in task.objectives),
         "",

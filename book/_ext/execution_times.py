@@ -52,11 +52,12 @@ def table(env: Any, page: str) -> nodes.Element:
     times = seconds(env)
     if not times:
         return nodes.paragraph("", "No chapter was run when this copy was built.")
+    shown = {chapter: f"{time:.1f}" for chapter, time in times.items()}
     body = [
-        row(link(env, chapter, page), nodes.Text(f"{time:.1f}"))
-        for chapter, time in times.items()
+        row(link(env, chapter, page), nodes.Text(time))
+        for chapter, time in shown.items()
     ]
-    total = f"{sum(times.values()):.1f}"
+    total = f"{sum(map(float, shown.values())):.1f}"  # of the rows, as they stand
     body.append(row(nodes.strong("", "All together"), nodes.strong("", total)))
     group = nodes.tgroup(
         "",

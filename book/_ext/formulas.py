@@ -12,6 +12,12 @@ prose:
 - a *formula* is the longest run of these that is well formed: brackets close, no
   operator is left over, and a name of `WORDS` has an operator beside it or stands in
   brackets; and it must hold more than words and numbers;
+- a *quotient* becomes a fraction if what is divided is one thing: a symbol, a bracket,
+  a run of words (``mean gain``) or a function with its bracket right behind it
+  (``min(n, C) / C``); behind ``sum`` the fraction is what is summed, but a sum over a
+  sum is one fraction. What is divided twice keeps its second stroke;
+- ``a``, ``A`` and ``I`` are words of English as well. Alone they are symbols before
+  "the" (``with A the task-learner``) and, ``I``, behind another symbol (``tau^2 I``);
 - a *shape*, ``(B, N, D)``, is code; so is a name with an underscore that is no symbol.
 """
 
@@ -45,7 +51,7 @@ WORDS = (
     "mean variance covariance score offset noise precision Precision evidence "
     "error scale shrinkage doubt penalty ridge temper target relevance gain ideal "
     "phase DCG@k DCG@n nDCG@k nDCG@n precision@k Recall@n recall@k RMSE mask age "
-    "half_life half-life user weight item"
+    "half_life half-life user weight item support query task click rating"
 ).split()
 RELATIONS = {
     "=": "=",
@@ -73,12 +79,17 @@ SHAPE = re.compile(rf"\((?:{DIMENSIONS},|{DIMENSIONS}(?:, {DIMENSIONS})+)\)")
 NAME = re.compile(
     r"(?:(?P<word>half_life|half-life|[A-Za-z]+@[a-z])|(?P<base>log2|[A-Za-z]+?)"
     r"(?P<hat>_hat)?(?P<prime>'?)"
-    r"(?:_(?P<index>\{[^}]*\}|\([^()]*\)|[A-Za-z0-9]+))?)(?P<late>'?)(?:(?<=[A-Z]')(?=[A-Ze])(?!s\b)|(?![\w'@]))"
+    r"(?:_(?P<index>\{[^}]*\}|\([^()]*\)|[A-Za-z0-9]+))?)(?P<late>'?)"
+    r"(?:(?<=[A-Z]')(?=[A-Ze])(?!s\b)|(?='s\b)|(?![\w'@]))"
 )
-POWER = re.compile(r"\^(?P<power>-?\d+/\d+|-?\d+|[A-Za-z]+|\((?:[^()]|\([^()]*\))*\))")
+POWER = re.compile(
+    r"\^(?P<power>-?\d+/\d+|-?\d*\.?\d+|[A-Za-z]+|\((?:[^()]|\([^()]*\))*\))"
+)
 NUMBER = re.compile(r"(?:\d+(?:\.\d+)?|\.\d+)(?![\w,]\d|\w|%)(?!-\d)")
 CODE = re.compile(r"[A-Za-z]\w*_\w+(?:\(\))?")
 BLANK = re.compile(r"\s*")
+WORDLIKE = ("function", "word", "named")
+OPEN = ("operator", "relation", "sign", "stroke", "function")
 CLOSING = {"(": ")", "[": "]", "|": "|", "{": "}"}
 SHOWN = 34  # A relation longer than this, in ASCII, gets a line of its own.
 
@@ -176,6 +187,8 @@ def name_at(text: str, at: int) -> Item | None:
     if base in WORDS and not found.group("prime"):
         power, end = scripts(text, end)
         tex = rf"\text{{{base}}}{under}{power}"
+        if place and len(place) == 1:
+            return Item(tex, "named", at, end, True)
         return Item(tex, "word", at, end, bool(under or power))
     return None
 
@@ -196,7 +209,7 @@ def group_at(text: str, at: int, call: bool) -> Item | None:
     else:
         return None
     parts = split_top(text[at + 1 : end])
-    inner = [part if part == "..." else formula(part, inside=True) for part in parts]
+    inner = [part if part == "..." else within(part) for part in parts]
     if not parts or any(part is None for part in inner):
         return None
     body = ""
@@ -212,7 +225,17 @@ def group_at(text: str, at: int, call: bool) -> Item | None:
     if end < len(text) and text[end] == "'" and not text[end + 1 : end + 2].isalpha():
         tex, end = tex + r"^\top", end + 1
     power, end = scripts(text, end)
-    return Item(tex + power, "group", at, end, strong or opened == "|")
+    strong = strong or opened == "|" or bool(power)
+    return Item(tex + power, "group", at, end, strong)
+
+
+def within(part: str) -> str | None:
+    """What stands between brackets: a formula, or one given another."""
+    first, given, condition = part.partition(" | ")
+    if not given or "|" in condition:
+        return formula(part, inside=True)
+    left, right = formula(first, inside=True), formula(condition, inside=True)
+    return rf"{left} \mid {right}" if left and right else formula(part, inside=True)
 
 
 def separators(text: str) -> list[str]:
@@ -240,7 +263,8 @@ def split_top(text: str) -> list[str]:
 def item_at(text: str, at: int, before: Item | None) -> Item | None:
     """The part of a formula that starts here, blanks skipped."""
     place = BLANK.match(text, at).end()  # type: ignore[union-attr]
-    blank, rest = place > at or at == 0, text[place:]
+    blank = place > at or at == 0 or text[at - 1].isspace()
+    rest = text[place:]
     for sign in sorted({**RELATIONS, **OPERATORS}, key=len, reverse=True):
         if rest.startswith(sign):
             end = place + len(sign)
@@ -253,12 +277,13 @@ def item_at(text: str, at: int, before: Item | None) -> Item | None:
             if sign == "-" and text[end : end + 1].strip() and blank:
                 return Item("-", "sign", place, end)
             if sign == "/" and not blank and text[place - 1].isdigit():
-                return Item("/", "operator", place, end)
+                return Item("/", "stroke", place, end)
     called = place == at and before and before.kind in ("symbol", "function")
     if SHAPE.match(text, place) and not called:
         return None
     if rest[:3] == "...":
-        return None
+        goes_on = blank and before and before.kind == "relation"
+        return Item(r"\ldots", "group", place, place + 3) if goes_on else None
     if rest[:1] in CLOSING and rest[:1] != "{":
         return group_at(text, place, bool(called))
     if number := NUMBER.match(text, place):
@@ -269,11 +294,11 @@ def item_at(text: str, at: int, before: Item | None) -> Item | None:
 
 def well_formed(items: list[Item], inside: bool) -> bool:
     """Whether a run is a formula: no operator open, no word left alone."""
-    if not items or items[-1].kind in ("operator", "relation", "sign"):
+    if not items or items[-1].kind in ("operator", "relation", "sign", "stroke"):
         return False
     if items[0].kind in ("operator", "relation"):
         return False
-    joined = ("operator", "relation", "sign")
+    joined = ("operator", "relation", "sign", "stroke")
     for at, item in enumerate(items):
         near = [*items[max(at - 1, 0) : at], *items[at + 1 : at + 2]]
         beside = any(other.kind in joined for other in near)
@@ -285,13 +310,16 @@ def well_formed(items: list[Item], inside: bool) -> bool:
         if alone and not after:
             return False
         article = item.kind == "letter" and not (inside or beside)
-        if article and len(items) > 1 and (at == 0 or last):
+        identity = at and item.tex == "I" and items[at - 1].kind not in WORDLIKE
+        if article and not identity and len(items) > 1 and (at == 0 or last):
             return False
     return True
 
 
 def strong(items: list[Item]) -> bool:
     """Whether a run holds more than words, numbers and articles."""
+    if any(item.kind == "number" and item.strong for item in items):
+        return True
     if any(item.strong or item.kind in ("symbol", "relation") for item in items):
         return any(
             item.kind not in ("word", "number", "relation") for item in items
@@ -318,39 +346,108 @@ def run(text: str, at: int, inside: bool = False) -> list[Item]:
 
 def tex_of(items: list[Item]) -> str:
     """The TeX of a run; a quotient of two single things becomes a fraction."""
-    out: list[str] = []
+    out: list[Item] = []
     at = 0
     while at < len(items):
         item = items[at]
+        rest = phrase(items, at)
         if item.tex == "/" and at + 1 < len(items) and out:
-            single = at == 1 or items[at - 2].kind in (
-                "operator",
-                "relation",
-                "function",
-            )
-            after = items[at + 1]
-            call = after.kind == "function" and at + 2 < len(items)
-            end = at + 3 if call else at + 2
-            whole = end == len(items) or items[end].kind in (
-                "operator",
-                "relation",
-            )
-            if single and whole and (at < 2 or items[at - 2].tex != "/"):
-                below = root(items[at + 1 : end]) if call else bare(after)
-                out[-1] = rf"\frac{{{bare(items[at - 1])}}}{{{below}}}"
+            if total := sums(out, items, at + 1):
+                start, end = total
+                over, under = spaced(out[start:]), tex_of(items[at + 1 : end])
+                out[start:] = [Item(rf"\frac{{{over}}}{{{under}}}", "fraction", 0, 0)]
+                at = end
+                continue
+            below, end = dividend(items, at + 1)
+            follows = items[end].kind if end < len(items) else "operator"
+            divided = numerator(out)
+            half = item.kind == "stroke" and out[-1].kind == "number"
+            whole = follows in ("operator", "relation") or half
+            if divided and whole and out[-1].kind != "fraction":
+                over = " ".join(part.tex for part in divided)
+                if len(divided) == 1:
+                    over = bare(divided[0])
+                tex = rf"\frac{{{over}}}{{{root(below)}}}"
+                out[-len(divided) :] = [
+                    Item(tex, "fraction", divided[0].start, below[-1].end)
+                ]
                 at = end
                 continue
         if item.tex == r"\sqrt" and at + 1 < len(items):
-            out.append(root(items[at : at + 2]))
+            tex = root(items[at : at + 2])
+            out.append(Item(tex, "symbol", item.start, items[at + 1].end))
             at += 2
             continue
-        out.append(item.tex)
-        at += 1
-    return " ".join(out)
+        out.append(joined_words(items[at : at + rest]))
+        at += rest
+    return spaced(out)
+
+
+def phrase(items: list[Item], at: int) -> int:
+    """How many items make one thing with this one: words that follow each other do."""
+    end = at
+    while end < len(items) and items[end].kind == "word":
+        end += 1
+    return max(end - at, 1)
+
+
+def joined_words(items: list[Item]) -> Item:
+    """Several words as one item, with blanks between them."""
+    if len(items) == 1:
+        return items[0]
+    tex = r"\ ".join(item.tex for item in items)
+    return Item(tex, "word", items[0].start, items[-1].end)
+
+
+def dividend(items: list[Item], at: int) -> tuple[list[Item], int]:
+    """What stands below a stroke, and its end: one thing, or a call of a function."""
+    if items[at].kind == "function" and at + 1 < len(items):
+        return items[at : at + 2], at + 2
+    end = at + phrase(items, at)
+    return [joined_words(items[at:end])], end
+
+
+def sums(out: list[Item], items: list[Item], at: int) -> tuple[int, int] | None:
+    """Where one sum begins that is divided by another, and where that one ends."""
+    start = max((n + 1 for n, i in enumerate(out) if i.kind == "relation"), default=0)
+    both = [*out[start : start + 1], items[at]]
+    if not all(item.tex.startswith(r"\sum") for item in both) or len(both) < 2:
+        return None
+    end = at
+    while end < len(items) and items[end].kind != "relation":
+        if items[end].kind == "operator" and items[end].tex != "/":
+            break
+        end += 1
+    terms = {item.tex for item in out[start:] if item.kind == "operator"}
+    return (start, end) if not terms else None
+
+
+def numerator(out: list[Item]) -> list[Item]:
+    """What stands above it: none if it is a product of several things."""
+    top = out[-1:]
+    call = len(out) > 1 and out[-2].kind == "function" and out[-1].kind == "group"
+    if call and out[-2].end == out[-1].start and out[-2].tex != r"\sum":
+        top = out[-2:]
+    before = out[-len(top) - 1 : -len(top)]
+    opened = ("operator", "relation", "function")
+    return top if not before or before[0].kind in opened else []
+
+
+def spaced(items: list[Item]) -> str:
+    """The parts one after the other, and a thin space between a word and a thing."""
+    tex, before = "", None
+    for item in items:
+        apart = before and before.kind not in OPEN and item.kind not in OPEN
+        worded = before and {before.kind, item.kind} & {"word", "named"}
+        tex += r" \, " if apart and worded else " " if tex else ""
+        tex, before = tex + item.tex, item
+    return tex
 
 
 def root(items: list[Item]) -> str:
-    """A function of one argument, the root without its brackets."""
+    """A thing without its brackets, or a function of one argument."""
+    if len(items) == 1:
+        return bare(items[0])
     first, second = items
     if first.tex == r"\sqrt":
         return rf"\sqrt{{{bare(second)}}}"
@@ -384,7 +481,7 @@ def pieces(text: str) -> Iterator[Piece]:
             items = [] if shape else run(text, at)
             if shape:
                 found, end = Piece("code", shape.group()), shape.end()
-            elif items and strong(items) and not article(text, items):
+            elif items and named(text, items) and not article(text, items):
                 end = items[-1].end
                 found = Piece(kind_of(text[at:end], items), tex_of(items))
             elif code := CODE.match(text, at):
@@ -398,6 +495,14 @@ def pieces(text: str) -> Iterator[Piece]:
             prose, at = prose + text[at], at + 1
     if prose:
         yield Piece("text", prose)
+
+
+def named(text: str, items: list[Item]) -> bool:
+    """Whether a run is a formula, or one letter that is said to be something."""
+    said = re.match(r" the\b", text[items[-1].end :])
+    return strong(items) or (
+        len(items) == 1 and items[0].kind == "letter" and bool(said)
+    )
 
 
 def article(text: str, items: list[Item]) -> bool:

@@ -84,9 +84,10 @@ class ALS:
 
 
 def ridge_regression(z: Tensor, rest: Tensor, mask: Tensor, penalty: Tensor) -> Tensor:
-    """min_w sum_n mask_n (rest_n - z_n . w)^2 + w' penalty w for each task, (B, D).
+    """min_w sum_n mask_n (e_n - z_n . w)^2 + w' R w for each task, (B, D).
 
-    Shapes: z (B, N, D) in float64, rest and mask (B, N), penalty (D, D).
+    Shapes: ``z`` (B, N, D) in float64, ``rest`` e and ``mask`` (B, N), ``penalty`` R
+    (D, D).
 
     Plumbing: the fold-in of `ALS` and of `GenreRidge`.
     """

@@ -32,7 +32,7 @@ class GlobalMean:
 
 @dataclass(frozen=True)
 class Popularity:
-    """The same list for everybody: score_i = number of training ratings of item i.
+    """The same list for everybody: an item's score is how often it was rated.
 
     A score to rank by, not a rating in stars.
 

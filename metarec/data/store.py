@@ -38,11 +38,11 @@ class RatingChunk(NamedTuple):
 class RatingStore:
     """A folder of ratings, user after user, of which only what is asked for is read.
 
-    User u owns the rows start[u] to start[u + 1] of ``item`` and ``rating``, in order
-    of time. Each column is one file in numpy's own format, and the arrays are maps of
-    these files: opening reads nothing of them, and the system reads, keeps and drops
-    pages as they are used. ``users``, ``items``, ``scale``, ``name`` and ``citation``
-    are as in `RatingData`, and small.
+    User u owns the rows ``start[u]`` to ``start[u + 1]`` of ``item`` and ``rating``, in
+    order of time. Each column is one file in numpy's own format, and the arrays are
+    maps of these files: opening reads nothing of them, and the system reads, keeps and
+    drops pages as they are used. ``users``, ``items``, ``scale``, ``name`` and
+    ``citation`` are as in `RatingData`, and small.
 
     Shapes: ``start`` (n_users + 1,) int64, ``item`` (n,) int32, row of ``items``,
     ``rating`` (n,) float32.

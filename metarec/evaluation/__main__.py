@@ -33,7 +33,7 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m metarec.evaluation",
         description="Judge recommenders on users that they have not met: folds by "
         "user, support = a user's first K ratings, query = all after the reserved "
-        "ones, RMSE a user, paired with a rival. What is done is kept, so that a run "
+        "ones, RMSE per user, paired with a rival. What is done is kept, so that a run "
         "that was interrupted goes on and methods can be added later.",
         epilog="Files in OUT: errors.csv.xz (each user's error under each method), "
         "summary.csv, summary.md, costs.csv, plot.png, and parts/ with what is "

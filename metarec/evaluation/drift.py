@@ -92,7 +92,7 @@ def prequential(
 
 
 def rmse_of_users(table: pd.DataFrame) -> pd.Series:
-    """RMSE of each user over all their blocks: (sum n rmse^2 / sum n)^1/2, by user.
+    """RMSE of each user over all their blocks: sqrt(sum n RMSE^2 / sum n).
 
     ``table`` is what `prequential` returns, or some of its rows.
 

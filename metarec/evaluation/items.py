@@ -79,8 +79,8 @@ def newest_items(data: RatingData, share: float = 0.2) -> UserSplit:
 class ItemFold(Fold):
     """One fold of the items, with everything that `Fold` has for users.
 
-    ``order`` is that of an item's ratings: "random", or "time" for its earliest K.
-    ``newest`` holds out the newest items in place of those of fold ``number``. The
+    ``order`` is that of an item's ratings: ``"random"``, or ``"time"`` for its earliest
+    K. ``newest`` holds out the newest items in place of those of fold ``number``. The
     Gaussian model and the rating models know age, gender and occupation of the raters.
 
     Raises ``ValueError`` if the items are too few.

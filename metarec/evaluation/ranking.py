@@ -71,8 +71,8 @@ def chance_ranking(n_relevant: Tensor, n_candidates: Tensor, at: int = 10) -> Ra
     """What a random order of the candidates scores on average, exactly.
 
     Every place holds a relevant item with probability R / C, so
-    nDCG@n = R / C sum_{j<=min(n,C)} 1 / log2(j + 1) / ideal, Recall@n = min(n, C) / C.
-    Both arguments have shape (B,).
+    nDCG@n = R / C * (sum_{j<=min(n,C)} 1 / log2(j + 1)) / ideal, with the ideal that of
+    R relevant items, and Recall@n = min(n, C) / C. Both arguments have shape (B,).
 
     Built in: leaderboard
     """
