@@ -264,10 +264,15 @@ def test_colab_is_offered_where_it_can_read(
     monkeypatch.setattr(plain_notebooks, "repository", lambda root: address)
     env = SimpleNamespace(found_docs={"book/a/b"}, doc2path=lambda p: f"{p}.ipynb")
     app: Any = SimpleNamespace(env=env, srcdir=str(ROOT))
-    download = {"label": "download-source-button", "tooltip": "Download source file"}
+    download = {
+        "label": "download-source-button",
+        "text": ".ipynb",
+        "tooltip": "Download source file",
+    }
     context = {"header_buttons": [{"label": "download", "buttons": [download]}]}
     plain_notebooks.buttons(app, "book/a/b", "page.html", context)
     assert download["tooltip"] == "Download as a plain notebook"
+    assert download["text"] == "Notebook"
     colab = [
         button["url"]
         for group in context["header_buttons"]
