@@ -89,7 +89,7 @@ class ListModel(MatrixFactorization):
     about how much oftener than by chance two items meet,
     q_i . q_j ~ log (n_ij + a) / (n_i n_j / n + a), a = 20 users.
 
-    Source: Levy & Goldberg (2014) for the start; Koren (2008) for y_j.
+    Source: Levy & Goldberg (2014) for the start; Koren (2008) for the shift.
     Built in: leaderboard
     """
 

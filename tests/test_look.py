@@ -262,6 +262,10 @@ def test_a_formula_keeps_its_comma() -> None:
     keep = extension("punctuation").keep
     formula = r'<span class="math notranslate nohighlight">\(w\)</span>'
     assert keep(f"{formula}, then") == f'<span class="unbroken">{formula},</span> then'
+    assert (
+        keep(f"so ({formula} = 1)")
+        == f'so <span class="unbroken">({formula}</span> = 1)'
+    )
     for left in (f"{formula} and", "<span>x</span>,"):
         assert keep(left) == left
 

@@ -368,8 +368,7 @@ def where_built(texts: dict[str, str], root: Path) -> str:
     links = [f":doc:`/{page}`" for page in pages]
     if not links:
         return "No chapter builds this module: they use it."
-    where = "this chapter" if len(links) == 1 else "these chapters"
-    return f"Its names are built in {where}: " + "; ".join(links) + "."
+    return "What the course teaches of it is built in: " + "; ".join(links) + "."
 
 
 def overview(name: str, names: list[str], texts: dict[str, str]) -> list[str]:

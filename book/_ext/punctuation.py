@@ -1,7 +1,7 @@
-"""Keeps a comma or a full stop on the line of the formula that it follows.
+"""Keeps a comma or a bracket on the line of the formula that it belongs to.
 
-A browser may break a line after a formula, as after a picture, and the comma would
-begin the next one.
+A browser may break a line before or after a formula, as beside a picture: the comma
+would begin the next line, and the opening bracket end the last one.
 """
 
 from __future__ import annotations
@@ -11,12 +11,20 @@ from typing import Any
 
 from sphinx.application import Sphinx
 
-FORMULA = re.compile(r'(<span class="math[^>]*>[^<]*</span>)([,.;:?)\u201d\u2019]+)')
+FORMULA = re.compile(
+    r'([(\u201c]*)(<span class="math[^>]*>[^<]*</span>)([,.;:?)\u201d\u2019]*)'
+)
 
 
 def keep(body: str) -> str:
-    """Each formula in one piece with the punctuation after it."""
-    return FORMULA.sub(r'<span class="unbroken">\1\2</span>', body)
+    """Each formula in one piece with the punctuation around it."""
+
+    def whole(found: re.Match[str]) -> str:
+        before, formula, after = found.groups()
+        alone = not (before or after)
+        return formula if alone else f'<span class="unbroken">{found.group()}</span>'
+
+    return FORMULA.sub(whole, body)
 
 
 def keep_on_page(

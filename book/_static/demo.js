@@ -464,6 +464,9 @@
       width = part("chart").clientWidth;
       drawChart(compute());
     }).observe(part("chart"));
+    new IntersectionObserver((seen) => {
+      page.querySelector(".demo-peek").classList.toggle("is-away", seen.at(-1).isIntersecting);
+    }).observe(part("lists"));
     part("citation").textContent = model.citation;
     refresh("");
     page.classList.add("is-ready");

@@ -7,7 +7,7 @@
   const reached = `div.math, ${displayed}, div.cell_output, .wide-formula`;
   const boxes = `${reached}, pre, .pst-scrollable-table-container, .output.text_html`;
   const ROUNDING = 4; // pixels: the edge of a formula is no content
-  const SMALLEST = 0.78; // of its size: a formula that misses the width by less is made to fit
+  const SMALLEST = 0.6; // of its size: a formula that misses the width by less is made to fit
 
   const fit = (box) => {
     box.style.fontSize = "";
@@ -26,11 +26,15 @@
 
   const watcher = new ResizeObserver((seen) => seen.forEach((one) => mark(one.target)));
 
-  // A formula in a line that is longer than the line scrolls by itself.
+  // A formula in a line that is longer than the line is made to fit, or scrolls by itself.
   const markInline = (block) => {
     for (const formula of block.querySelectorAll("mjx-container:not([display=true])")) {
-      const wide = (formula.firstElementChild?.getBoundingClientRect().width ?? 0) > block.clientWidth;
-      formula.classList.toggle("wide-formula", wide);
+      formula.style.fontSize = "";
+      const width = formula.firstElementChild?.getBoundingClientRect().width ?? 0;
+      // A comma behind it needs room too.
+      const part = (block.clientWidth - 2 * ROUNDING) / width;
+      if (part < 1 && part > SMALLEST) formula.style.fontSize = `${Math.floor(100 * part)}%`;
+      formula.classList.toggle("wide-formula", part <= SMALLEST);
       mark(formula);
     }
   };

@@ -47,7 +47,7 @@ class RatingStore:
     Shapes: ``start`` (n_users + 1,) int64, ``item`` (n,) int32, row of ``items``,
     ``rating`` (n,) float32.
 
-    Built in: many-users
+    Plumbing: the chapter many-users builds a small one of its own.
     """
 
     name: str
