@@ -32,10 +32,10 @@
       formula.style.fontSize = "";
       const width = formula.firstElementChild?.getBoundingClientRect().width ?? 0;
       // A comma behind it needs room too.
-      const part = (block.clientWidth - 2 * ROUNDING) / width;
+      const part = (block.clientWidth - 4 * ROUNDING) / width;
       if (part < 1 && part > SMALLEST) formula.style.fontSize = `${Math.floor(100 * part)}%`;
-      formula.classList.toggle("wide-formula", part <= SMALLEST);
-      mark(formula);
+      if (formula.classList.toggle("wide-formula", part <= SMALLEST)) mark(formula);
+      else formula.classList.remove("overflows");
     }
   };
   const lines = new ResizeObserver((seen) => seen.forEach((one) => markInline(one.target)));
