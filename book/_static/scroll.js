@@ -31,8 +31,9 @@
     for (const formula of block.querySelectorAll("mjx-container:not([display=true])")) {
       formula.style.fontSize = "";
       const width = formula.firstElementChild?.getBoundingClientRect().width ?? 0;
-      // A comma behind it needs room too.
-      const part = (block.clientWidth - 4 * ROUNDING) / width;
+      // In a cell of a table it is as wide as the cell. Else a comma behind it needs room.
+      const fits = width <= block.clientWidth + ROUNDING / 2;
+      const part = fits ? 1 : (block.clientWidth - 4 * ROUNDING) / width;
       if (part < 1 && part > SMALLEST) formula.style.fontSize = `${Math.floor(100 * part)}%`;
       if (formula.classList.toggle("wide-formula", part <= SMALLEST)) mark(formula);
       else formula.classList.remove("overflows");
