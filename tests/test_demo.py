@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import torch
-from playwright.sync_api import Browser, ConsoleMessage, Page, Request
+from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect
 from test_site import SITE, browser, unavailable  # noqa: F401 (a fixture)
 
 from metarec.bayes import Bayesian, Posterior
@@ -403,9 +403,11 @@ def test_nothing_jumps_and_a_phone_shows_one_list(page: Page) -> None:
     by_mouse(page, 0, 5)
     by_mouse(page, 2, 1)
     assert page.locator(".demo-list:visible").count() == 1
+    peek = page.locator(".demo-peek")
+    assert "2 ratings" in peek.inner_text()
     page.get_by_text("Zero start", exact=True).click()
     assert page.locator("#demo-list-plain").is_visible()
-    assert "2 ratings" in page.locator(".demo-peek").inner_text()
+    expect(peek).to_be_hidden()  # the lists are in view
     page.wait_for_timeout(200)
     assert page.evaluate("window.jumped") < 0.05
 
