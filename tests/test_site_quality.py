@@ -142,10 +142,10 @@ def test_a_phone_shows_figures_whole_and_says_what_scrolls(
     page.goto(server + WITH_CODE, wait_until="networkidle")
     figure = page.locator("div.cell_output a img").first
     assert 300 <= figure.bounding_box()["width"] <= 390
-    formula = page.locator("div.math.overflows").first
-    formula.focus()
+    code = page.locator("pre.overflows:visible").first
+    code.focus()
     page.keyboard.press("ArrowRight")
-    page.wait_for_function("box => box.scrollLeft > 0", arg=formula.element_handle())
+    page.wait_for_function("box => box.scrollLeft > 0", arg=code.element_handle())
     # Whatever scrolls sideways has the shadow, and can be reached with the keyboard.
     hidden = page.evaluate(
         """() => [...document.querySelectorAll(".bd-article *")].filter(one => {
