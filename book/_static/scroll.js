@@ -35,8 +35,12 @@
       const fits = width <= block.clientWidth + ROUNDING / 2;
       const part = fits ? 1 : (block.clientWidth - 4 * ROUNDING) / width;
       if (part < 1 && part > SMALLEST) formula.style.fontSize = `${Math.floor(100 * part)}%`;
-      if (formula.classList.toggle("wide-formula", part <= SMALLEST)) mark(formula);
-      else formula.classList.remove("overflows");
+      if (formula.classList.toggle("wide-formula", part <= SMALLEST)) {
+        mark(formula);
+      } else {
+        formula.classList.remove("overflows");
+        formula.removeAttribute("tabindex");
+      }
     }
   };
   const lines = new ResizeObserver((seen) => seen.forEach((one) => markInline(one.target)));
