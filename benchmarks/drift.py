@@ -19,11 +19,11 @@ from common import already, options
 from torch import Tensor
 from tqdm import tqdm
 
-from metarec.baselines import GaussianFactorModel
+from metarec.challenges import Decayed, KalmanFilter, Windowed
+from metarec.challenges.drift import prequential, rmse_of_users
 from metarec.data import RatingData, load_movielens_100k
-from metarec.drift import Decayed, KalmanFilter, Windowed
 from metarec.evaluation import Fold, Predictor, write_table
-from metarec.evaluation.drift import prequential, rmse_of_users
+from metarec.factors import GaussianFactorModel
 from metarec.metrics import paired_bootstrap
 from metarec.tasks import ORDERS, UserHistories
 

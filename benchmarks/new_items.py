@@ -22,9 +22,10 @@ import pandas as pd
 from common import FOLDS, options
 from tqdm import tqdm
 
-from metarec.baselines import GaussianFactorModel, ItemMean, UserItemBias
+from metarec.challenges import BothCold, ItemFold
 from metarec.data import RatingData, load_movielens_100k
-from metarec.evaluation import BothCold, Fold, ItemFold, write_table
+from metarec.evaluation import Fold, write_table
+from metarec.factors import GaussianFactorModel, ItemMean, UserItemBias
 from metarec.features import item_features
 from metarec.metrics import paired_bootstrap
 from metarec.systems import System

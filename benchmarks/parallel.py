@@ -37,7 +37,7 @@ from metarec.evaluation import write_table
 from metarec.learners import GradientDescent
 from metarec.meta import MAML
 from metarec.models import MLP, MatrixFactorization, RatingModel
-from metarec.parallel import together
+from metarec.scale import together
 from metarec.tasks import Tasks, TaskSampler, UserHistories
 from metarec.training import TrainingConfig, Workers, meta_train
 

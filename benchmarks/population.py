@@ -28,10 +28,10 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from metarec.baselines import ItemMean, UserItemBias
-from metarec.data import RatingStore, synthetic_store
 from metarec.evaluation import cold_start, write_table
+from metarec.factors import ItemMean, UserItemBias
 from metarec.recommender import MetaRecommender
+from metarec.scale import RatingStore, synthetic_store
 from metarec.tasks import UserHistories
 from metarec.training import TrainingConfig
 

@@ -25,17 +25,10 @@ from common import already, options
 from torch import Tensor
 from tqdm import tqdm
 
-from metarec.baselines import (
-    ALS,
-    GaussianFactorModel,
-    GlobalMean,
-    ItemKNN,
-    ItemMean,
-    UserItemBias,
-    UserKNN,
-)
+from metarec.baselines import ALS, ItemKNN, UserKNN
 from metarec.data import RatingData, load_movielens_100k
 from metarec.evaluation import Predictor, write_table
+from metarec.factors import GaussianFactorModel, GlobalMean, ItemMean, UserItemBias
 from metarec.features import item_features
 from metarec.models import MatrixFactorization, UserTable
 from metarec.tasks import Examples, UserHistories

@@ -122,7 +122,7 @@ class RatingModel(nn.Module):
     user, which meta-learners read as theta_0.
 
     The item table may hold several copies of its ``n_items`` rows (see
-    `baselines.WarmStart`); item i of copy c is row i + c * n_items.
+    `factors.WarmStart`); item i of copy c is row i + c * n_items.
 
     Shapes: items (..., N), profile (..., F) of the user (what is known beside the
     ratings), features (..., N, D), head (D,), scores (..., N).

@@ -10,8 +10,8 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from metarec.baselines import WarmStart
 from metarec.bayes import Bayesian
+from metarec.factors import WarmStart
 from metarec.learners import GradientDescent, TaskLearner
 from metarec.meta import MAML, MetaMind, MetaSGD
 from metarec.models import MLP, FeatureAttention, MatrixFactorization, RatingModel
@@ -108,7 +108,7 @@ class Parts:
     """What a system is put together from.
 
     ``factors`` and ``offset`` are the item table and its copies (see
-    `baselines.WarmStart`), ``mean_bias`` where the head's constant starts,
+    `factors.WarmStart`), ``mean_bias`` where the head's constant starts,
     ``item_features`` (n_items, F), ``n_profile`` the number of user features and
     ``history`` makes the tasks that task attention looks at, where it is built.
 

@@ -21,7 +21,7 @@ from metarec.tasks import Examples
 __all__ = ["SetEncoder", "TaskAttention", "TaskBank"]
 
 # The prior variance of a head's weights, relative to the noise, in the units of
-# `baselines.cross_fit`: the ridge estimates of the bank shrink as users are spread.
+# `factors.cross_fit`: the ridge estimates of the bank shrink as users are spread.
 _RIDGE = torch.tensor(0.2)
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from metarec.data import RatingData, RatingStore
+from metarec.data import RatingColumns, RatingData
 from metarec.features import UserFeatures
 
 __all__ = [
@@ -182,7 +182,7 @@ class UserHistories:
 
     def __init__(
         self,
-        data: RatingData | RatingStore,
+        data: RatingData | RatingColumns,
         order: str = "time",
         reserved: int = 15,
         seed: int = 0,
@@ -349,7 +349,7 @@ class TaskSampler:
 
     ``sizes`` are the support sizes to draw from. ``item_rows`` (n_users,), where given,
     is added to a task's item indices: it points user ``u`` at a copy of the item table
-    that was fitted without u's ratings (see ``baselines.WarmStart``).
+    that was fitted without u's ratings (see ``factors.WarmStart``).
 
     ``part`` (r, P) cuts the r-th of P parts of every meta-batch, from 0, and no more:
     the draw is that of the whole, so P processes share out the tasks of one. A part may

@@ -67,7 +67,7 @@ class TrainingLog:
 class Workers:
     """Who trains: one process, which does everything itself.
 
-    `parallel.Processes` answers the same calls for many. ``part`` (r, P) says which
+    `scale.Processes` answers the same calls for many. ``part`` (r, P) says which
     part of a meta-batch is this process's own (see `tasks.TaskSampler`).
 
     Plumbing: what `meta_train` asks of the processes it runs on.
@@ -109,7 +109,7 @@ def meta_train(
     scores the learner as it stands, lower is better. With ``checkpoint`` every epoch is
     saved there (aside, then renamed), and a run that was interrupted goes on from it
     to the same parameters as one that was not. ``workers`` are the processes that share
-    the work (see `parallel.together`), this one alone by default.
+    the work (see `scale.together`), this one alone by default.
 
     Raises ``ValueError`` if the checkpoint belongs to another configuration,
     ``FloatingPointError`` if the meta-loss is not finite.

@@ -16,8 +16,8 @@ from torch import Tensor
 from metarec.data import synthetic_population
 from metarec.evaluation import validation_score
 from metarec.meta import MAML
-from metarec.parallel import together
 from metarec.recommender import MetaRecommender
+from metarec.scale import together
 from metarec.systems import Parts, System, build_system
 from metarec.tasks import Tasks, TaskSampler, UserHistories
 from metarec.training import TrainingConfig, TrainingLog, Workers, meta_train

@@ -4,15 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from metarec.baselines import (
-    GaussianFactorModel,
-    ItemMean,
-    UserItemBias,
-    cross_fit,
-)
-from metarec.baselines.gaussian import RatingSums, Said, moments
 from metarec.data import RatingData, SyntheticTruth, load_movielens_100k
 from metarec.evaluation import cold_start
+from metarec.factors import GaussianFactorModel, ItemMean, UserItemBias, cross_fit
+from metarec.factors.gaussian import RatingSums, Said, moments
 from metarec.features import item_features
 from metarec.tasks import Examples, UserHistories, split_users
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from metarec.baselines import GaussianFactorModel, ItemMean, UserItemBias
 from metarec.data import RatingData
 from metarec.evaluation import check_no_leak, cold_start, validation_score
+from metarec.factors import GaussianFactorModel, ItemMean, UserItemBias
 from metarec.tasks import LeakageError, UserHistories, split_users
 
 

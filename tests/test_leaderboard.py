@@ -9,7 +9,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from metarec.baselines import GaussianFactorModel, ItemMean, UserItemBias
 from metarec.data import RatingData, rating_data, synthetic_population
 from metarec.evaluation import (
     Fold,
@@ -25,6 +24,7 @@ from metarec.evaluation import (
 from metarec.evaluation.__main__ import main
 from metarec.evaluation.methods import BASELINES
 from metarec.evaluation.tables import write_table
+from metarec.factors import GaussianFactorModel, ItemMean, UserItemBias
 from metarec.features import UserFeatures
 from metarec.metrics import paired_bootstrap
 from metarec.systems import System

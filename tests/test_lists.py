@@ -9,9 +9,9 @@ from sklearn import metrics as oracle
 from sklearn.calibration import calibration_curve
 from torch import Tensor
 
-from metarec.baselines import ItemMean
 from metarec.data import RatingData
 from metarec.evaluation import chance_ranking, rank_candidates, rank_catalogue
+from metarec.factors import ItemMean
 from metarec.learners import predict
 from metarec.lists import ListMAML, ListModel, ListSampler, list_tasks
 from metarec.metrics import auc, expected_calibration_error, log_loss, reliability

@@ -9,16 +9,16 @@ import pytest
 import torch
 from sklearn.linear_model import Ridge
 
-from metarec.baselines import GaussianFactorModel, ItemMean, UserItemBias
-from metarec.data import RatingData, load_movielens_100k, rating_data, transposed
-from metarec.evaluation import (
+from metarec.challenges import (
     BothCold,
     ItemFold,
-    check_no_leak,
-    cold_start,
     item_histories,
     newest_items,
+    transposed,
 )
+from metarec.data import RatingData, load_movielens_100k, rating_data
+from metarec.evaluation import check_no_leak, cold_start
+from metarec.factors import GaussianFactorModel, ItemMean, UserItemBias
 from metarec.features import item_features
 from metarec.tasks import Examples, LeakageError, UserHistories, split_users
 

@@ -10,9 +10,9 @@ import pandas as pd
 import pytest
 import torch
 
-from metarec.baselines import GaussianFactorModel, UserItemBias
 from metarec.data import RatingData, load_movielens_100k
 from metarec.evaluation import read_table
+from metarec.factors import GaussianFactorModel, UserItemBias
 from metarec.tasks import Examples
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"

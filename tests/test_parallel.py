@@ -15,7 +15,7 @@ import processes
 import pytest
 import torch
 
-from metarec.parallel import together
+from metarec.scale import together
 from metarec.tasks import TaskSampler
 from metarec.training import Workers
 

@@ -11,22 +11,17 @@ import torch
 from sklearn.linear_model import Ridge
 from sklearn.metrics.pairwise import cosine_similarity
 
-from metarec.baselines import (
-    ALS,
-    GaussianFactorModel,
-    GenreRidge,
-    GlobalMean,
-    ItemKNN,
-    ItemMean,
-    PooledMLP,
-    Popularity,
-    UserItemBias,
-    UserKNN,
-    cross_fit,
-)
+from metarec.baselines import ALS, GenreRidge, ItemKNN, PooledMLP, Popularity, UserKNN
 from metarec.baselines.neighbours import _similarity, _table
 from metarec.data import RatingData
 from metarec.evaluation import Predictor, check_no_leak, validation_score
+from metarec.factors import (
+    GaussianFactorModel,
+    GlobalMean,
+    ItemMean,
+    UserItemBias,
+    cross_fit,
+)
 from metarec.tasks import (
     Examples,
     LeakageError,

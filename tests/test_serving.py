@@ -9,7 +9,7 @@ import torch
 
 from metarec.data import RatingData, rating_data
 from metarec.recommender import MetaRecommender, UnknownItemError
-from metarec.serving import best_items
+from metarec.recommender.many import best_items
 from metarec.training import TrainingConfig
 
 SYSTEMS = [
@@ -58,7 +58,8 @@ def test_lists_in_batches_are_those_of_one_by_one(
 ) -> None:
     about = {user: {"age": user - 130} for user in given if user % 2}
     monkeypatch.setattr(
-        "metarec.recommender.blocks", lambda n, *_: [(0, 17), (17, 18), (18, n)]
+        "metarec.recommender.meta_recommender.blocks",
+        lambda n, *_: [(0, 17), (17, 18), (18, n)],
     )
     found = recommender.recommend_all(given, 7, 40, about, progress=False)
     assert found.columns.tolist() == ["user_id", "rank", "item_id", "title", "score"]

@@ -13,18 +13,12 @@ import pytest
 import torch
 
 from metarec import tasks
-from metarec.baselines import GaussianFactorModel, ItemMean, UserItemBias, cross_fit
-from metarec.baselines.gaussian import rating_sums
-from metarec.data import (
-    RatingChunk,
-    RatingData,
-    RatingScale,
-    RatingStore,
-    rating_data,
-    synthetic_store,
-)
+from metarec.data import RatingData, RatingScale, rating_data
 from metarec.evaluation import cold_start
+from metarec.factors import GaussianFactorModel, ItemMean, UserItemBias, cross_fit
+from metarec.factors.gaussian import rating_sums
 from metarec.recommender import MetaRecommender
+from metarec.scale import RatingChunk, RatingStore, synthetic_store
 from metarec.tasks import LeakageError, UserHistories
 from metarec.training import TrainingConfig
 
@@ -185,7 +179,7 @@ def test_chunks_hold_every_user_once_and_at_most_so_many_ratings(
 
 
 def in_chunks_of(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
-    monkeypatch.setattr("metarec.baselines.gaussian.CHUNK", most)
+    monkeypatch.setattr("metarec.factors.gaussian.CHUNK", most)
     monkeypatch.setattr(UserHistories.in_chunks, "__defaults__", (most,))
 
 
@@ -282,7 +276,7 @@ def test_the_first_users_are_those_of_a_larger_population(tmp_path: Path) -> Non
 FIT = """
 import sys, torch
 from pathlib import Path
-from metarec.data import RatingStore
+from metarec.scale import RatingStore
 from metarec.recommender import MetaRecommender
 from metarec.training import TrainingConfig
 torch.set_num_threads(1)

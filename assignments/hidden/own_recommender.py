@@ -13,8 +13,8 @@ import torch
 from classroom import Student, Wrong, same
 from torch import Tensor
 
-from metarec.baselines import ItemMean
 from metarec.data import rating_data
+from metarec.factors import ItemMean
 from metarec.tasks import Examples, LeakageError, UserHistories, UserSplit
 
 # Part 1 ---------------------------------------------------------------------------

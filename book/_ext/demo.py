@@ -44,8 +44,8 @@ def learn(data: Any, epochs: int = EPOCHS, seed: int = 0) -> dict[str, Any]:
     """
     import torch
 
-    from metarec.baselines import GaussianFactorModel, cross_fit
     from metarec.evaluation import validation_score
+    from metarec.factors import GaussianFactorModel, cross_fit
     from metarec.features import item_features
     from metarec.systems import Parts, System, build_system
     from metarec.tasks import TaskSampler, UserHistories

@@ -8,8 +8,8 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from metarec.baselines.gaussian import RatingSums, outer_products
-from metarec.baselines.simple import UserItemBias
+from metarec.factors.biases import UserItemBias
+from metarec.factors.gaussian import RatingSums, outer_products
 from metarec.models import with_one
 from metarec.tasks import Examples, UserHistories
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from metarec.baselines.als import ridge_regression
-from metarec.baselines.simple import ItemMean
+from metarec.factors.biases import ItemMean
 from metarec.models import with_one
 from metarec.tasks import Examples, UserHistories
 

@@ -8,7 +8,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from metarec.baselines.simple import UserItemBias
+from metarec.factors.biases import UserItemBias
 from metarec.tasks import Examples, UserHistories
 
 

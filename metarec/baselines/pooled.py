@@ -10,7 +10,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from metarec.baselines.warm_start import WarmStart
+from metarec.factors.warm_start import WarmStart
 from metarec.learners import GradientDescent
 from metarec.meta import MAML
 from metarec.models import MLP

@@ -9,23 +9,19 @@ from metarec.data.movielens import (
     load_movielens_100k,
     load_movielens_small,
 )
-from metarec.data.store import RatingChunk, RatingStore
-from metarec.data.stream import synthetic_store
 from metarec.data.synthetic import (
     DriftingTruth,
     SyntheticTruth,
     drifting_population,
     synthetic_population,
 )
-from metarec.data.table import RatingData, RatingScale
-from metarec.data.transpose import transposed
+from metarec.data.table import RatingColumns, RatingData, RatingScale
 
 __all__ = [
     "DriftingTruth",
-    "RatingChunk",
+    "RatingColumns",
     "RatingData",
     "RatingScale",
-    "RatingStore",
     "SyntheticTruth",
     "clicks",
     "drifting_population",
@@ -35,6 +31,4 @@ __all__ = [
     "rating_data",
     "read_csv",
     "synthetic_population",
-    "synthetic_store",
-    "transposed",
 ]

@@ -96,3 +96,38 @@ class RatingData:
             text = json.dumps([list(table.columns), plain], default=str)
             digest.update(text.encode("ascii"))
         return digest.hexdigest()
+
+
+@dataclass(frozen=True, eq=False)
+class RatingColumns:
+    """Ratings as flat columns, user after user: what need not fit into memory.
+
+    User u owns the rows ``start[u]`` to ``start[u + 1]`` of ``item`` and ``rating``, in
+    order of time. ``users``, ``items``, ``scale``, ``name`` and ``citation`` are as in
+    `RatingData`, and small.
+
+    Shapes: ``start`` (n_users + 1,) int64, ``item`` (n,) int32, row of ``items``,
+    ``rating`` (n,) float32.
+
+    Plumbing: `scale.RatingStore` keeps these columns on disk; whoever reads them need
+    not know.
+    """
+
+    name: str
+    start: np.ndarray
+    item: np.ndarray
+    rating: np.ndarray
+    users: pd.DataFrame
+    items: pd.DataFrame
+    scale: RatingScale
+    citation: str
+
+    @property
+    def n_users(self) -> int:
+        """Number of users, those without a rating included."""
+        return len(self.users)
+
+    @property
+    def n_items(self) -> int:
+        """Number of items, those without a rating included."""
+        return len(self.items)

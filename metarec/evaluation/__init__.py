@@ -1,14 +1,7 @@
 """How the course judges: protocols, guards against leaks, the leaderboard."""
 
 from metarec.evaluation.cold_start import cold_start, validation_score
-from metarec.evaluation.drift import Online, prequential, rmse_of_users
 from metarec.evaluation.fold import Fold
-from metarec.evaluation.items import (
-    BothCold,
-    ItemFold,
-    item_histories,
-    newest_items,
-)
 from metarec.evaluation.leaderboard import Leaderboard
 from metarec.evaluation.leaks import check_disjoint, check_no_leak
 from metarec.evaluation.methods import fitted, known_methods
@@ -23,11 +16,8 @@ from metarec.evaluation.run import Protocol, run_methods
 from metarec.evaluation.tables import read_table, write_table
 
 __all__ = [
-    "BothCold",
     "Fold",
-    "ItemFold",
     "Leaderboard",
-    "Online",
     "Predictor",
     "Protocol",
     "Ranking",
@@ -36,14 +26,10 @@ __all__ = [
     "check_no_leak",
     "cold_start",
     "fitted",
-    "item_histories",
     "known_methods",
-    "newest_items",
-    "prequential",
     "rank_candidates",
     "rank_catalogue",
     "read_table",
-    "rmse_of_users",
     "run_methods",
     "validation_score",
     "write_table",

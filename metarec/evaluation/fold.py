@@ -9,10 +9,11 @@ from functools import cached_property
 import pandas as pd
 from torch import Tensor
 
-from metarec.baselines import GaussianFactorModel, PooledMLP, WarmStart, cross_fit
+from metarec.baselines import PooledMLP
 from metarec.data import RatingData
 from metarec.evaluation.cold_start import cold_start, validation_score
 from metarec.evaluation.predictor import Predictor
+from metarec.factors import GaussianFactorModel, WarmStart, cross_fit
 from metarec.features import item_features
 from metarec.meta import MAML
 from metarec.systems import Parts, System, build_system, default_config

@@ -5,17 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from itertools import product
 
-from metarec.baselines import (
-    ALS,
-    GenreRidge,
-    GlobalMean,
-    ItemKNN,
-    ItemMean,
-    UserItemBias,
-    UserKNN,
-)
+from metarec.baselines import ALS, GenreRidge, ItemKNN, UserKNN
 from metarec.evaluation.fold import Fold
 from metarec.evaluation.predictor import Predictor
+from metarec.factors import GlobalMean, ItemMean, UserItemBias
 from metarec.systems import LEARNERS, METAS, MODELS, System
 
 __all__ = ["BASELINES", "RIVAL", "SYSTEMS", "fitted", "known_methods"]

@@ -224,7 +224,7 @@ WRONG = {
         cells={
             "my-recommender": MINE
             + """\
-    from metarec.baselines import GaussianFactorModel
+    from metarec.factors import GaussianFactorModel
     return GaussianFactorModel.fit(histories, users, 2)
 """
         },
@@ -432,7 +432,7 @@ UNUSUAL = {
     "a Gaussian posterior of the package's item vectors": Answer(
         cells={
             "my-recommender": """\
-from metarec.baselines import GaussianFactorModel
+from metarec.factors import GaussianFactorModel
 
 
 class Recommender:

@@ -13,9 +13,9 @@ import torch
 from classroom import Part, Student, Wrong, same, tensor_of_shape
 from torch import Tensor
 
-from metarec.baselines import ItemMean
 from metarec.data import RatingData, RatingScale, rating_data
 from metarec.data.synthetic import synthetic_population
+from metarec.factors import ItemMean
 from metarec.tasks import Examples, UserHistories, UserSplit
 
 FIVE = RatingScale(1, 5)

@@ -16,7 +16,7 @@ def transposed(data: RatingData) -> RatingData:
     canonical table of items must have, are empty for what were users. Transposing
     twice gives the data back, to the last byte of the content hash.
 
-    Plumbing: `evaluation.item_histories` and the chapter on new items.
+    Plumbing: `item_histories` and the chapter on new items.
     """
     ratings = data.ratings.rename(columns={"user": "item", "item": "user"})
     items = data.users.rename(columns={"user_id": "item_id"})

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from metarec.baselines.simple import UserItemBias, mean_rating
+from metarec.factors.biases import UserItemBias, mean_rating
 from metarec.metrics import user_rmse
 from metarec.models import checked_profile, implicit_shift
 from metarec.tasks import CHUNK, SUPPORT_SIZES, Examples, UserHistories

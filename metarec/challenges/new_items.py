@@ -11,7 +11,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from metarec.data import RatingData, transposed
+from metarec.challenges.transpose import transposed
+from metarec.data import RatingData
 from metarec.evaluation.cold_start import errors_of
 from metarec.evaluation.fold import Fold
 from metarec.evaluation.leaks import check_disjoint

@@ -31,27 +31,6 @@ class GlobalMean:
 
 
 @dataclass(frozen=True)
-class Popularity:
-    """The same list for everybody: an item's score is how often it was rated.
-
-    A score to rank by, not a rating in stars.
-
-    Built in: how-a-benchmark-fools-you
-    """
-
-    count: Tensor
-
-    @classmethod
-    def fit(cls, histories: UserHistories, users: Tensor) -> Self:
-        """Count the ratings of ``users`` alone."""
-        return cls(histories.item_counts(users).float())
-
-    def predict(self, support: Examples, x: Tensor) -> Tensor:
-        """The item's number of ratings, whatever the support says; shape (B, N)."""
-        return self.count[x]
-
-
-@dataclass(frozen=True)
 class ItemMean:
     """Every user gets the item's shrunk mean: mu + sum (r - mu) / (n_i + shrinkage).
 

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from metarec.data.custom import FIVE_STARS, _described
-from metarec.data.table import RatingData, RatingScale
+from metarec.data.table import RatingColumns, RatingData, RatingScale
 
 _FORMAT = "metarec ratings 1"
 _COLUMNS = {"start": "<i8", "item": "<i4", "rating": "<f4"}
@@ -35,39 +35,15 @@ class RatingChunk(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class RatingStore:
+class RatingStore(RatingColumns):
     """A folder of ratings, user after user, of which only what is asked for is read.
 
-    User u owns the rows ``start[u]`` to ``start[u + 1]`` of ``item`` and ``rating``, in
-    order of time. Each column is one file in numpy's own format, and the arrays are
+    Each of the `RatingColumns` is one file in numpy's own format, and the arrays are
     maps of these files: opening reads nothing of them, and the system reads, keeps and
-    drops pages as they are used. ``users``, ``items``, ``scale``, ``name`` and
-    ``citation`` are as in `RatingData`, and small.
-
-    Shapes: ``start`` (n_users + 1,) int64, ``item`` (n,) int32, row of ``items``,
-    ``rating`` (n,) float32.
+    drops pages as they are used.
 
     Plumbing: the chapter many-users builds a small one of its own.
     """
-
-    name: str
-    start: np.ndarray
-    item: np.ndarray
-    rating: np.ndarray
-    users: pd.DataFrame
-    items: pd.DataFrame
-    scale: RatingScale
-    citation: str
-
-    @property
-    def n_users(self) -> int:
-        """Number of users, those without a rating included."""
-        return len(self.users)
-
-    @property
-    def n_items(self) -> int:
-        """Number of items, those without a rating included."""
-        return len(self.items)
 
     @classmethod
     def write(

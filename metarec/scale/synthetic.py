@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from metarec.data.store import RatingChunk, RatingStore
 from metarec.data.synthetic import SyntheticTruth
+from metarec.scale.store import RatingChunk, RatingStore
 
 _FEWEST = 20  # ratings of a user, as in MovieLens
 _CELLS = 5_000_000  # random numbers drawn at once: the bound on memory

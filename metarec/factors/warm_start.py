@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from metarec.baselines.gaussian import GaussianFactorModel
+from metarec.factors.gaussian import GaussianFactorModel
 from metarec.tasks import UserHistories
 
 

@@ -19,15 +19,15 @@ from safetensors.torch import save_file
 from torch import Tensor
 from tqdm import tqdm
 
-from metarec.baselines import GaussianFactorModel, WarmStart, cross_fit
 from metarec.bayes import Bayesian
-from metarec.data import RatingData, RatingScale, RatingStore
+from metarec.data import RatingColumns, RatingData, RatingScale
 from metarec.evaluation import validation_score
+from metarec.factors import GaussianFactorModel, WarmStart, cross_fit
 from metarec.features import UserFeatures, item_features
 from metarec.learners import Parameters, likelihood_of, predict
 from metarec.meta import MAML
 from metarec.models import MatrixFactorization, RatingModel
-from metarec.serving import best_items, blocks, score_all, user_ratings
+from metarec.recommender.many import best_items, blocks, score_all, user_ratings
 from metarec.systems import Parts, System, build_system, default_config
 from metarec.tasks import SUPPORT_SIZES, Examples, TaskSampler, UserHistories
 from metarec.training import TrainingConfig, Workers, meta_train, save_aside
@@ -87,7 +87,7 @@ class MetaRecommender:
 
     def fit(
         self,
-        data: RatingData | RatingStore,
+        data: RatingData | RatingColumns,
         users: Tensor | None = None,
         checkpoint: str | Path | None = None,
         progress: bool = True,
@@ -95,10 +95,10 @@ class MetaRecommender:
     ) -> Self:
         """Learn from ``users`` of ``data`` (all by default), a tenth for validation.
 
-        Of a `RatingStore` no more than a chunk of users is in memory at once. With
-        ``checkpoint`` an interrupted run goes on where it stopped; the item vectors
-        are kept beside it, in a file of that name and ``.items``. ``workers`` share the
-        meta-training (see `parallel.together`); each fits the item vectors itself.
+        Of a `scale.RatingStore` no more than a chunk of users is in memory at once.
+        With ``checkpoint`` an interrupted run goes on where it stopped; the item
+        vectors are kept beside it, in a file of that name and ``.items``. ``workers``
+        share the meta-training (see `scale.together`); each fits the item vectors.
         Raises ``ValueError`` if fewer than 20 users have more than ``reserved``
         ratings, or what is kept belongs to another run.
         """

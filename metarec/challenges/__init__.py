@@ -1,0 +1,25 @@
+"""What is hard beyond a new user: new items, and interests that drift."""
+
+from metarec.challenges.drift import Online, prequential, rmse_of_users
+from metarec.challenges.forgetting import Decayed, KalmanFilter, Windowed
+from metarec.challenges.new_items import (
+    BothCold,
+    ItemFold,
+    item_histories,
+    newest_items,
+)
+from metarec.challenges.transpose import transposed
+
+__all__ = [
+    "BothCold",
+    "Decayed",
+    "ItemFold",
+    "KalmanFilter",
+    "Online",
+    "Windowed",
+    "item_histories",
+    "newest_items",
+    "prequential",
+    "rmse_of_users",
+    "transposed",
+]

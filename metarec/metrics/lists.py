@@ -1,0 +1,145 @@
+"""How good a list is, what chance scores, and the best that can be expected."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from metarec.metrics.ratings import same_shape
+
+
+def dcg(relevance: Tensor, k: int | None = None, exponential: bool = False) -> Tensor:
+    """Discounted cumulative gain of items listed in rank order, shape (...,).
+
+    DCG@k = sum_{j=1..k} gain_j / log2(j + 1), gain the relevance itself, or
+    2^relevance - 1 if ``exponential``. ``relevance`` has shape (..., N), best rank
+    first.
+
+    Source: Järvelin & Kekäläinen (2002).
+    Built in: how-a-benchmark-fools-you
+    """
+    top = relevance[..., :k].double()
+    gain = torch.exp2(top) - 1 if exponential else top
+    rank = torch.arange(1, top.shape[-1] + 1, dtype=torch.float64)
+    return (gain / torch.log2(rank + 1)).sum(-1)
+
+
+def ndcg(
+    score: Tensor, relevance: Tensor, k: int | None = None, exponential: bool = False
+) -> Tensor:
+    """DCG of the ranking by ``score`` over the DCG of the best possible ranking.
+
+    Both arguments have shape (..., N) and cover *all* candidates: the ideal is taken
+    over every relevant item, retrieved or not. Equal scores keep their given order;
+    where nothing is relevant the result is 0.
+
+    Source: Järvelin & Kekäläinen (2002).
+    Built in: how-a-benchmark-fools-you
+    """
+    same_shape(score, relevance)
+    order = score.argsort(dim=-1, descending=True, stable=True)
+    found = dcg(relevance.gather(-1, order), k, exponential)
+    ideal = dcg(relevance.sort(-1, descending=True).values, k, exponential)
+    return torch.where(ideal > 0, found / ideal.clamp(min=1e-300), 0.0)
+
+
+def recall(score: Tensor, relevant: Tensor, k: int) -> Tensor:
+    """Share of the relevant items that stand among the first ``k`` by ``score``.
+
+    ``relevant`` is boolean, shape (..., N); where nothing is relevant the result is 0.
+
+    Built in: how-a-benchmark-fools-you
+    """
+    same_shape(score, relevant)
+    top = score.argsort(dim=-1, descending=True, stable=True)[..., :k]
+    hits = relevant.gather(-1, top).sum(-1).double()
+    return hits / relevant.sum(-1).clamp(min=1)
+
+
+def precision(score: Tensor, relevant: Tensor, k: int) -> Tensor:
+    """Share of the first ``k`` places by ``score`` that hold a relevant item.
+
+    ``relevant`` (..., N) is boolean, or holds the probability that an item is relevant
+    (see `tied_relevance`): then the result is the expected share. Equal scores keep
+    their given order; places beyond the N-th count as misses.
+
+    Built in: how-a-benchmark-fools-you
+    """
+    same_shape(score, relevant)
+    top = score.argsort(dim=-1, descending=True, stable=True)[..., :k]
+    return relevant.gather(-1, top).double().sum(-1) / k
+
+
+def chance_precision(relevant: Tensor, k: int) -> Tensor:
+    """Expected `precision` of a random order of the N items: R / N while k <= N.
+
+    ``relevant`` (..., N) is boolean, or a probability; R is its sum.
+
+    Built in: how-a-benchmark-fools-you
+    """
+    n = relevant.shape[-1]
+    return relevant.double().mean(-1) * min(k, n) / k
+
+
+def chance_ndcg(
+    relevance: Tensor, k: int | None = None, exponential: bool = False
+) -> Tensor:
+    """Expected `ndcg` of a random order of the N items, exactly.
+
+    Each place expects the mean gain, so
+    E[nDCG@k] = mean gain / ideal DCG@k * sum_{j=1..k} 1 / log2(j + 1); 0 where nothing
+    is relevant. ``relevance`` (..., N) is binary or graded. With R >= k relevant
+    items of one grade it is R / N, the chance of precision.
+
+    Built in: how-a-benchmark-fools-you
+    """
+    gain = torch.exp2(relevance.double()) - 1 if exponential else relevance.double()
+    found = dcg(gain.mean(-1, keepdim=True).expand(gain.shape), k)
+    ideal = dcg(gain.sort(-1, descending=True).values, k)
+    return torch.where(ideal > 0, found / ideal.clamp(min=1e-300), 0.0)
+
+
+def tied_relevance(rating: Tensor, n: int) -> Tensor:
+    """Probability that an item is among the ``n`` best when coins order equal ratings.
+
+    1 above the n-th highest rating, 0 below it, and (n - a) / g for the g items that
+    share it, a the number of items above. ``rating`` and the result: shape (..., N).
+
+    Raises ``ValueError`` unless 1 <= n <= N.
+    Built in: how-a-benchmark-fools-you
+    """
+    if not 1 <= n <= rating.shape[-1]:
+        raise ValueError(f"n must lie in 1..{rating.shape[-1]}, the items, got {n}")
+    edge = rating.sort(-1, descending=True).values[..., n - 1, None]
+    above, level = rating > edge, rating == edge
+    share = (n - above.sum(-1, keepdim=True)) / level.sum(-1, keepdim=True).double()
+    return torch.where(level, share, above.double())
+
+
+class Ceiling(NamedTuple):
+    """The best precision and nDCG that can be expected, each of shape (...,).
+
+    Built in: how-a-benchmark-fools-you
+    """
+
+    precision: Tensor
+    ndcg: Tensor
+
+
+def tie_ceiling(rating: Tensor, n: int, k: int) -> Ceiling:
+    """What an oracle scores who knows every rating, but not how coins order equals.
+
+    Relevant are the ``n`` highest of the N ratings, equal ones ordered by coin flips.
+    The best list puts the most probable first, so with p_(1) >= p_(2) >= ... from
+    `tied_relevance`: precision@k = sum_{j<=k} p_(j) / k and
+    nDCG@k = sum_{j<=k} p_(j) / log2(j + 1) / sum_{j<=min(k,n)} 1 / log2(j + 1).
+
+    Raises ``ValueError`` unless 1 <= n <= N.
+    Built in: how-a-benchmark-fools-you
+    """
+    p = tied_relevance(rating, n)
+    best = p.sort(-1, descending=True).values
+    ideal = dcg(torch.ones(n), k)
+    return Ceiling(precision(p, p, k), dcg(best, k) / ideal)

@@ -1,0 +1,91 @@
+"""How far predicted stars, and their intervals, lie from the ratings."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def rmse(prediction: Tensor, rating: Tensor) -> float:
+    """Root of the mean squared error over all ratings, in stars (pooled RMSE).
+
+    RMSE = sqrt(mean (r_hat - r)^2); both arguments have the same shape.
+    Raises ``ValueError`` when the shapes differ, since broadcasting would hide it.
+
+    Built in: matrix-factorization
+    """
+    same_shape(prediction, rating)
+    return float((prediction - rating).square().mean().sqrt())
+
+
+def mae(prediction: Tensor, rating: Tensor) -> float:
+    """Mean absolute error over all ratings, in stars.
+
+    Built in: matrix-factorization
+    """
+    same_shape(prediction, rating)
+    return float((prediction - rating).abs().mean())
+
+
+def user_rmse(prediction: Tensor, rating: Tensor, mask: Tensor) -> Tensor:
+    """RMSE of each user over their own query, shape (B,), in stars.
+
+    RMSE_u = sqrt(sum_n mask (r_hat - r)^2 / sum_n mask); arguments have shape (B, N).
+    Every user counts once when these are averaged, however many ratings they gave.
+
+    Built in: tasks
+    """
+    same_shape(prediction, rating)
+    error = torch.where(mask, prediction - rating, 0.0)
+    return (error.square().sum(-1) / mask.sum(-1).clamp(min=1)).sqrt()
+
+
+def user_mae(prediction: Tensor, rating: Tensor, mask: Tensor) -> Tensor:
+    """Mean absolute error of each user over their own query, shape (B,), in stars.
+
+    Built in: tasks
+    """
+    same_shape(prediction, rating)
+    error = torch.where(mask, prediction - rating, 0.0)
+    return error.abs().sum(-1) / mask.sum(-1).clamp(min=1)
+
+
+def gaussian_nll(mean: Tensor, variance: Tensor, rating: Tensor) -> Tensor:
+    """-log N(r; mean, variance), in nats, of each rating; arguments have one shape.
+
+    1/2 [(r - mean)^2 / variance + log(2 pi variance)].
+
+    Built in: bayesian
+    """
+    same_shape(mean, rating)
+    square = (rating - mean).square() / variance
+    return 0.5 * (square + (2 * torch.pi * variance).log())
+
+
+def coverage(mean: Tensor, variance: Tensor, rating: Tensor, level: float) -> float:
+    """Share of the ratings inside the central predictive interval of ``level``.
+
+    The interval is mean +- z sqrt(variance), closed, z the quantile at (1 + level) / 2.
+    Calibrated predictions cover ``level`` of the ratings. Arguments have one shape.
+
+    Raises ``ValueError`` if ``level`` is not between 0 and 1.
+    Built in: bayesian
+    """
+    same_shape(mean, rating)
+    if not 0 < level < 1:
+        raise ValueError(f"level must lie between 0 and 1, got {level}")
+    z = torch.special.ndtri(torch.tensor((1 + level) / 2, dtype=torch.float64))
+    inside = (rating - mean).abs() <= z * variance.sqrt()
+    return float(inside.double().mean())
+
+
+def same_shape(a: Tensor, b: Tensor) -> None:
+    """Refuse two shapes that would broadcast.
+
+    Plumbing: shared by the metrics.
+    """
+    if a.shape != b.shape:
+        raise ValueError(
+            f"shapes differ: {tuple(a.shape)} against {tuple(b.shape)}; they would "
+            "broadcast into a number that means nothing"
+        )

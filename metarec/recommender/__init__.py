@@ -1,0 +1,9 @@
+"""The full system: fit on many users, meet a new one, adapt, recommend, explain."""
+
+from metarec.recommender.meta_recommender import (
+    MetaRecommender,
+    PersonalModel,
+    UnknownItemError,
+)
+
+__all__ = ["MetaRecommender", "PersonalModel", "UnknownItemError"]
