@@ -23,10 +23,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from metarec.baselines import ItemMean, cross_fit
-from metarec.bayes import Bayesian
 from metarec.data import clicks, load_movielens_100k
 from metarec.evaluation import Fold, Predictor, rank_catalogue, write_table
-from metarec.learners import GradientDescent, TaskLearner
+from metarec.learners import Bayesian, GradientDescent, TaskLearner
 from metarec.lists import ListMAML, ListModel, ListSampler
 from metarec.meta import MAML
 from metarec.metrics import (

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from metarec.baselines import GaussianFactorModel
 from metarec.baselines.gaussian import moments
-from metarec.bayes import Posterior
+from metarec.learners import Posterior
 from metarec.tasks import Examples
 
 __all__ = ["Decayed", "KalmanFilter", "Windowed"]

@@ -20,11 +20,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from metarec.baselines import GaussianFactorModel, WarmStart, cross_fit
-from metarec.bayes import Bayesian
 from metarec.data import RatingData, RatingScale, RatingStore
 from metarec.evaluation import validation_score
 from metarec.features import UserFeatures, item_features
-from metarec.learners import Parameters, likelihood_of, predict
+from metarec.learners import Bayesian, Parameters, likelihood_of, predict
 from metarec.meta import MAML
 from metarec.models import MatrixFactorization, RatingModel
 from metarec.serving import best_items, blocks, score_all, user_ratings

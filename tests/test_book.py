@@ -26,7 +26,7 @@ CHAPTERS = [page for page in PAGES if not (ROOT / f"{page}.md").exists()]
 
 # Each public name of these modules is either built in a chapter or says it is plumbing.
 TAUGHT = (
-    "features tasks metrics models learners bayes task_attention baselines meta "
+    "features tasks metrics models learners baselines meta "
     "training systems evaluation recommender drift lists parallel"
 ).split()
 # What every chapter may import without having built it.

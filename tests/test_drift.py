@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from metarec.baselines import GaussianFactorModel
-from metarec.bayes import Posterior
 from metarec.data import RatingData, drifting_population, synthetic_population
 from metarec.data.synthetic import DriftingTruth
 from metarec.drift import Decayed, KalmanFilter, Windowed
 from metarec.evaluation.drift import Online, prequential, rmse_of_users
+from metarec.learners import Posterior
 from metarec.metrics import paired_bootstrap
 from metarec.tasks import Examples, UserHistories, split_users
 

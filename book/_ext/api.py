@@ -40,7 +40,7 @@ PACKAGE = "metarec"
 EXAMPLES = "book/reference/api/examples"
 # Arrows between modules run downward in this list: one imports only from above itself.
 MODULES = (
-    "data tasks features metrics plots models learners bayes task_attention baselines "
+    "data tasks features metrics plots models learners baselines "
     "meta training systems evaluation recommender drift lists parallel"
 ).split()
 # Types that appear in signatures and are documented elsewhere: their pages are on other
