@@ -11,8 +11,8 @@ from pathlib import Path
 def withhold(package: Path, target: Path, names: Iterable[str], why: str) -> None:
     """Copy ``package`` to ``target``; the named pieces raise ``NotImplementedError``.
 
-    A name is a function ("learners.inner_loop"), a method ("meta.MAML.loss") or a class
-    ("learners.GradientDescent": all its methods). Signatures and docstrings stay.
+    A name is a function ("metrics.rmse"), a method ("meta.MAML.loss") or a class
+    ("meta.MAML": all its methods). Signatures and docstrings stay.
 
     Raises ``ValueError`` for a name that the package does not define.
     """

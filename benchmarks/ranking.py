@@ -22,11 +22,10 @@ from common import FOLDS
 from torch import Tensor
 from tqdm import tqdm
 
-from metarec.bayes import Bayesian
 from metarec.data import clicks, load_movielens_100k
 from metarec.evaluation import Fold, Predictor, rank_catalogue, write_table
 from metarec.factors import ItemMean, cross_fit
-from metarec.learners import GradientDescent, TaskLearner
+from metarec.learners import Bayesian, GradientDescent, TaskLearner
 from metarec.lists import ListMAML, ListModel, ListSampler
 from metarec.meta import MAML
 from metarec.metrics import (

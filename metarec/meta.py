@@ -13,13 +13,13 @@ from metarec.learners import (
     GradientDescent,
     Parameters,
     Prior,
+    TaskBank,
     TaskLearner,
     likelihood_of,
     predict,
     residual,
 )
 from metarec.models import RatingModel
-from metarec.task_attention import TaskBank
 from metarec.tasks import Examples, Tasks
 
 __all__ = ["MAML", "MetaMind", "MetaSGD"]

@@ -10,12 +10,16 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from metarec.bayes import Bayesian
 from metarec.factors import WarmStart
-from metarec.learners import GradientDescent, TaskLearner
+from metarec.learners import (
+    Bayesian,
+    GradientDescent,
+    TaskAttention,
+    TaskBank,
+    TaskLearner,
+)
 from metarec.meta import MAML, MetaMind, MetaSGD
 from metarec.models import MLP, FeatureAttention, MatrixFactorization, RatingModel
-from metarec.task_attention import TaskAttention, TaskBank
 from metarec.tasks import Examples, UserHistories
 from metarec.training import TrainingConfig
 

@@ -16,10 +16,15 @@ import torch
 from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect
 from test_site import SITE, browser, unavailable  # noqa: F401 (a fixture)
 
-from metarec.bayes import Bayesian, Posterior
 from metarec.data import load_movielens_100k
 from metarec.data.synthetic import synthetic_population
-from metarec.learners import GradientDescent, Prior, mean_squared_error
+from metarec.learners import (
+    Bayesian,
+    GradientDescent,
+    Posterior,
+    Prior,
+    mean_squared_error,
+)
 from metarec.models import MatrixFactorization
 from metarec.tasks import Examples
 

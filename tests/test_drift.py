@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from metarec.bayes import Posterior
 from metarec.challenges import Decayed, KalmanFilter, Windowed
 from metarec.challenges.drift import Online, prequential, rmse_of_users
 from metarec.data import RatingData, drifting_population, synthetic_population
 from metarec.data.synthetic import DriftingTruth
 from metarec.factors import GaussianFactorModel
+from metarec.learners import Posterior
 from metarec.metrics import paired_bootstrap
 from metarec.tasks import Examples, UserHistories, split_users
 

@@ -7,8 +7,18 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from metarec.bayes import Bayesian, Posterior, map_estimate
-from metarec.learners import GradientDescent, Prior, predict, squared_error
+from metarec.learners import (
+    Bayesian,
+    GradientDescent,
+    Posterior,
+    Prior,
+    SetEncoder,
+    TaskAttention,
+    TaskBank,
+    map_estimate,
+    predict,
+    squared_error,
+)
 from metarec.meta import MAML, MetaMind, MetaSGD
 from metarec.models import (
     MLP,
@@ -17,7 +27,6 @@ from metarec.models import (
     MatrixFactorization,
     RatingModel,
 )
-from metarec.task_attention import SetEncoder, TaskAttention, TaskBank
 from metarec.tasks import Examples, Tasks
 
 N_ITEMS, DIM, B, K = 30, 3, 6, 7

@@ -40,7 +40,7 @@ PACKAGE = "metarec"
 EXAMPLES = "book/reference/api/examples"
 # Arrows between modules run downward in this list: one imports only from above itself.
 MODULES = (
-    "data features tasks metrics plots models learners bayes task_attention factors "
+    "data features tasks metrics plots models learners factors "
     "meta lists training baselines systems recommender evaluation challenges scale"
 ).split()
 # Types that appear in signatures and are documented elsewhere: their pages are on other

@@ -9,8 +9,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from metarec.bayes import Posterior
 from metarec.evaluation.predictor import Predictor
+from metarec.learners import Posterior
 from metarec.metrics import user_rmse
 from metarec.tasks import Examples, UserHistories
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from metarec.bayes import Posterior
 from metarec.factors import GaussianFactorModel
 from metarec.factors.gaussian import moments
+from metarec.learners import Posterior
 from metarec.tasks import Examples
 
 __all__ = ["Decayed", "KalmanFilter", "Windowed"]

@@ -19,12 +19,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 from tqdm import tqdm
 
-from metarec.bayes import Bayesian
 from metarec.data import RatingColumns, RatingData, RatingScale
 from metarec.evaluation import validation_score
 from metarec.factors import GaussianFactorModel, WarmStart, cross_fit
 from metarec.features import UserFeatures, item_features
-from metarec.learners import Parameters, likelihood_of, predict
+from metarec.learners import Bayesian, Parameters, likelihood_of, predict
 from metarec.meta import MAML
 from metarec.models import MatrixFactorization, RatingModel
 from metarec.recommender.many import best_items, blocks, score_all, user_ratings

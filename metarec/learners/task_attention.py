@@ -5,20 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from metarec.bayes import Bayesian
-from metarec.learners import (
-    Parameters,
-    Prior,
-    TaskLearner,
-    expand_mean,
-    needs_head,
-    residual,
-    scaled,
-)
+from metarec.learners.bayesian import Bayesian
+from metarec.learners.heads import expand_mean, needs_head, residual, scaled
+from metarec.learners.prior import Parameters, Prior
+from metarec.learners.task_learner import TaskLearner
 from metarec.models import RatingModel
 from metarec.tasks import Examples
-
-__all__ = ["SetEncoder", "TaskAttention", "TaskBank"]
 
 # The prior variance of a head's weights, relative to the noise, in the units of
 # `factors.cross_fit`: the ridge estimates of the bank shrink as users are spread.

@@ -1,179 +1,30 @@
-"""Task-learners: from a prior and a few ratings to one user's own weights.
-
-The interface of all three, and the first of them: gradient descent.
-"""
+"""The first task-learner: a few steps of gradient descent from the prior's mean."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from copy import copy
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple, TypeGuard
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
-from torch.func import functional_call, grad, vmap
+from torch.func import functional_call, grad
 
-from metarec.models import Gaussian, Likelihood, RatingModel
+from metarec.learners.functional import over_tasks, twin
+from metarec.learners.heads import dot, expand_mean, is_head, masked_rows, scaled
+from metarec.learners.losses import (
+    Loss,
+    likelihood_of,
+    mean_squared_error,
+    squared_error,
+)
+from metarec.learners.prior import Parameters, Prior
+from metarec.learners.task_learner import TaskLearner
+from metarec.models import Gaussian, RatingModel
 from metarec.tasks import Examples, Tasks
 
-__all__ = [
-    "GradientDescent",
-    "Loss",
-    "Parameters",
-    "Prior",
-    "TaskLearner",
-    "dot",
-    "expand_mean",
-    "inner_loop",
-    "is_head",
-    "likelihood_of",
-    "masked_rows",
-    "mean_squared_error",
-    "needs_head",
-    "predict",
-    "residual",
-    "scaled",
-    "squared_error",
-]
-
-Parameters = dict[str, Tensor]
-"""Weights by name, as ``named_parameters`` gives them.
-
-Plumbing: a type.
-"""
-
-Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""(prediction, target, mask) of one task, each (N,), to a number.
-
-Plumbing: a type.
-"""
-
-
-def squared_error(prediction: Tensor, target: Tensor, mask: Tensor) -> Tensor:
-    """Half the *sum* of squared errors: L = 1/2 sum_n mask_n (r_hat_n - r_n)^2.
-
-    The sum counts the evidence: its gradient grows with the number of ratings, as the
-    likelihood of a Gaussian with unit noise does.
-
-    Built in: inner-loop
-    """
-    return 0.5 * torch.where(mask, prediction - target, 0.0).square().sum(-1)
-
-
-def mean_squared_error(prediction: Tensor, target: Tensor, mask: Tensor) -> Tensor:
-    """Half the *mean* of squared errors, 0 for an empty task.
-
-    As an inner loss it forgets how many ratings there are; as a meta-loss it lets each
-    user count once.
-
-    Built in: inner-loop
-    """
-    return squared_error(prediction, target, mask) / mask.sum(-1).clamp(min=1)
-
-
-class Prior(NamedTuple):
-    """Where adaptation starts and how far it trusts the ratings.
-
-    ``mean``: the initialisation theta_0 of every adapted parameter, by name; with a
-    leading task axis where each task has its own.
-    ``scale``: by the same names, a number, a tensor with one entry for each weight, or
-    (for a head of D weights) a matrix (D, D). Each task-learner reads it in its way:
-    gradient descent as the inner rate alpha, the Bayesian as the prior's variance, task
-    attention as what multiplies the keys.
-    ``noise``: sigma^2, the variance of a rating around its score.
-
-    Built in: maml
-    """
-
-    mean: Parameters
-    scale: Parameters
-    noise: Tensor | float = 1.0
-
-
-class TaskLearner:
-    """From a prior and a support set to each task's own weights.
-
-    ``initial_scale`` is where a meta-learner starts the prior's scale, and ``noisy``
-    says whether the answer depends on sigma^2 in any other way than through the scale.
-
-    Plumbing: the interface of all task-learners.
-    """
-
-    initial_scale: ClassVar[float]
-    noisy: ClassVar[bool]
-
-    def adapt(self, model: nn.Module, prior: Prior, support: Examples) -> Parameters:
-        """Weights of each task: every parameter of the prior with a task axis."""
-        raise NotImplementedError
-
-    def meta_loss(self, model: nn.Module, prior: Prior, tasks: Tasks) -> Tensor:
-        """Mean loss of a query rating under each task's own weights, shape (B,)."""
-        weights = self.adapt(model, prior, tasks.support)
-        query = tasks.query
-        score = predict(model, weights, query.x, tasks.support.profile)
-        loss = likelihood_of(model).loss(score, query.y, query.mask)
-        return loss / query.mask.sum(-1).clamp(min=1)
-
-
-def likelihood_of(model: nn.Module) -> Likelihood:
-    """The model's likelihood, Gaussian for a module that names none.
-
-    Plumbing: shared by the task-learners.
-    """
-    return getattr(model, "likelihood", Gaussian())
-
-
-def expand_mean(prior: Prior, support: Examples) -> Tensor:
-    """The prior mean of the head for each task, shape (B, D).
-
-    Plumbing: shared by the task-learners.
-    """
-    return prior.mean["head"].expand(len(support), -1)
-
-
-def scaled(scale: Tensor | float, vector: Tensor) -> Tensor:
-    """S v for a scale that is a number, a diagonal (D,) or a matrix (D, D).
-
-    Plumbing: shared by the task-learners.
-    """
-    if isinstance(scale, Tensor) and scale.dim() == 2:
-        return vector @ scale
-    return scale * vector
-
-
-def residual(
-    model: RatingModel, mean: Tensor, support: Examples
-) -> tuple[Tensor, Tensor]:
-    """Features and what the mean leaves of the ratings: Phi (B, N, D), e (B, N).
-
-    e = y - offset - Phi m, 0 where there is no rating, and so are the rows of Phi.
-
-    Plumbing: shared by the task-learners that need a linear head.
-    """
-    phi, rest = masked_rows(model, support)
-    return phi, rest - dot(phi, mean)
-
-
-def masked_rows(model: RatingModel, support: Examples) -> tuple[Tensor, Tensor]:
-    """Phi (B, N, D) and y - offset (B, N), 0 where there is no rating.
-
-    Plumbing: shared by the task-learners that need a linear head.
-    """
-    phi = model.features(support.x, support.profile)
-    rest = torch.where(support.mask, support.y - model.offset(support.x), 0.0)
-    return torch.where(support.mask[..., None], phi, 0.0), rest
-
-
-def dot(phi: Tensor, w: Tensor) -> Tensor:
-    """phi . w for each row of each task: (B, N, D) and (B, D) to (B, N).
-
-    Plumbing: ``bmm`` costs less to call than ``matmul``, and that than ``einsum``.
-    """
-    if phi.dim() == 3 and len(phi) == len(w):
-        return torch.bmm(phi, w[..., None])[..., 0]
-    return (w[..., None, :] @ phi.mT)[..., 0, :]
+_SQUARED = (squared_error, mean_squared_error)
 
 
 def inner_loop(
@@ -242,7 +93,7 @@ class GradientDescent(TaskLearner):
         ) -> Tensor:
             return loss(score(weights, *inputs), y, mask)
 
-        losses = _over_tasks(task_loss, len(support))
+        losses = over_tasks(task_loss, len(support))
         weights = {n: _own(model, n, m, support) for n, m in prior.mean.items()}
         for _ in range(self.steps):
             gradient = self._gradients(losses, weights, support, inputs)
@@ -353,19 +204,6 @@ def _own(model: nn.Module, name: str, mean: Tensor, support: Examples) -> Tensor
     return mean.expand(len(support), *mean.shape)
 
 
-def _over_tasks(one: Callable[..., Tensor], tasks: int) -> Callable[..., Tensor]:
-    """``one``, of a task's weights and inputs, for each of a number of tasks.
-
-    One task alone needs no ``vmap``, which would take most of its time.
-    """
-
-    def alone(weights: Parameters, *inputs: Tensor) -> Tensor:
-        own = {name: w[0] for name, w in weights.items()}
-        return one(own, *(each[0] for each in inputs))[None]
-
-    return alone if tasks == 1 else vmap(one)
-
-
 def _score_of(
     model: nn.Module, prior: Prior, support: Examples
 ) -> tuple[Callable[..., Tensor], tuple[Tensor, ...]]:
@@ -376,7 +214,7 @@ def _score_of(
     if is_head(model, prior.mean):
         phi = model.features(support.x, support.profile)
         return _linear, (phi, model.offset(support.x))
-    model, own = _twin(model), set(prior.mean)
+    model, own = twin(model), set(prior.mean)
     shared = {n: p for n, p in model.named_parameters() if n not in own}
 
     def score(weights: Parameters, *inputs: Tensor) -> Tensor:
@@ -384,20 +222,6 @@ def _score_of(
 
     x, profile = support.x, support.profile
     return score, (x,) if profile is None else (x, profile)
-
-
-def _twin(module: nn.Module) -> nn.Module:
-    """The same module with the same tensors, to be called with others in their place.
-
-    ``functional_call`` swaps a module's parameters while it runs. In the module itself
-    another thread, which adapts another user, would see them.
-    """
-    twin = copy(module)
-    twin._parameters = dict(module._parameters)
-    twin._buffers = dict(module._buffers)
-    children = module._modules.items()
-    twin._modules = {name: child and _twin(child) for name, child in children}
-    return twin
 
 
 def _linear(weights: Parameters, phi: Tensor, offset: Tensor) -> Tensor:
@@ -516,51 +340,3 @@ def _loss_after_steps(
         w, p, c, phi, offset, query.y, query.mask, steps
     )
     return result
-
-
-_SQUARED = (squared_error, mean_squared_error)
-
-
-def is_head(model: nn.Module, weights: Parameters) -> TypeGuard[RatingModel]:
-    """Tell whether the weights are the linear head of a model, and nothing else.
-
-    Plumbing: shared by the task-learners.
-    """
-    return isinstance(model, RatingModel) and list(weights) == ["head"]
-
-
-def needs_head(model: nn.Module, prior: Prior) -> RatingModel:
-    """The model, if its linear head is all that a task owns; ``ValueError`` if not.
-
-    Plumbing: shared by the task-learners in closed form.
-    """
-    if not is_head(model, prior.mean):
-        raise ValueError(
-            "this task-learner needs a model with a linear head and nothing else to "
-            f'adapt, and got {list(prior.mean)}: pass adapt=["head"] to the '
-            "meta-learner, or use GradientDescent"
-        )
-    return model
-
-
-def predict(
-    model: nn.Module, weights: Parameters, x: Tensor, profile: Tensor | None = None
-) -> Tensor:
-    """Scores (B, N) of each task's own weights for its own inputs ``x``.
-
-    For a head, ``x`` may also be (N,), the same for all tasks: features that no task
-    changes are then computed once.
-
-    Built in: inner-loop
-    """
-    if is_head(model, weights):
-        phi = model.features(x, profile)
-        return model.offset(x) + dot(phi, weights["head"])
-
-    twin = _twin(model)
-
-    def one_task(own: Parameters, *inputs: Tensor) -> Tensor:
-        return functional_call(twin, own, inputs)
-
-    inputs = (x,) if profile is None else (x, profile)
-    return _over_tasks(one_task, len(x))(weights, *inputs)

@@ -10,21 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch.func import grad
 
-from metarec.learners import (
-    Parameters,
-    Prior,
-    TaskLearner,
-    dot,
-    expand_mean,
-    likelihood_of,
-    needs_head,
-    residual,
-    scaled,
-)
+from metarec.learners.heads import dot, expand_mean, needs_head, residual, scaled
+from metarec.learners.losses import likelihood_of
+from metarec.learners.prior import Parameters, Prior
+from metarec.learners.task_learner import TaskLearner
 from metarec.models import Gaussian, RatingModel
 from metarec.tasks import Examples, Tasks
-
-__all__ = ["Bayesian", "Posterior", "map_estimate"]
 
 
 class Posterior(NamedTuple):

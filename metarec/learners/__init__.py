@@ -1,0 +1,52 @@
+"""Task-learners: from a prior and a few ratings to one user's own weights.
+
+The interface, and those who keep it: gradient descent, the Bayesian, task attention.
+"""
+
+from metarec.learners.bayesian import Bayesian, Posterior, map_estimate
+from metarec.learners.functional import predict
+from metarec.learners.gradient_descent import GradientDescent, inner_loop
+from metarec.learners.heads import (
+    dot,
+    expand_mean,
+    is_head,
+    masked_rows,
+    needs_head,
+    residual,
+    scaled,
+)
+from metarec.learners.losses import (
+    Loss,
+    likelihood_of,
+    mean_squared_error,
+    squared_error,
+)
+from metarec.learners.prior import Parameters, Prior
+from metarec.learners.task_attention import SetEncoder, TaskAttention, TaskBank
+from metarec.learners.task_learner import TaskLearner
+
+__all__ = [
+    "Bayesian",
+    "GradientDescent",
+    "Loss",
+    "Parameters",
+    "Posterior",
+    "Prior",
+    "SetEncoder",
+    "TaskAttention",
+    "TaskBank",
+    "TaskLearner",
+    "dot",
+    "expand_mean",
+    "inner_loop",
+    "is_head",
+    "likelihood_of",
+    "map_estimate",
+    "masked_rows",
+    "mean_squared_error",
+    "needs_head",
+    "predict",
+    "residual",
+    "scaled",
+    "squared_error",
+]

@@ -1,0 +1,62 @@
+"""A model under each task's own weights, without touching the model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from copy import copy
+
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+
+from metarec.learners.heads import dot, is_head
+from metarec.learners.prior import Parameters
+
+
+def predict(
+    model: nn.Module, weights: Parameters, x: Tensor, profile: Tensor | None = None
+) -> Tensor:
+    """Scores (B, N) of each task's own weights for its own inputs ``x``.
+
+    For a head, ``x`` may also be (N,), the same for all tasks: features that no task
+    changes are then computed once.
+
+    Built in: inner-loop
+    """
+    if is_head(model, weights):
+        phi = model.features(x, profile)
+        return model.offset(x) + dot(phi, weights["head"])
+
+    apart = twin(model)
+
+    def one_task(own: Parameters, *inputs: Tensor) -> Tensor:
+        return functional_call(apart, own, inputs)
+
+    inputs = (x,) if profile is None else (x, profile)
+    return over_tasks(one_task, len(x))(weights, *inputs)
+
+
+def over_tasks(one: Callable[..., Tensor], tasks: int) -> Callable[..., Tensor]:
+    """``one``, of a task's weights and inputs, for each of a number of tasks.
+
+    One task alone needs no ``vmap``, which would take most of its time.
+    """
+
+    def alone(weights: Parameters, *inputs: Tensor) -> Tensor:
+        own = {name: w[0] for name, w in weights.items()}
+        return one(own, *(each[0] for each in inputs))[None]
+
+    return alone if tasks == 1 else vmap(one)
+
+
+def twin(module: nn.Module) -> nn.Module:
+    """The same module with the same tensors, to be called with others in their place.
+
+    ``functional_call`` swaps a module's parameters while it runs. In the module itself
+    another thread, which adapts another user, would see them.
+    """
+    apart = copy(module)
+    apart._parameters = dict(module._parameters)
+    apart._buffers = dict(module._buffers)
+    children = module._modules.items()
+    apart._modules = {name: child and twin(child) for name, child in children}
+    return apart

@@ -1,0 +1,85 @@
+"""A linear head is all that a task owns: its features, residuals and scores."""
+
+from __future__ import annotations
+
+from typing import TypeGuard
+
+import torch
+from torch import Tensor, nn
+
+from metarec.learners.prior import Parameters, Prior
+from metarec.models import RatingModel
+from metarec.tasks import Examples
+
+
+def is_head(model: nn.Module, weights: Parameters) -> TypeGuard[RatingModel]:
+    """Tell whether the weights are the linear head of a model, and nothing else.
+
+    Plumbing: shared by the task-learners.
+    """
+    return isinstance(model, RatingModel) and list(weights) == ["head"]
+
+
+def needs_head(model: nn.Module, prior: Prior) -> RatingModel:
+    """The model, if its linear head is all that a task owns; ``ValueError`` if not.
+
+    Plumbing: shared by the task-learners in closed form.
+    """
+    if not is_head(model, prior.mean):
+        raise ValueError(
+            "this task-learner needs a model with a linear head and nothing else to "
+            f'adapt, and got {list(prior.mean)}: pass adapt=["head"] to the '
+            "meta-learner, or use GradientDescent"
+        )
+    return model
+
+
+def expand_mean(prior: Prior, support: Examples) -> Tensor:
+    """The prior mean of the head for each task, shape (B, D).
+
+    Plumbing: shared by the task-learners.
+    """
+    return prior.mean["head"].expand(len(support), -1)
+
+
+def scaled(scale: Tensor | float, vector: Tensor) -> Tensor:
+    """S v for a scale that is a number, a diagonal (D,) or a matrix (D, D).
+
+    Plumbing: shared by the task-learners.
+    """
+    if isinstance(scale, Tensor) and scale.dim() == 2:
+        return vector @ scale
+    return scale * vector
+
+
+def residual(
+    model: RatingModel, mean: Tensor, support: Examples
+) -> tuple[Tensor, Tensor]:
+    """Features and what the mean leaves of the ratings: Phi (B, N, D), e (B, N).
+
+    e = y - offset - Phi m, 0 where there is no rating, and so are the rows of Phi.
+
+    Plumbing: shared by the task-learners that need a linear head.
+    """
+    phi, rest = masked_rows(model, support)
+    return phi, rest - dot(phi, mean)
+
+
+def masked_rows(model: RatingModel, support: Examples) -> tuple[Tensor, Tensor]:
+    """Phi (B, N, D) and y - offset (B, N), 0 where there is no rating.
+
+    Plumbing: shared by the task-learners that need a linear head.
+    """
+    phi = model.features(support.x, support.profile)
+    rest = torch.where(support.mask, support.y - model.offset(support.x), 0.0)
+    return torch.where(support.mask[..., None], phi, 0.0), rest
+
+
+def dot(phi: Tensor, w: Tensor) -> Tensor:
+    """phi . w for each row of each task: (B, N, D) and (B, D) to (B, N).
+
+    Plumbing: ``bmm`` costs less to call than ``matmul``, and that than ``einsum``.
+    """
+    if phi.dim() == 3 and len(phi) == len(w):
+        return torch.bmm(phi, w[..., None])[..., 0]
+    return (w[..., None, :] @ phi.mT)[..., 0, :]

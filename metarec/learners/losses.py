@@ -1,0 +1,46 @@
+"""Inner losses: what a task-learner makes small on a user's ratings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from metarec.models import Gaussian, Likelihood
+
+Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""(prediction, target, mask) of one task, each (N,), to a number.
+
+Plumbing: a type.
+"""
+
+
+def squared_error(prediction: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+    """Half the *sum* of squared errors: L = 1/2 sum_n mask_n (r_hat_n - r_n)^2.
+
+    The sum counts the evidence: its gradient grows with the number of ratings, as the
+    likelihood of a Gaussian with unit noise does.
+
+    Built in: inner-loop
+    """
+    return 0.5 * torch.where(mask, prediction - target, 0.0).square().sum(-1)
+
+
+def mean_squared_error(prediction: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+    """Half the *mean* of squared errors, 0 for an empty task.
+
+    As an inner loss it forgets how many ratings there are; as a meta-loss it lets each
+    user count once.
+
+    Built in: inner-loop
+    """
+    return squared_error(prediction, target, mask) / mask.sum(-1).clamp(min=1)
+
+
+def likelihood_of(model: nn.Module) -> Likelihood:
+    """The model's likelihood, Gaussian for a module that names none.
+
+    Plumbing: shared by the task-learners.
+    """
+    return getattr(model, "likelihood", Gaussian())

@@ -1,0 +1,32 @@
+"""The prior: what a meta-learner hands to a task-learner."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+Parameters = dict[str, Tensor]
+"""Weights by name, as ``named_parameters`` gives them.
+
+Plumbing: a type.
+"""
+
+
+class Prior(NamedTuple):
+    """Where adaptation starts and how far it trusts the ratings.
+
+    ``mean``: the initialisation theta_0 of every adapted parameter, by name; with a
+    leading task axis where each task has its own.
+    ``scale``: by the same names, a number, a tensor with one entry for each weight, or
+    (for a head of D weights) a matrix (D, D). Each task-learner reads it in its way:
+    gradient descent as the inner rate alpha, the Bayesian as the prior's variance, task
+    attention as what multiplies the keys.
+    ``noise``: sigma^2, the variance of a rating around its score.
+
+    Built in: maml
+    """
+
+    mean: Parameters
+    scale: Parameters
+    noise: Tensor | float = 1.0

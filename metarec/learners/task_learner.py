@@ -1,0 +1,37 @@
+"""The interface: from a prior and a few ratings to one user's own weights."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from metarec.learners.functional import predict
+from metarec.learners.losses import likelihood_of
+from metarec.learners.prior import Parameters, Prior
+from metarec.tasks import Examples, Tasks
+
+
+class TaskLearner:
+    """From a prior and a support set to each task's own weights.
+
+    ``initial_scale`` is where a meta-learner starts the prior's scale, and ``noisy``
+    says whether the answer depends on sigma^2 in any other way than through the scale.
+
+    Plumbing: the interface of all task-learners.
+    """
+
+    initial_scale: ClassVar[float]
+    noisy: ClassVar[bool]
+
+    def adapt(self, model: nn.Module, prior: Prior, support: Examples) -> Parameters:
+        """Weights of each task: every parameter of the prior with a task axis."""
+        raise NotImplementedError
+
+    def meta_loss(self, model: nn.Module, prior: Prior, tasks: Tasks) -> Tensor:
+        """Mean loss of a query rating under each task's own weights, shape (B,)."""
+        weights = self.adapt(model, prior, tasks.support)
+        query = tasks.query
+        score = predict(model, weights, query.x, tasks.support.profile)
+        loss = likelihood_of(model).loss(score, query.y, query.mask)
+        return loss / query.mask.sum(-1).clamp(min=1)
