@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from metarec.bayes import Bayesian
 from metarec.data import clicks, load_movielens_100k
-from metarec.evaluation import Fold, Predictor, rank_catalogue, write_table
+from metarec.evaluation import Fold, rank_catalogue, write_table
 from metarec.factors import ItemMean, cross_fit
 from metarec.learners import GradientDescent, TaskLearner
 from metarec.lists import ListMAML, ListModel, ListSampler
@@ -38,6 +38,7 @@ from metarec.metrics import (
 from metarec.models import Bernoulli, MatrixFactorization
 from metarec.tasks import Examples, TaskSampler
 from metarec.training import TrainingConfig, meta_train
+from metarec.validation import Predictor
 
 HERE = Path(__file__).parent
 CHOOSING = (1, 5, 10)

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from metarec.bayes import Posterior
-from metarec.evaluation.predictor import Predictor
 from metarec.metrics import user_rmse
 from metarec.tasks import Examples, UserHistories
+from metarec.validation import Predictor
 
 
 @runtime_checkable

@@ -15,10 +15,9 @@ from metarec.challenges.transpose import transposed
 from metarec.data import RatingData
 from metarec.evaluation.cold_start import errors_of
 from metarec.evaluation.fold import Fold
-from metarec.evaluation.leaks import check_disjoint
-from metarec.evaluation.predictor import Predictor
 from metarec.features import UserFeatures, item_feature_names, item_features
 from metarec.tasks import SUPPORT_SIZES, Tasks, UserHistories, UserSplit
+from metarec.validation import Predictor, check_disjoint
 
 
 def item_histories(

@@ -1,11 +1,10 @@
 """How the course judges: protocols, guards against leaks, the leaderboard."""
 
-from metarec.evaluation.cold_start import cold_start, validation_score
+from metarec.evaluation.cold_start import cold_start
 from metarec.evaluation.fold import Fold
 from metarec.evaluation.leaderboard import Leaderboard
-from metarec.evaluation.leaks import check_disjoint, check_no_leak
+from metarec.evaluation.leaks import check_no_leak
 from metarec.evaluation.methods import fitted, known_methods
-from metarec.evaluation.predictor import Predictor
 from metarec.evaluation.ranking import (
     Ranking,
     chance_ranking,
@@ -18,11 +17,9 @@ from metarec.evaluation.tables import read_table, write_table
 __all__ = [
     "Fold",
     "Leaderboard",
-    "Predictor",
     "Protocol",
     "Ranking",
     "chance_ranking",
-    "check_disjoint",
     "check_no_leak",
     "cold_start",
     "fitted",
@@ -31,6 +28,5 @@ __all__ = [
     "rank_catalogue",
     "read_table",
     "run_methods",
-    "validation_score",
     "write_table",
 ]

@@ -7,9 +7,9 @@ from itertools import product
 
 from metarec.baselines import ALS, GenreRidge, ItemKNN, UserKNN
 from metarec.evaluation.fold import Fold
-from metarec.evaluation.predictor import Predictor
 from metarec.factors import GlobalMean, ItemMean, UserItemBias
 from metarec.systems import LEARNERS, METAS, MODELS, System
+from metarec.validation import Predictor
 
 __all__ = ["BASELINES", "RIVAL", "SYSTEMS", "fitted", "known_methods"]
 

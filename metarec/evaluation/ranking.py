@@ -10,8 +10,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from metarec.evaluation.predictor import Predictor
 from metarec.tasks import Examples, UserHistories
+from metarec.validation import Predictor
 
 LIST_SIZES = (0, 1, 5, 10)
 """The sizes K of the support set at which the course judges a list.
