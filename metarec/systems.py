@@ -21,17 +21,9 @@ from metarec.tasks import SUPPORT_SIZES, Examples, TaskSampler, UserHistories
 from metarec.training import TrainingConfig, Workers, meta_train
 
 __all__ = [
-    "LEARNERS",
-    "METAS",
-    "MODELS",
-    "Parts",
-    "System",
-    "build_system",
-    "default_config",
-    "fit_system",
-    "hold_out",
-    "item_vectors",
-]
+    "LEARNERS", "METAS", "MODELS", "Parts", "System", "build_system", "default_config",
+    "fit_system", "hold_out", "item_vectors",
+]  # fmt: skip
 
 MODELS = {
     "mf": "matrix factorisation",

@@ -20,13 +20,9 @@ from metarec.models import RatingModel, UserTable
 from metarec.tasks import Tasks
 
 __all__ = [
-    "TrainingConfig",
-    "TrainingLog",
-    "Workers",
-    "meta_train",
-    "save_aside",
+    "TrainingConfig", "TrainingLog", "Workers", "meta_train", "save_aside",
     "train_table",
-]
+]  # fmt: skip
 
 T = TypeVar("T")
 

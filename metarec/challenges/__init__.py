@@ -11,15 +11,6 @@ from metarec.challenges.new_items import (
 from metarec.challenges.transpose import transposed
 
 __all__ = [
-    "BothCold",
-    "Decayed",
-    "ItemFold",
-    "KalmanFilter",
-    "Online",
-    "Windowed",
-    "item_histories",
-    "newest_items",
-    "prequential",
-    "rmse_of_users",
-    "transposed",
-]
+    "BothCold", "Decayed", "ItemFold", "KalmanFilter", "Online", "Windowed",
+    "item_histories", "newest_items", "prequential", "rmse_of_users", "transposed",
+]  # fmt: skip

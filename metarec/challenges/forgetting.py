@@ -12,8 +12,6 @@ from metarec.factors import GaussianFactorModel
 from metarec.factors.gaussian import moments
 from metarec.tasks import Examples
 
-__all__ = ["Decayed", "KalmanFilter", "Windowed"]
-
 
 @dataclass(frozen=True)
 class Windowed:

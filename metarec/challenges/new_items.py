@@ -21,11 +21,7 @@ from metarec.validation import Predictor, check_disjoint
 
 
 def item_histories(
-    data: RatingData,
-    vocabulary: Tensor,
-    order: str = "random",
-    reserved: int = 15,
-    seed: int = 0,
+    data: RatingData, vocabulary: Tensor, order: str = "random", seed: int = 0
 ) -> UserHistories:
     """Take items for tasks: their raters are what users' items were.
 
@@ -37,7 +33,7 @@ def item_histories(
 
     Built in: new-items
     """
-    histories = UserHistories(transposed(data), order, reserved, seed)
+    histories = UserHistories(transposed(data), order, seed=seed)
     names = item_feature_names(replace(data, items=data.items.iloc[vocabulary.numpy()]))
     every = item_feature_names(data)
     x = item_features(data)[:, [every.index(name) for name in names]]
@@ -127,14 +123,13 @@ class BothCold:
         new_items: Tensor,
         shown: int,
         reserved: int = 15,
-        seed: int = 0,
     ) -> Self:
-        """Cut the ratings; which K' ratings are shown is drawn by ``seed``, nested.
+        """Cut the ratings; which K' ratings are shown is drawn, nested over K'.
 
         Test users have more than ``reserved`` ratings of old items and one of a new
         item. Raises ``ValueError`` if there is none.
         """
-        table = data.ratings.sample(frac=1, random_state=seed)
+        table = data.ratings.sample(frac=1, random_state=0)
         new = table["item"].isin(new_items.numpy())
         by_training = new & table["user"].isin(users.train.numpy())
         rank = table[by_training].groupby("item").cumcount()

@@ -15,18 +15,7 @@ from metarec.evaluation.run import Protocol, run_methods
 from metarec.evaluation.tables import read_table, write_table
 
 __all__ = [
-    "Fold",
-    "Leaderboard",
-    "Protocol",
-    "Ranking",
-    "chance_ranking",
-    "check_no_leak",
-    "cold_start",
-    "fitted",
-    "known_methods",
-    "rank_candidates",
-    "rank_catalogue",
-    "read_table",
-    "run_methods",
-    "write_table",
-]
+    "Fold", "Leaderboard", "Protocol", "Ranking", "chance_ranking", "check_no_leak",
+    "cold_start", "fitted", "known_methods", "rank_candidates", "rank_catalogue",
+    "read_table", "run_methods", "write_table",
+]  # fmt: skip

@@ -19,7 +19,6 @@ from metarec.training import save_aside
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["Leaderboard"]
 
 _KEYS = ["fold", "user"]
 

@@ -11,8 +11,6 @@ from metarec.factors import GlobalMean, ItemMean, UserItemBias
 from metarec.systems import LEARNERS, METAS, MODELS, System
 from metarec.validation import Predictor
 
-__all__ = ["BASELINES", "RIVAL", "SYSTEMS", "fitted", "known_methods"]
-
 RIVAL = "gaussian"
 """The method that all others are compared with: the strongest without meta-learning
 that looks at ratings and item features alone.

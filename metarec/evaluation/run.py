@@ -19,8 +19,6 @@ from metarec.evaluation.fold import Fold
 from metarec.evaluation.methods import fitted
 from metarec.training import save_aside
 
-__all__ = ["Protocol", "run_methods"]
-
 
 @dataclass(frozen=True)
 class Protocol:

@@ -14,8 +14,6 @@ import torch
 import metarec
 from metarec.training import save_aside
 
-__all__ = ["read_table", "write_table"]
-
 
 def write_table(
     path: Path, table: pd.DataFrame, command: str, notes: Sequence[str] = ()

@@ -13,8 +13,6 @@ from torch import nn
 
 from metarec.training import T, Workers
 
-__all__ = ["Processes", "together"]
-
 _SET_BY_TORCHRUN = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 
