@@ -1,7 +1,5 @@
 """Side information: what is known of items and users beside their ratings."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
@@ -79,9 +77,9 @@ class UserFeatures:
             raw = (users[column] == value) if value else users[column] / 15
             # Whoever has a value that nobody had when the features were learned keeps
             # the zeros of somebody of whom nothing is known.
-            same = [n.partition("=")[2] for n in self.names if n.startswith(f"{column}=")]
-            heard_of = users[column].isin(same) if value else np.ones(len(users), bool)
-            table[:, at] = np.where(heard_of, raw.to_numpy(dtype=float) - mean, 0)
+            named = (f"{column}=" + users[column].astype(str)).isin(self.names)
+            number = raw.to_numpy(dtype=float) - mean
+            table[:, at] = np.where(named, number, 0) if value else number
         return torch.from_numpy(table).float()
 
     def encode_one(self, known: Mapping[str, Any] | None) -> Tensor:

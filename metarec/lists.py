@@ -1,7 +1,5 @@
 """Lists: a user's likes as draws from the catalogue, and what is meta-learned from."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Self
 

@@ -1,7 +1,5 @@
 """Any recommender with any meta-learner and any task-learner: the grid of systems."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from functools import partial
@@ -239,21 +237,11 @@ def fit_system(
     workers = Workers() if workers is None else workers
     meta = build_system(system, parts, seed)
     sizes = [k for k in SUPPORT_SIZES if 0 < k <= histories.reserved]
-    meta_train(
-        meta,
-        TaskSampler(
-            histories,
-            users,
-            sizes,
-            item_rows=parts.warm.item_rows,
-            part=workers.part,
-        ),
-        lambda: validate(meta),
-        default_config(system, seed) if config is None else config,
-        checkpoint,
-        progress,
-        workers,
-    )
+    item_rows = parts.warm.item_rows
+    tasks = TaskSampler(histories, users, sizes, item_rows=item_rows, part=workers.part)
+    config = default_config(system, seed) if config is None else config
+    score = partial(validate, meta)
+    meta_train(meta, tasks, score, config, checkpoint, progress, workers)
     assert isinstance(meta.model, RatingModel)  # what the build puts in
     meta.model.keep_first_copy()
     return meta

@@ -5,8 +5,6 @@ axis. It is the only door by which ratings reach a model: whoever trains on ``tr
 users asks for those users by name, and nothing of the others comes along.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass, replace

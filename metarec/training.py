@@ -1,7 +1,5 @@
 """The outer loop: Adam on meta-batches, early stopping on users kept aside."""
 
-from __future__ import annotations
-
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence

@@ -1,7 +1,5 @@
 """What a predictor is, and its error on users kept aside: what early stopping reads."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Protocol
 

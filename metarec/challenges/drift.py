@@ -1,7 +1,5 @@
 """The protocol for interests that drift: predict what comes next, over and over."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Protocol, runtime_checkable
 

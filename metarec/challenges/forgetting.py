@@ -1,7 +1,5 @@
 """Interests that drift: ways to forget, from a window to a prior that moves."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 
 import torch
@@ -9,7 +7,7 @@ from torch import Tensor
 
 from metarec.bayes import Posterior
 from metarec.factors import GaussianFactorModel
-from metarec.factors.gaussian import moments
+from metarec.factors.sums import moments
 from metarec.tasks import Examples
 
 

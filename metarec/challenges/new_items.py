@@ -1,7 +1,5 @@
 """New items: items as tasks, and new users who meet new items."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Self
@@ -14,8 +12,7 @@ from torch import Tensor
 from metarec.challenges.transpose import transposed
 from metarec.data import RatingData
 from metarec.evaluation.cold_start import errors_of
-from metarec.evaluation.fold import Fold
-from metarec.features import UserFeatures, item_feature_names, item_features
+from metarec.features import item_feature_names, item_features
 from metarec.tasks import SUPPORT_SIZES, Tasks, UserHistories, UserSplit
 from metarec.validation import Predictor, check_disjoint
 
@@ -70,33 +67,6 @@ def newest_items(data: RatingData, share: float = 0.2) -> UserSplit:
         torch.from_numpy(np.sort(part)) for part in np.split(order, cuts)
     )
     return UserSplit(train, validation, test)
-
-
-class ItemFold(Fold):
-    """One fold of the items, with everything that `Fold` has for users.
-
-    ``order`` is that of an item's ratings: ``"random"``, or ``"time"`` for its earliest
-    K. ``newest`` holds out the newest items in place of those of fold ``number``. The
-    Gaussian model and the rating models know age, gender and occupation of the raters.
-
-    Raises ``ValueError`` if the items are too few.
-    Plumbing: `Fold` on the transposed data.
-    """
-
-    def __init__(
-        self,
-        data: RatingData,
-        number: int = 0,
-        order: str = "random",
-        newest: bool = False,
-        seed: int = 0,
-    ) -> None:
-        super().__init__(transposed(data), number, seed, order)
-        if newest:
-            self.split = newest_items(data)
-        self.histories = item_histories(data, self.split.train, order, seed=seed)
-        self.sealed = self.histories.seal(self.split.test)
-        self.features = UserFeatures.fit(data.users).encode(data.users).double()
 
 
 @dataclass(frozen=True)

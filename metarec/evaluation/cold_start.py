@@ -1,7 +1,5 @@
 """The protocol for new users: nested supports, one query for every K."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import pandas as pd

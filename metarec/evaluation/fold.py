@@ -1,7 +1,5 @@
 """One split of the users, with what all methods on it share, fitted once."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Sequence
 from functools import cached_property
@@ -37,11 +35,11 @@ class Fold:
         number: int = 0,
         seed: int = 0,
         order: str = "time",
-        n_folds: int = 5,
+        folds: int = 5,
         reserved: int = 15,
     ) -> None:
         self.number, self.seed = number, seed
-        self.split = split_users(data.n_users, number, n_folds, seed=seed)
+        self.split = split_users(data.n_users, number, folds, seed=seed)
         self.histories = UserHistories(
             data, order, reserved, seed, vocabulary=self.split.train
         )
@@ -65,23 +63,23 @@ class Fold:
     @cached_property
     def with_users(self) -> GaussianFactorModel:
         """The baseline to beat with what is known of users beside their ratings."""
-        model = copy.copy(self.gaussian)
-        model.choose_profile(self.sealed, self.split.train, self.split.validation)
-        model.choose_temper(self.sealed, self.split.validation)
+        model, validation = copy.copy(self.gaussian), self.split.validation
+        model.choose_profile(self.sealed, self.split.train, validation)
+        model.choose_temper(self.sealed, validation)
         return model
 
     @cached_property
     def chooser(self) -> GaussianFactorModel:
         """The same, shifted by which items a user rated."""
-        model = copy.copy(self.gaussian)
-        model.learn_implicit(self.sealed, self.split.train)
-        model.choose_temper(self.sealed, self.split.validation)
-        return model
+        return self._shifted(self.gaussian)
 
     @cached_property
     def with_both(self) -> GaussianFactorModel:
         """The Gaussian model with all that is known: users' features and choices."""
-        model = copy.copy(self.with_users)
+        return self._shifted(self.with_users)
+
+    def _shifted(self, model: GaussianFactorModel) -> GaussianFactorModel:
+        model = copy.copy(model)
         model.learn_implicit(self.sealed, self.split.train)
         model.choose_temper(self.sealed, self.split.validation)
         return model

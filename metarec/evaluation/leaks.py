@@ -1,7 +1,5 @@
 """Guards against leaks: what must not move a prediction, and what must not be read."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import replace
 

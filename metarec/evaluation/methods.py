@@ -1,7 +1,5 @@
 """Every method of the leaderboard by name: what fits it on one fold."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from itertools import product
 

@@ -1,7 +1,5 @@
 """The protocol for lists: rank all that a new user has not seen."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple

@@ -1,7 +1,5 @@
 """Tables of results that say where they come from."""
 
-from __future__ import annotations
-
 import platform
 import subprocess
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """How good a list is, what chance scores, and the best that can be expected."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import torch

@@ -1,7 +1,5 @@
 """What a recommender leaves on disk: itself, and item vectors of an unfinished run."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Mapping
 from functools import partial

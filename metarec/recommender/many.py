@@ -1,7 +1,5 @@
 """Many users at once: their ratings into batches, and scores into lists."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple

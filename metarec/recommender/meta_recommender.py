@@ -1,7 +1,5 @@
 """The full system: fit on many users, meet a new one or many, save and load."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
@@ -149,16 +147,8 @@ class MetaRecommender:
     ) -> WarmStart:
         """Fit the item vectors, or read them where an interrupted run left them."""
         implicit = self.system.implicit
-        fit = partial(
-            item_vectors,
-            histories,
-            users,
-            features,
-            self.dim,
-            implicit,
-            self.seed,
-            progress,
-        )
+        settings = self.dim, implicit, self.seed, progress
+        fit = partial(item_vectors, histories, users, features, *settings)
         if checkpoint is None:
             return fit()
         # All that the vectors depend on, in one line: another run must not read them.
@@ -166,9 +156,8 @@ class MetaRecommender:
         for _, _, item, rating in histories.in_chunks(users):
             digest.update(item.numpy().tobytes() + rating.numpy().tobytes())
         run = f"dim={self.dim}, seed={self.seed}, implicit={implicit}, "
-        return kept_vectors(
-            Path(f"{checkpoint}.items"), run + digest.hexdigest()[:16], fit
-        )
+        run += digest.hexdigest()[:16]
+        return kept_vectors(Path(f"{checkpoint}.items"), run, fit)
 
     def _serve(self, meta: MAML, items: pd.DataFrame, sizes: dict[str, int]) -> None:
         """Take what was learned, by ``fit`` or by another process that saved it."""

@@ -1,7 +1,5 @@
 """The same outer loop on many processes: tasks are shared out, parameters copied."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
