@@ -22,9 +22,10 @@ from common import FOLDS, SIZES
 from tqdm import tqdm
 
 from metarec.data import load_movielens_100k
-from metarec.evaluation import Fold, Predictor, write_table
+from metarec.evaluation import Fold, write_table
 from metarec.metrics import paired_bootstrap
 from metarec.systems import System
+from metarec.validation import Predictor
 
 GAUSSIAN = "gaussian + implicit"
 CANDIDATES = [

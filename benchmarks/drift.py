@@ -22,10 +22,11 @@ from tqdm import tqdm
 from metarec.challenges import Decayed, KalmanFilter, Windowed
 from metarec.challenges.drift import prequential, rmse_of_users
 from metarec.data import RatingData, load_movielens_100k
-from metarec.evaluation import Fold, Predictor, write_table
+from metarec.evaluation import Fold, write_table
 from metarec.factors import GaussianFactorModel
 from metarec.metrics import paired_bootstrap
 from metarec.tasks import ORDERS, UserHistories
+from metarec.validation import Predictor
 
 NEVER = float("inf")
 LONG = 100

@@ -20,9 +20,10 @@ from pathlib import Path
 
 import pandas as pd
 from common import FOLDS, options
+from item_fold import ItemFold
 from tqdm import tqdm
 
-from metarec.challenges import BothCold, ItemFold
+from metarec.challenges import BothCold
 from metarec.data import RatingData, load_movielens_100k
 from metarec.evaluation import Fold, write_table
 from metarec.factors import GaussianFactorModel, ItemMean, UserItemBias

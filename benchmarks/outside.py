@@ -30,15 +30,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from metarec.data import load_movielens_100k
-from metarec.evaluation import (
-    Fold,
-    Leaderboard,
-    Predictor,
-    validation_score,
-    write_table,
-)
+from metarec.evaluation import Fold, Leaderboard, write_table
 from metarec.tasks import Examples
 from metarec.training import save_aside
+from metarec.validation import Predictor, validation_score
 
 HERE = Path(__file__).parent
 RIVAL = "gaussian"

@@ -23,7 +23,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from metarec.data import clicks, load_movielens_100k
-from metarec.evaluation import Fold, Predictor, rank_catalogue, write_table
+from metarec.evaluation import Fold, rank_catalogue, write_table
 from metarec.factors import ItemMean, cross_fit
 from metarec.learners import Bayesian, GradientDescent, TaskLearner
 from metarec.lists import ListMAML, ListModel, ListSampler
@@ -37,6 +37,7 @@ from metarec.metrics import (
 from metarec.models import Bernoulli, MatrixFactorization
 from metarec.tasks import Examples, TaskSampler
 from metarec.training import TrainingConfig, meta_train
+from metarec.validation import Predictor
 
 HERE = Path(__file__).parent
 CHOOSING = (1, 5, 10)

@@ -27,12 +27,13 @@ from tqdm import tqdm
 
 from metarec.baselines import ALS, ItemKNN, UserKNN
 from metarec.data import RatingData, load_movielens_100k
-from metarec.evaluation import Predictor, write_table
+from metarec.evaluation import write_table
 from metarec.factors import GaussianFactorModel, GlobalMean, ItemMean, UserItemBias
 from metarec.features import item_features
 from metarec.models import MatrixFactorization, UserTable
 from metarec.tasks import Examples, UserHistories
 from metarec.training import train_table
+from metarec.validation import Predictor
 
 FOLDS = 5
 AT_ONCE = 100  # users predicted in one batch, to bound the memory

@@ -1,7 +1,5 @@
 """Side information: what is known of items and users beside their ratings."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
@@ -71,19 +69,17 @@ class UserFeatures:
 
     def encode(self, users: pd.DataFrame) -> Tensor:
         """Rows of numbers, shape (n, F)."""
-        columns = []
-        for name in self.names:
+        table = np.zeros((len(users), len(self.names)))
+        for at, (name, mean) in enumerate(zip(self.names, self.mean, strict=True)):
             column, _, value = name.partition("=")
+            if column not in users:
+                continue
             raw = (users[column] == value) if value else users[column] / 15
-            columns.append(raw.to_numpy(dtype=float))
-        table = np.stack(columns, 1) if columns else np.zeros((len(users), 0))
-        table = table - np.array(self.mean)
-        for column in ("gender", "occupation"):
-            own = [i for i, n in enumerate(self.names) if n.startswith(f"{column}=")]
-            if own:
-                known = [self.names[i].partition("=")[2] for i in own]
-                strange = ~users[column].isin(known).to_numpy()
-                table[strange[:, None] & np.isin(np.arange(table.shape[1]), own)] = 0
+            # Whoever has a value that nobody had when the features were learned keeps
+            # the zeros of somebody of whom nothing is known.
+            named = (f"{column}=" + users[column].astype(str)).isin(self.names)
+            number = raw.to_numpy(dtype=float) - mean
+            table[:, at] = np.where(named, number, 0) if value else number
         return torch.from_numpy(table).float()
 
     def encode_one(self, known: Mapping[str, Any] | None) -> Tensor:
@@ -98,10 +94,4 @@ class UserFeatures:
                 f"nothing was learned about {sorted(unknown)}: a user may be described "
                 f"by {sorted(columns) or 'nothing'} here"
             )
-        row = torch.zeros(1, len(self.names))
-        for at, name in enumerate(self.names):
-            column, _, value = name.partition("=")
-            if column in known:
-                raw = known[column] == value if value else known[column] / 15
-                row[0, at] = float(raw) - self.mean[at]
-        return row
+        return self.encode(pd.DataFrame([known], index=[0]))

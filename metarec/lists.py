@@ -1,8 +1,5 @@
 """Lists: a user's likes as draws from the catalogue, and what is meta-learned from."""
 
-from __future__ import annotations
-
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -12,21 +9,27 @@ from torch import Tensor, nn
 from metarec.learners import GradientDescent, Parameters, likelihood_of
 from metarec.meta import MAML
 from metarec.models import MatrixFactorization, Softmax, with_one
-from metarec.tasks import SUPPORT_SIZES, Examples, Tasks, UserHistories
+from metarec.tasks import Examples, Tasks, TaskSampler, UserHistories
 
 __all__ = ["ListMAML", "ListModel", "ListSampler", "list_tasks"]
+
+
+LIKE = 4
+"""The rating from which on an item counts as liked.
+
+Plumbing: a constant.
+"""
 
 
 def list_tasks(
     histories: UserHistories,
     users: Tensor,
     k: int | Tensor,
-    like: float = 4,
     weight: Tensor | None = None,
 ) -> Tasks:
     """Turn ``users`` into tasks over the whole catalogue, one K or each its own.
 
-    x = every item, (B, I). Support: y_i = 1 for a like (a rating of ``like`` or more)
+    x = every item, (B, I). Support: y_i = 1 for a like (a rating of `LIKE` or more)
     among the earliest K ratings, and every item is a candidate. Query: the likes after
     those K share one vote, y_i = weight_i / (sum_j weight_j) with j over the likes (all
     equal if ``weight`` (I,) is not given); candidates are all items but the K.
@@ -43,7 +46,7 @@ def list_tasks(
     place = torch.arange(len(item)) - (counts.cumsum(0) - counts)[position]
     seen = place < k[position]
     support, query, rated = torch.zeros(3, len(users), histories.n_items)
-    liked = (rating >= like).float()
+    liked = (rating >= LIKE).float()
     support[position[seen], item[seen]] = liked[seen]
     rated[position[seen], item[seen]] = 1.0
     later = liked if weight is None else liked * weight[item]
@@ -59,25 +62,18 @@ def list_tasks(
 
 
 @dataclass(frozen=True)
-class ListSampler:
+class ListSampler(TaskSampler):
     """One epoch of lists: every user once, in random order, with a random K.
 
     Plumbing: `tasks.TaskSampler` for `list_tasks` with their ``weight``.
     """
 
-    histories: UserHistories
-    users: Tensor
-    sizes: Sequence[int] = SUPPORT_SIZES[1:]
     meta_batch: int = 64
     weight: Tensor | None = None
 
-    def __call__(self, generator: torch.Generator) -> Iterator[Tasks]:
-        """Yield the meta-batches of one epoch."""
-        sizes = torch.as_tensor(self.sizes)
-        order = torch.randperm(len(self.users), generator=generator)
-        for batch in order.split(self.meta_batch):
-            k = sizes[torch.randint(len(sizes), (len(batch),), generator=generator)]
-            yield list_tasks(self.histories, self.users[batch], k, weight=self.weight)
+    def cut(self, users: Tensor, k: Tensor) -> Tasks:
+        """Tasks over the whole catalogue."""
+        return list_tasks(self.histories, users, k, self.weight)
 
 
 class ListModel(MatrixFactorization):
@@ -95,22 +91,18 @@ class ListModel(MatrixFactorization):
 
     implicit: nn.Parameter
 
-    def __init__(
-        self, n_items: int, dim: int, generator: torch.Generator | None = None
-    ) -> None:
-        super().__init__(n_items, dim, generator)
+    def __init__(self, n_items: int, dim: int) -> None:
+        super().__init__(n_items, dim)
         self.likelihood = Softmax()
         self.implicit = nn.Parameter(torch.zeros(n_items, dim))
 
     @classmethod
-    def start(
-        cls, histories: UserHistories, users: Tensor, dim: int = 16, like: float = 4
-    ) -> Self:
+    def start(cls, histories: UserHistories, users: Tensor, dim: int = 16) -> Self:
         """Set offsets and item vectors from the ratings of ``users`` alone."""
         position, item, rating = histories.ratings_of(users)
         rated, liked = torch.zeros(2, len(users), histories.n_items)
         rated[position, item] = 1.0
-        liked[position, item] = (rating >= like).float()
+        liked[position, item] = (rating >= LIKE).float()
         together = rated.T @ liked
         by_chance = rated.sum(0)[:, None] * liked.sum(0) / len(users)
         lift = ((together + 20) / (by_chance + 20)).log().double()
@@ -135,9 +127,8 @@ class ListMAML(MAML):
 
     model: ListModel
 
-    def __init__(self, model: ListModel, rate: float = 0.2, like: float = 4) -> None:
-        super().__init__(model, GradientDescent(steps=1), ["head"], rate)
-        self.like = like
+    def __init__(self, model: ListModel) -> None:
+        super().__init__(model, GradientDescent(steps=1), ["head"], rate=0.2)
 
     def mean(self, support: Examples | None = None) -> Parameters:
         """theta_0 of each task, shifted by which items were rated."""
@@ -178,7 +169,7 @@ class ListMAML(MAML):
     def as_list(self, support: Examples) -> Examples:
         """The same support over the whole catalogue, as in `list_tasks`."""
         n_items = self.model.n_items
-        likes = support.mask & (support.y >= self.like)
+        likes = support.mask & (support.y >= LIKE)
         empty = torch.zeros(len(support), n_items)
         # Added, not set: what stands under a false mask may name any item.
         liked, rated = (

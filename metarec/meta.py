@@ -1,7 +1,5 @@
 """Meta-learners: from many users' histories to the prior of a new user."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 from math import log

@@ -10,19 +10,14 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, embedding, pad
 
 __all__ = [
-    "Bernoulli",
-    "FeatureAttention",
-    "Gaussian",
-    "Likelihood",
-    "MLP",
-    "MatrixFactorization",
-    "RatingModel",
-    "Softmax",
-    "UserTable",
-    "checked_profile",
-    "implicit_shift",
-    "with_one",
-]
+    "Bernoulli", "FeatureAttention", "Gaussian", "Likelihood", "MLP",
+    "MatrixFactorization", "RatingModel", "Softmax", "UserTable", "checked_profile",
+    "implicit_shift", "with_one",
+]  # fmt: skip
+
+
+HIDDEN = 32  # units of the MLP
+WIDTH = 8  # of a key in the attention over features
 
 
 class Likelihood(Protocol):
@@ -229,10 +224,35 @@ class MatrixFactorization(RatingModel):
         return with_one(embedding(items, self.item_factors))
 
 
-class MLP(RatingModel):
+class FeatureModel(RatingModel):
+    """A model that looks at features of items and users, on item vectors held fixed.
+
+    f_i (n_items, F) are the item's features, x_u (n_profile,) the user's; the head
+    starts at 0.
+
+    Plumbing: what `MLP` and `FeatureAttention` share.
+    """
+
+    item_features: Tensor
+
+    def __init__(
+        self, factors: Tensor, offset: Tensor, item_features: Tensor, n_profile: int
+    ) -> None:
+        super().__init__(factors, offset, len(item_features))
+        self.freeze_items()
+        self.register_buffer("item_features", item_features.to(factors))
+        self.n_profile = n_profile
+        self.head = nn.Parameter(factors.new_zeros(self.dim + 1))
+
+    def features_of(self, items: Tensor) -> Tensor:
+        """f_i, also of an item's further copies: (..., N, F)."""
+        return embedding(items % self.n_items, self.item_features)
+
+
+class MLP(FeatureModel):
     """A network on what is known of item and user: phi = [q_i + g(q_i, f_i, x_u), 1].
 
-    g has one hidden layer of ``hidden`` ReLU units and starts at 0, so that the model
+    g has one hidden layer of 32 ReLU units and starts at 0, so that the model
     starts as matrix factorisation and learns what that leaves. f_i (n_items, F) are the
     item's features, x_u (n_profile,) the user's. Without either the network still
     bends the item vector; without x_u it gives everybody the same features.
@@ -242,28 +262,21 @@ class MLP(RatingModel):
     Built in: rating-models
     """
 
-    item_features: Tensor
-
     def __init__(
         self,
         factors: Tensor,
         offset: Tensor,
         item_features: Tensor,
         n_profile: int = 0,
-        hidden: int = 32,
         generator: torch.Generator | None = None,
     ) -> None:
-        super().__init__(factors, offset, len(item_features))
-        self.freeze_items()
-        self.register_buffer("item_features", item_features.to(factors))
-        self.n_profile = n_profile
+        super().__init__(factors, offset, item_features, n_profile)
         n_inputs = self.dim + item_features.shape[1] + n_profile
-        scale = n_inputs**-0.5
-        first = scale * torch.randn(n_inputs, hidden, generator=generator)
+        first = n_inputs**-0.5 * torch.randn(n_inputs, HIDDEN, generator=generator)
         self.first = nn.Parameter(first.to(factors))
-        self.first_bias = nn.Parameter(factors.new_zeros(hidden))
-        self.second = nn.Parameter(factors.new_zeros(hidden, self.dim))
-        self.head = nn.Parameter(factors.new_zeros(self.dim + 1))
+        self.first_bias = nn.Parameter(factors.new_zeros(HIDDEN))
+        # At 0, so that training starts where matrix factorisation stands.
+        self.second = nn.Parameter(factors.new_zeros(HIDDEN, self.dim))
 
     def shrunk(self) -> list[Tensor]:
         """The two layers W_1 and W_2, which training draws to 0."""
@@ -273,7 +286,7 @@ class MLP(RatingModel):
         """phi = [q_i + relu([q_i, f_i, x_u] W_1 + b_1) W_2, 1]."""
         q = embedding(items, self.item_factors)
         split = self.dim + self.item_features.shape[1]
-        inputs = torch.cat([q, embedding(items % self.n_items, self.item_features)], -1)
+        inputs = torch.cat([q, self.features_of(items)], -1)
         hidden = inputs @ self.first[:split] + self.first_bias
         if self.n_profile:
             profile = checked_profile(profile, self.n_profile)
@@ -281,7 +294,7 @@ class MLP(RatingModel):
         return with_one(q + hidden.relu() @ self.second)
 
 
-class FeatureAttention(RatingModel):
+class FeatureAttention(FeatureModel):
     """A user attends over what an item is: its own vector, its genres, its year.
 
     a_if = softmax_f(k_f . (Q x_u + v)) over the features that item i has, and
@@ -298,38 +311,31 @@ class FeatureAttention(RatingModel):
     Built in: rating-models
     """
 
-    item_features: Tensor
-
     def __init__(
         self,
         factors: Tensor,
         offset: Tensor,
         item_features: Tensor,
         n_profile: int = 0,
-        width: int = 8,
         generator: torch.Generator | None = None,
     ) -> None:
-        super().__init__(factors, offset, len(item_features))
-        self.freeze_items()
+        super().__init__(factors, offset, item_features, n_profile)
         if not item_features.shape[1]:
             warnings.warn(
                 "no item features: attention has only the item itself to attend to, "
                 "and the model equals matrix factorisation",
                 stacklevel=2,
             )
-        f = item_features.to(factors)
-        self.register_buffer("item_features", f)
-        self.n_profile = n_profile
+        f = self.item_features
         n_features = f.shape[1]
         ridge = f.T @ f + 10 * torch.eye(n_features).to(f)
         values = torch.linalg.solve(ridge, f.T @ factors[: self.n_items])
         self.values = nn.Parameter(values)
-        keys = 0.3 * torch.randn(n_features + 1, width, generator=generator)
-        keys[0, 0] = 3.0
+        keys = 0.3 * torch.randn(n_features + 1, WIDTH, generator=generator)
+        keys[0, 0] = 3.0  # with the query below, most attention goes to the item
         self.keys = nn.Parameter(keys.to(factors))
-        self.query = nn.Parameter(torch.eye(width)[0].to(factors))
-        self.profile_query = nn.Parameter(factors.new_zeros(n_profile, width))
-        self.head = nn.Parameter(factors.new_zeros(self.dim + 1))
+        self.query = nn.Parameter(torch.eye(WIDTH)[0].to(factors))
+        self.profile_query = nn.Parameter(factors.new_zeros(n_profile, WIDTH))
 
     def shrunk(self) -> list[Tensor]:
         """The map Q from user features to a query, which training draws to 0."""
@@ -345,7 +351,7 @@ class FeatureAttention(RatingModel):
             profile = checked_profile(profile, self.n_profile)
             query = query + profile @ self.profile_query
         logits = query @ self.keys.T
-        has = embedding(items % self.n_items, self.item_features) != 0
+        has = self.features_of(items) != 0
         has = torch.cat([has.new_ones(*has.shape[:-1], 1), has], -1)
         logits = torch.where(has, logits[..., None, :], -torch.inf)
         return logits.softmax(-1)
@@ -353,7 +359,7 @@ class FeatureAttention(RatingModel):
     def features(self, items: Tensor, profile: Tensor | None = None) -> Tensor:
         """phi = [a_i0 q_i + sum_f a_if f_i E_f, 1]."""
         weight = self.attention(items, profile)
-        known = weight[..., 1:] * embedding(items % self.n_items, self.item_features)
+        known = weight[..., 1:] * self.features_of(items)
         own = weight[..., :1] * embedding(items, self.item_factors)
         return with_one(own + known @ self.values)
 

@@ -1,7 +1,5 @@
 """One look for every figure, and the figures that the book draws more than once."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import matplotlib as mpl

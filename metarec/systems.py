@@ -1,16 +1,15 @@
 """Any recommender with any meta-learner and any task-learner: the grid of systems."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from functools import partial
+from pathlib import Path
 from typing import Self
 
 import torch
 from torch import Tensor
 
-from metarec.factors import WarmStart
+from metarec.factors import GaussianFactorModel, WarmStart, cross_fit
 from metarec.learners import (
     Bayesian,
     GradientDescent,
@@ -20,18 +19,13 @@ from metarec.learners import (
 )
 from metarec.meta import MAML, MetaMind, MetaSGD
 from metarec.models import MLP, FeatureAttention, MatrixFactorization, RatingModel
-from metarec.tasks import Examples, UserHistories
-from metarec.training import TrainingConfig
+from metarec.tasks import SUPPORT_SIZES, Examples, TaskSampler, UserHistories
+from metarec.training import TrainingConfig, Workers, meta_train
 
 __all__ = [
-    "LEARNERS",
-    "METAS",
-    "MODELS",
-    "Parts",
-    "System",
-    "build_system",
-    "default_config",
-]
+    "LEARNERS", "METAS", "MODELS", "Parts", "System", "build_system", "default_config",
+    "fit_system", "hold_out", "item_vectors",
+]  # fmt: skip
 
 MODELS = {
     "mf": "matrix factorisation",
@@ -111,22 +105,19 @@ def default_config(system: System, seed: int = 0) -> TrainingConfig:
 class Parts:
     """What a system is put together from.
 
-    ``factors`` and ``offset`` are the item table and its copies (see
-    `factors.WarmStart`), ``mean_bias`` where the head's constant starts,
-    ``item_features`` (n_items, F), ``n_profile`` the number of user features and
-    ``history`` makes the tasks that task attention looks at, where it is built.
+    ``warm`` holds the item table with its copies and where the head's constant starts,
+    ``item_features`` is (n_items, F), ``n_profile`` the number of user features,
+    ``n_tasks`` that of the tasks which task attention looks at, and ``history`` makes
+    those tasks, unless they are to be loaded.
 
     Plumbing: handed to `build_system`.
     """
 
-    factors: Tensor
-    offset: Tensor
-    mean_bias: float
+    warm: WarmStart
     item_features: Tensor
     n_profile: int
-    history: Callable[[], Examples] | None
     n_tasks: int
-    implicit: Tensor | None = None
+    history: Callable[[], Examples] | None
 
     @classmethod
     def of(
@@ -137,32 +128,29 @@ class Parts:
         item_features: Tensor,
     ) -> Self:
         """Parts to train on ``users``, who are also the bank."""
-        return cls(
-            warm.factors,
-            warm.offset,
-            warm.mean_bias,
-            item_features,
-            histories.profile.shape[1],
-            partial(histories.everything, users, 64),
-            len(users),
-            warm.implicit,
-        )
+        history = partial(histories.everything, users, 64)
+        n_profile = histories.profile.shape[1]
+        return cls(warm, item_features, n_profile, len(users), history)
 
     @classmethod
-    def from_state(cls, state: Mapping[str, Tensor]) -> Self:
-        """Parts with the shapes of a saved ``state_dict``, which is to be loaded."""
-        factors, offset = state["model.item_factors"], state["model.item_offset"]
-        nothing = torch.zeros(len(factors), 0)
-        features = state.get("model.item_features", nothing)
-        query = state.get("model.profile_query", torch.zeros(0, 0))
-        inputs = len(state.get("model.first", torch.zeros(0, 0)))
-        of_mlp = max(0, inputs - factors.shape[1] - features.shape[1])
-        deltas = state.get("learner.bank.deltas", torch.zeros(0, 0))
-        n_profile = max(len(query), of_mlp)
-        implicit = state.get("model.implicit")
-        return cls(
-            factors, offset, 0.0, features, n_profile, None, len(deltas), implicit
-        )
+    def blank(cls, sizes: Mapping[str, int]) -> Self:
+        """Parts of these `sizes` alone, for a system whose numbers are to be loaded."""
+        table = torch.zeros(sizes["n_items"], sizes["dim"])
+        warm = WarmStart(table, table.sum(1), torch.zeros(0), 0.0, table)
+        features = torch.zeros(sizes["n_items"], sizes["n_features"])
+        return cls(warm, features, sizes["n_profile"], sizes["n_tasks"], None)
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """All that `blank` needs: what a file must say beside the numbers."""
+        n_items, n_features = self.item_features.shape
+        return {
+            "n_items": n_items,
+            "dim": self.warm.factors.shape[1],
+            "n_features": n_features,
+            "n_profile": self.n_profile,
+            "n_tasks": self.n_tasks,
+        }
 
 
 def build_system(system: System, parts: Parts, seed: int = 0) -> MAML:
@@ -173,21 +161,22 @@ def build_system(system: System, parts: Parts, seed: int = 0) -> MAML:
     """
     generator = torch.Generator().manual_seed(seed)
     model: RatingModel
-    table = parts.factors, parts.offset
+    warm = parts.warm
+    table = warm.factors, warm.offset
     if system.model == "mf":
         model = MatrixFactorization.from_items(*table, len(parts.item_features))
     else:
         kind = MLP if system.model == "mlp" else FeatureAttention
         model = kind(*table, parts.item_features, parts.n_profile, generator=generator)
     if system.implicit:
-        if parts.implicit is None:
+        if warm.implicit is None:
             raise ValueError(
                 "implicit=True needs vectors of the items' choice: call "
                 "learn_implicit on the Gaussian factor model before cross_fit"
             )
-        model.use_implicit(parts.implicit)
+        model.use_implicit(warm.implicit)
     with torch.no_grad():
-        model.head[-1] = parts.mean_bias
+        model.head[-1] = warm.mean_bias
     learner: TaskLearner
     adapt = ["head"]
     if system.learner == "gradient":
@@ -204,3 +193,73 @@ def build_system(system: System, parts: Parts, seed: int = 0) -> MAML:
     if system.meta == "meta-sgd":
         return MetaSGD(model, learner, adapt, full=system.full)
     return MAML(model, learner, adapt)
+
+
+def item_vectors(
+    histories: UserHistories,
+    users: Tensor,
+    features: Tensor,
+    dim: int = 8,
+    implicit: bool = False,
+    seed: int = 0,
+    progress: bool = False,
+) -> WarmStart:
+    """Fit the Gaussian model on ``users`` and cross-fit it: what systems start from.
+
+    ``implicit`` adds what a choice of items says. Bit for bit the same for one seed.
+
+    Plumbing: the first half of the recipe.
+    """
+    model = GaussianFactorModel.fit(
+        histories, users, dim, features, seed=seed, progress=progress
+    )
+    if implicit:
+        model.learn_implicit(histories, users, seed=seed)
+    return cross_fit(model, histories, users, seed=seed, progress=progress)
+
+
+def fit_system(
+    system: System,
+    parts: Parts,
+    histories: UserHistories,
+    users: Tensor,
+    validate: Callable[[MAML], float],
+    config: TrainingConfig | None = None,
+    seed: int = 0,
+    checkpoint: str | Path | None = None,
+    progress: bool = False,
+    workers: Workers | None = None,
+) -> MAML:
+    """Build a system from its parts and meta-train it on ``users``: the recipe.
+
+    `default_config` unless ``config`` is given; ``validate`` scores the system as it
+    stands, lower is better; ``seed`` is that of what the build draws. The item table
+    that is left is the one for new users.
+
+    Plumbing: `MetaRecommender`, the evaluation and the page in the browser.
+    """
+    workers = Workers() if workers is None else workers
+    meta = build_system(system, parts, seed)
+    sizes = [k for k in SUPPORT_SIZES if 0 < k <= histories.reserved]
+    item_rows = parts.warm.item_rows
+    tasks = TaskSampler(histories, users, sizes, item_rows=item_rows, part=workers.part)
+    config = default_config(system, seed) if config is None else config
+    score = partial(validate, meta)
+    meta_train(meta, tasks, score, config, checkpoint, progress, workers)
+    assert isinstance(meta.model, RatingModel)  # what the build puts in
+    meta.model.keep_first_copy()
+    return meta
+
+
+def hold_out(
+    histories: UserHistories, users: Tensor, seed: int = 0
+) -> tuple[Tensor, Tensor]:
+    """Cut the usable ``users`` at random: nine tenths train, a tenth validates.
+
+    Plumbing: whoever has no split of their own.
+    """
+    usable = histories.usable(users)
+    generator = torch.Generator().manual_seed(seed)
+    order = usable[torch.randperm(len(usable), generator=generator)]
+    n = len(order) // 10
+    return order[n:], order[:n]

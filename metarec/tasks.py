@@ -5,8 +5,6 @@ axis. It is the only door by which ratings reach a model: whoever trains on ``tr
 users asks for those users by name, and nothing of the others comes along.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
@@ -20,17 +18,9 @@ from metarec.data import RatingColumns, RatingData
 from metarec.features import UserFeatures
 
 __all__ = [
-    "ORDERS",
-    "SUPPORT_SIZES",
-    "Examples",
-    "LeakageError",
-    "Tasks",
-    "TaskSampler",
-    "UserHistories",
-    "UserSplit",
-    "sinusoid_tasks",
-    "split_users",
-]
+    "ORDERS", "SUPPORT_SIZES", "Examples", "LeakageError", "Tasks", "TaskSampler",
+    "UserHistories", "UserSplit", "sinusoid_tasks", "split_users",
+]  # fmt: skip
 
 SUPPORT_SIZES = (0, 1, 2, 3, 5, 10, 15)
 """The sizes K of the support set at which the course judges a recommender.
@@ -379,9 +369,11 @@ class TaskSampler:
         for batch in order.split(self.meta_batch):
             drawn = torch.randint(len(sizes), (len(batch),), generator=generator)
             mine, k = (x.tensor_split(parts)[rank] for x in (batch, sizes[drawn]))
-            yield self._with_rows(self.histories.tasks(self.users[mine], k))
+            yield self.cut(self.users[mine], k)
 
-    def _with_rows(self, tasks: Tasks) -> Tasks:
+    def cut(self, users: Tensor, k: Tensor) -> Tasks:
+        """Support and query of ``users``, each with its own copy of the item table."""
+        tasks = self.histories.tasks(users, k)
         if self.item_rows is None:
             return tasks
         shift = self.item_rows[tasks.user][:, None]

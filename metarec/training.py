@@ -1,7 +1,5 @@
 """The outer loop: Adam on meta-batches, early stopping on users kept aside."""
 
-from __future__ import annotations
-
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -20,13 +18,9 @@ from metarec.models import RatingModel, UserTable
 from metarec.tasks import Tasks
 
 __all__ = [
-    "TrainingConfig",
-    "TrainingLog",
-    "Workers",
-    "meta_train",
-    "save_aside",
+    "TrainingConfig", "TrainingLog", "Workers", "meta_train", "save_aside",
     "train_table",
-]
+]  # fmt: skip
 
 T = TypeVar("T")
 
@@ -122,7 +116,9 @@ def meta_train(
     optimizer = torch.optim.Adam(trained, lr=config.learning_rate)
     generator = torch.Generator().manual_seed(config.seed)
     log = TrainingLog()
-    state = workers.once(partial(_read_checkpoint, checkpoint, config))
+    path = None if checkpoint is None else Path(checkpoint)
+    settings = asdict(config)
+    state = workers.once(partial(read_run, path, "checkpoint", settings))
     meta.load_state_dict(workers.once(meta.state_dict))
     best = {name: value.clone() for name, value in meta.state_dict().items()}
     if state is not None:
@@ -144,16 +140,16 @@ def meta_train(
         if log.validation[-1] <= min(log.validation):
             log.best_epoch = epoch
             best = {name: value.clone() for name, value in meta.state_dict().items()}
-        if checkpoint is not None:
+        if path is not None:
             state = {
-                "config": asdict(config),
+                "run": settings,
                 "meta": meta.state_dict(),
                 "optimizer": optimizer.state_dict(),
                 "generator": generator.get_state(),
                 "log": asdict(log),
                 "best": best,
             }
-            save = partial(save_aside, Path(checkpoint), partial(torch.save, state))
+            save = partial(save_aside, path, partial(torch.save, state))
             workers.once(save)
     # The first process may know more than parameters: a bank of tasks, computed anew.
     meta.load_state_dict(workers.once(lambda: best))
@@ -195,26 +191,28 @@ def _own_gradient(meta: MAML, tasks: Tasks, config: TrainingConfig) -> float:
     return loss.item()
 
 
-def _read_checkpoint(
-    checkpoint: str | Path | None, config: TrainingConfig
-) -> dict[str, Any] | None:
-    """Load a checkpoint if there is one, refusing one that another run wrote."""
-    if checkpoint is None or not Path(checkpoint).exists():
+def read_run(path: Path | None, what: str, run: object) -> dict[str, Any] | None:
+    """Load ``what`` an interrupted run left, if it did; refuse what another run left.
+
+    The file says under "run" whose it is.
+
+    Plumbing: checkpoints, and the item vectors beside them.
+    """
+    if path is None or not path.exists():
         return None
-    path = Path(checkpoint)
+    way_out = "delete it to start afresh, or name another file"
     try:
-        state = torch.load(path, weights_only=True)
+        kept: dict[str, Any] = torch.load(path, weights_only=True)
     except Exception as error:
         raise ValueError(
-            f"{path} is no checkpoint that can be read ({error}); delete it to start "
-            "afresh, or name another file"
+            f"{path} holds no {what} that can be read ({error}); {way_out}"
         ) from error
-    if state.get("config") != asdict(config):
+    if kept.get("run") != run:
         raise ValueError(
-            f"{path} was written by a run with {state.get('config')}, not by "
-            f"{asdict(config)}; delete it to start afresh, or name another file"
+            f"{path} was written by another run or for other ratings: by "
+            f"{kept.get('run')}, not by {run}; {way_out}"
         )
-    return state
+    return kept
 
 
 def save_aside(path: Path, write: Callable[[Path], object]) -> None:

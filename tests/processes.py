@@ -14,13 +14,14 @@ import torch
 from torch import Tensor
 
 from metarec.data import synthetic_population
-from metarec.evaluation import validation_score
+from metarec.factors import WarmStart
 from metarec.meta import MAML
 from metarec.recommender import MetaRecommender
 from metarec.scale import together
 from metarec.systems import Parts, System, build_system
 from metarec.tasks import Tasks, TaskSampler, UserHistories
 from metarec.training import TrainingConfig, TrainingLog, Workers, meta_train
+from metarec.validation import validation_score
 
 SYSTEMS = {
     "MF, MAML": System("mf"),
@@ -46,13 +47,16 @@ def system(name: str, known: UserHistories, seed: int = 0) -> MAML:
     """A system of 50 items whose prior and features are not trivial."""
     generator = torch.Generator().manual_seed(seed)
     parts = Parts(
-        0.5 * torch.randn(50, 3, generator=generator).double(),
-        3 + torch.rand(50, generator=generator).double(),
-        0.1,
+        WarmStart(
+            0.5 * torch.randn(50, 3, generator=generator).double(),
+            3 + torch.rand(50, generator=generator).double(),
+            torch.zeros(60),
+            0.1,
+        ),
         torch.randn(50, 2, generator=generator).double(),
         known.profile.shape[1],
-        lambda: known.everything(torch.arange(60), 64),
         60,
+        lambda: known.everything(torch.arange(60), 64),
     )
     meta = build_system(SYSTEMS[name], parts, seed).double()
     for parameter in meta.parameters():

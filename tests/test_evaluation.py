@@ -5,9 +5,10 @@ import pytest
 import torch
 
 from metarec.data import RatingData
-from metarec.evaluation import check_no_leak, cold_start, validation_score
+from metarec.evaluation import check_no_leak, cold_start
 from metarec.factors import GaussianFactorModel, ItemMean, UserItemBias
 from metarec.tasks import LeakageError, UserHistories, split_users
+from metarec.validation import validation_score
 
 
 def test_the_protocol_is_its_slow_version(data: RatingData) -> None:

@@ -14,7 +14,6 @@ from metarec.evaluation import (
     Fold,
     Leaderboard,
     Protocol,
-    check_disjoint,
     check_no_leak,
     cold_start,
     fitted,
@@ -30,6 +29,7 @@ from metarec.metrics import paired_bootstrap
 from metarec.systems import System
 from metarec.tasks import Examples, LeakageError, Tasks, UserHistories, split_users
 from metarec.training import TrainingConfig
+from metarec.validation import check_disjoint
 
 QUICK = Protocol(folds=3)
 
@@ -351,7 +351,7 @@ def test_the_command_runs_a_system_on_movielens_latest_small(
     small: RatingData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "metarec.evaluation.fold.default_config", lambda _: TrainingConfig(epochs=2)
+        "metarec.systems.default_config", lambda *_: TrainingConfig(epochs=2)
     )
     folder, out = as_movielens_small(small, tmp_path), tmp_path / "out"
     words = ["--data", f"ml-latest-small={folder}", "--folds", "2", "--reserved", "5"]

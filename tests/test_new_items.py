@@ -9,9 +9,9 @@ import pytest
 import torch
 from sklearn.linear_model import Ridge
 
+from benchmarks.item_fold import ItemFold
 from metarec.challenges import (
     BothCold,
-    ItemFold,
     item_histories,
     newest_items,
     transposed,

@@ -69,7 +69,7 @@ def test_what_was_learned_is_what_serves(
         meta_train(meta, *rest)  # type: ignore[arg-type]
         trained.append(meta)
 
-    monkeypatch.setattr("metarec.recommender.meta_recommender.meta_train", spy)
+    monkeypatch.setattr("metarec.systems.meta_train", spy)
     served, learned = fit(data).meta, trained[0]
     assert learned.log_scale.item() != pytest.approx(np.log(0.01), abs=1e-3)
     assert torch.equal(served.log_scale, learned.log_scale)

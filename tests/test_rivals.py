@@ -14,7 +14,7 @@ from sklearn.metrics.pairwise import cosine_similarity
 from metarec.baselines import ALS, GenreRidge, ItemKNN, PooledMLP, Popularity, UserKNN
 from metarec.baselines.neighbours import _similarity, _table
 from metarec.data import RatingData
-from metarec.evaluation import Predictor, check_no_leak, validation_score
+from metarec.evaluation import check_no_leak
 from metarec.factors import (
     GaussianFactorModel,
     GlobalMean,
@@ -31,6 +31,7 @@ from metarec.tasks import (
     split_users,
 )
 from metarec.training import TrainingConfig
+from metarec.validation import Predictor, validation_score
 
 USERS, NEW = torch.arange(150), torch.arange(150, 200)
 

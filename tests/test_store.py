@@ -179,7 +179,7 @@ def test_chunks_hold_every_user_once_and_at_most_so_many_ratings(
 
 
 def in_chunks_of(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
-    monkeypatch.setattr("metarec.factors.gaussian.CHUNK", most)
+    monkeypatch.setattr("metarec.factors.sums.CHUNK", most)
     monkeypatch.setattr(UserHistories.in_chunks, "__defaults__", (most,))
 
 
@@ -227,12 +227,12 @@ def test_a_fit_in_chunks_is_that_of_the_whole(
 def test_many_users_are_judged_as_few_are(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store, _ = synthetic_store(tmp_path / "s", 60, 400, 2, 60, progress=False)
+    store, _ = synthetic_store(tmp_path / "s", 60, 401, progress=False)
     histories, users = UserHistories(store), torch.tensor([19, 3, 50, 7, 31])
     assert len(histories.count(users).unique()) == 5
     bias = UserItemBias.fit(histories, torch.arange(60))
     whole = cold_start(bias, histories, users, (1, 5))
-    monkeypatch.setattr(sys.modules["metarec.evaluation.cold_start"], "_TOGETHER", 2)
+    monkeypatch.setattr("metarec.validation.TOGETHER", 2)
     found = cold_start(bias, histories, users, (1, 5))
     pd.testing.assert_frame_equal(found, whole, rtol=1e-6)
     assert whole["user"].tolist() == [19, 3, 50, 7, 31] * 2
@@ -242,9 +242,9 @@ def test_many_users_are_judged_as_few_are(
 
 
 def test_the_streamed_population_is_what_it_says(tmp_path: Path) -> None:
-    store, truth = synthetic_store(tmp_path / "s", 6000, 1000, 2, 60, progress=False)
+    store, truth = synthetic_store(tmp_path / "s", 6000, 1000, progress=False)
     counts = np.diff(store.start)
-    assert counts.mean() == pytest.approx(60, rel=0.05)
+    assert counts.mean() == pytest.approx(100, rel=0.05)
     assert counts.min() >= 20 and counts.max() <= 500
     user = np.repeat(np.arange(6000), counts)
     taste = (truth.p_u[user] * truth.q_i[store.item]).sum(1)
@@ -261,14 +261,14 @@ def test_the_streamed_population_is_what_it_says(tmp_path: Path) -> None:
 
 
 def test_the_first_users_are_those_of_a_larger_population(tmp_path: Path) -> None:
-    few, some = synthetic_store(tmp_path / "a", 50, 1000, 2, 40, progress=False)
-    many, all_ = synthetic_store(tmp_path / "b", 5100, 1000, 2, 40, progress=False)
+    few, some = synthetic_store(tmp_path / "a", 50, 1000, progress=False)
+    many, all_ = synthetic_store(tmp_path / "b", 5100, 1000, progress=False)
     n = len(few.item)
     assert np.array_equal(few.item, many.item[:n])
     assert np.array_equal(few.rating, many.rating[:n])
     assert np.array_equal(some.p_u, all_.p_u[:50])
-    with pytest.raises(ValueError, match="below a quarter of the 100 items"):
-        synthetic_store(tmp_path / "c", 5, 100, mean_ratings=30)
+    with pytest.raises(ValueError, match="100 items are too few"):
+        synthetic_store(tmp_path / "c", 5, 100)
 
 
 # A kill in the middle of a fit.

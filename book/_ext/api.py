@@ -40,8 +40,9 @@ PACKAGE = "metarec"
 EXAMPLES = "book/reference/api/examples"
 # Arrows between modules run downward in this list: one imports only from above itself.
 MODULES = (
-    "data features tasks metrics plots models learners factors "
-    "meta lists training baselines systems recommender evaluation challenges scale"
+    "data features tasks metrics validation plots models learners "
+    "factors meta lists training baselines systems recommender evaluation challenges "
+    "scale"
 ).split()
 # Types that appear in signatures and are documented elsewhere: their pages are on other
 # hosts, and the site links to none that a build would have to ask.

@@ -44,36 +44,26 @@ def learn(data: Any, epochs: int = EPOCHS, seed: int = 0) -> dict[str, Any]:
     """
     import torch
 
-    from metarec.evaluation import validation_score
-    from metarec.factors import GaussianFactorModel, cross_fit
     from metarec.features import item_features
-    from metarec.systems import Parts, System, build_system
-    from metarec.tasks import TaskSampler, UserHistories
-    from metarec.training import TrainingConfig, meta_train
+    from metarec.systems import Parts, System, fit_system, hold_out, item_vectors
+    from metarec.tasks import UserHistories
+    from metarec.training import TrainingConfig
+    from metarec.validation import validation_score
 
     users = torch.arange(data.n_users)
     histories = UserHistories(data)
-    usable = histories.usable(users)
-    generator = torch.Generator().manual_seed(seed)
-    order = usable[torch.randperm(len(usable), generator=generator)]
-    n_validation = len(order) // 10
-    validation, train = order[:n_validation], order[n_validation:]
+    train, validation = hold_out(histories, users, seed)
     others = users[~torch.isin(users, validation)]
     features = item_features(data)
-    factor_model = GaussianFactorModel.fit(histories, others, 8, features, seed=seed)
-    warm = cross_fit(factor_model, histories, others, seed=seed)
+    warm = item_vectors(histories, others, features, seed=seed)
     parts = Parts.of(histories, train, warm, features)
-    sampler = TaskSampler(histories, train, item_rows=warm.item_rows)
+    config = TrainingConfig(epochs=epochs, patience=4, seed=seed)
+
+    def score(meta: Any) -> float:
+        return validation_score(meta, histories, validation)
 
     def trained(system: System) -> Any:
-        meta = build_system(system, parts, seed)
-        meta_train(
-            meta,
-            sampler,
-            lambda: validation_score(meta, histories, validation, (1, 3, 5, 10, 15)),
-            TrainingConfig(epochs=epochs, patience=4, seed=seed),
-            progress=False,
-        )
+        meta = fit_system(system, parts, histories, train, score, config, seed)
         return meta.requires_grad_(False).prior()
 
     steps = 5

@@ -11,10 +11,5 @@ from metarec.baselines.pooled import PooledMLP
 from metarec.baselines.popularity import Popularity
 
 __all__ = [
-    "ALS",
-    "GenreRidge",
-    "ItemKNN",
-    "PooledMLP",
-    "Popularity",
-    "UserKNN",
-]
+    "ALS", "GenreRidge", "ItemKNN", "PooledMLP", "Popularity", "UserKNN",
+]  # fmt: skip

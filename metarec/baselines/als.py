@@ -1,7 +1,5 @@
 """Alternating least squares: item vectors for all, a closed form for a new user."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Self
 
@@ -9,7 +7,7 @@ import torch
 from torch import Tensor
 
 from metarec.factors.biases import UserItemBias
-from metarec.factors.gaussian import RatingSums, outer_products
+from metarec.factors.sums import RatingSums, outer_products
 from metarec.models import with_one
 from metarec.tasks import Examples, UserHistories
 

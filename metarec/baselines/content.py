@@ -1,7 +1,5 @@
 """Content alone: what a user's ratings say about genres and years."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Self
 

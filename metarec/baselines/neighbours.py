@@ -1,7 +1,5 @@
 """Neighbours: what similar items, or similar users, leave above the biases."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Self
 

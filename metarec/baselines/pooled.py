@@ -1,7 +1,5 @@
 """One network for everybody: what meta-training must beat to be worth its trouble."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from copy import copy
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """What everybody has heard of, for everybody."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Self
 

@@ -4,22 +4,12 @@ from metarec.challenges.drift import Online, prequential, rmse_of_users
 from metarec.challenges.forgetting import Decayed, KalmanFilter, Windowed
 from metarec.challenges.new_items import (
     BothCold,
-    ItemFold,
     item_histories,
     newest_items,
 )
 from metarec.challenges.transpose import transposed
 
 __all__ = [
-    "BothCold",
-    "Decayed",
-    "ItemFold",
-    "KalmanFilter",
-    "Online",
-    "Windowed",
-    "item_histories",
-    "newest_items",
-    "prequential",
-    "rmse_of_users",
-    "transposed",
-]
+    "BothCold", "Decayed", "KalmanFilter", "Online", "Windowed",
+    "item_histories", "newest_items", "prequential", "rmse_of_users", "transposed",
+]  # fmt: skip

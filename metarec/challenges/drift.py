@@ -1,7 +1,5 @@
 """The protocol for interests that drift: predict what comes next, over and over."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Protocol, runtime_checkable
 
@@ -9,10 +7,10 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from metarec.evaluation.predictor import Predictor
 from metarec.learners import Posterior
 from metarec.metrics import user_rmse
 from metarec.tasks import Examples, UserHistories
+from metarec.validation import Predictor
 
 
 @runtime_checkable

@@ -1,18 +1,14 @@
 """Interests that drift: ways to forget, from a window to a prior that moves."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from metarec.factors import GaussianFactorModel
-from metarec.factors.gaussian import moments
+from metarec.factors.sums import moments
 from metarec.learners import Posterior
 from metarec.tasks import Examples
-
-__all__ = ["Decayed", "KalmanFilter", "Windowed"]
 
 
 @dataclass(frozen=True)

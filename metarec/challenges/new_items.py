@@ -1,7 +1,5 @@
 """New items: items as tasks, and new users who meet new items."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Self
@@ -14,19 +12,13 @@ from torch import Tensor
 from metarec.challenges.transpose import transposed
 from metarec.data import RatingData
 from metarec.evaluation.cold_start import errors_of
-from metarec.evaluation.fold import Fold
-from metarec.evaluation.leaks import check_disjoint
-from metarec.evaluation.predictor import Predictor
-from metarec.features import UserFeatures, item_feature_names, item_features
+from metarec.features import item_feature_names, item_features
 from metarec.tasks import SUPPORT_SIZES, Tasks, UserHistories, UserSplit
+from metarec.validation import Predictor, check_disjoint
 
 
 def item_histories(
-    data: RatingData,
-    vocabulary: Tensor,
-    order: str = "random",
-    reserved: int = 15,
-    seed: int = 0,
+    data: RatingData, vocabulary: Tensor, order: str = "random", seed: int = 0
 ) -> UserHistories:
     """Take items for tasks: their raters are what users' items were.
 
@@ -38,7 +30,7 @@ def item_histories(
 
     Built in: new-items
     """
-    histories = UserHistories(transposed(data), order, reserved, seed)
+    histories = UserHistories(transposed(data), order, seed=seed)
     names = item_feature_names(replace(data, items=data.items.iloc[vocabulary.numpy()]))
     every = item_feature_names(data)
     x = item_features(data)[:, [every.index(name) for name in names]]
@@ -77,33 +69,6 @@ def newest_items(data: RatingData, share: float = 0.2) -> UserSplit:
     return UserSplit(train, validation, test)
 
 
-class ItemFold(Fold):
-    """One fold of the items, with everything that `Fold` has for users.
-
-    ``order`` is that of an item's ratings: ``"random"``, or ``"time"`` for its earliest
-    K. ``newest`` holds out the newest items in place of those of fold ``number``. The
-    Gaussian model and the rating models know age, gender and occupation of the raters.
-
-    Raises ``ValueError`` if the items are too few.
-    Plumbing: `Fold` on the transposed data.
-    """
-
-    def __init__(
-        self,
-        data: RatingData,
-        number: int = 0,
-        order: str = "random",
-        newest: bool = False,
-        seed: int = 0,
-    ) -> None:
-        super().__init__(transposed(data), number, seed, order)
-        if newest:
-            self.split = newest_items(data)
-        self.histories = item_histories(data, self.split.train, order, seed=seed)
-        self.sealed = self.histories.seal(self.split.test)
-        self.features = UserFeatures.fit(data.users).encode(data.users).double()
-
-
 @dataclass(frozen=True)
 class BothCold:
     """New users meet new items: K ratings of the one side, K' of the other.
@@ -128,14 +93,13 @@ class BothCold:
         new_items: Tensor,
         shown: int,
         reserved: int = 15,
-        seed: int = 0,
     ) -> Self:
-        """Cut the ratings; which K' ratings are shown is drawn by ``seed``, nested.
+        """Cut the ratings; which K' ratings are shown is drawn, nested over K'.
 
         Test users have more than ``reserved`` ratings of old items and one of a new
         item. Raises ``ValueError`` if there is none.
         """
-        table = data.ratings.sample(frac=1, random_state=seed)
+        table = data.ratings.sample(frac=1, random_state=0)
         new = table["item"].isin(new_items.numpy())
         by_training = new & table["user"].isin(users.train.numpy())
         rank = table[by_training].groupby("item").cumcount()

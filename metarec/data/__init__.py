@@ -18,17 +18,7 @@ from metarec.data.synthetic import (
 from metarec.data.table import RatingColumns, RatingData, RatingScale
 
 __all__ = [
-    "DriftingTruth",
-    "RatingColumns",
-    "RatingData",
-    "RatingScale",
-    "SyntheticTruth",
-    "clicks",
-    "drifting_population",
-    "load_movielens_1m",
-    "load_movielens_100k",
-    "load_movielens_small",
-    "rating_data",
-    "read_csv",
-    "synthetic_population",
-]
+    "DriftingTruth", "RatingColumns", "RatingData", "RatingScale", "SyntheticTruth",
+    "clicks", "drifting_population", "load_movielens_1m", "load_movielens_100k",
+    "load_movielens_small", "rating_data", "read_csv", "synthetic_population",
+]  # fmt: skip

@@ -73,7 +73,6 @@ def read_csv(
     path: str | Path,
     columns: Mapping[str, str] | None = None,
     scale: RatingScale = FIVE_STARS,
-    name: str | None = None,
     duplicates: Duplicates = "error",
 ) -> RatingData:
     """Read a comma-separated file with a header; see `rating_data` for the rest.
@@ -81,9 +80,8 @@ def read_csv(
     Raises FileNotFoundError if there is no such file, otherwise as `rating_data`, where
     row 0 is the first line below the header.
     """
-    name = name or Path(path).stem
     try:
-        frame = pd.read_csv(path)
+        frame, name = pd.read_csv(path), Path(path).stem
         return rating_data(frame, columns, scale, name, duplicates=duplicates)
     except ValueError as error:  # pandas' errors of parsing and decoding are some too
         raise ValueError(f"{path}: {error}") from error

@@ -1,7 +1,5 @@
 """A data set as it is named on a command line."""
 
-from __future__ import annotations
-
 import argparse
 
 from metarec.data.custom import read_csv

@@ -28,19 +28,15 @@ class SyntheticTruth:
 
 
 @dataclass(frozen=True, eq=False)
-class DriftingTruth:
+class DriftingTruth(SyntheticTruth):
     """What the ratings of users who change were made from.
 
     As `SyntheticTruth`, but w_u = (p_u, b_u) is a path: `w` (n_users, ratings_per_user,
-    dim + 1) holds it at each rating. `half_life` is counted in ratings.
+    dim + 1) holds it at each rating, b_u and p_u are where it begins. `half_life` is
+    counted in ratings.
     """
 
-    mu: float
-    sigma: float
-    b_i: np.ndarray
-    q_i: np.ndarray
     w: np.ndarray
-    covariance: np.ndarray
     half_life: float
 
 
@@ -62,12 +58,9 @@ def synthetic_population(
 
     Raises ValueError if a user is to rate more items than there are.
     """
-    data, truth = _population(
-        n_users, n_items, dim, ratings_per_user, noise, seed, clip, np.inf
-    )
-    p_u, b_u = truth.w[:, 0, :dim], truth.w[:, 0, dim]
-    return data, SyntheticTruth(
-        truth.mu, noise, truth.b_i, truth.q_i, b_u, p_u, truth.covariance
+    # Users who stay are those whose half-life is infinite.
+    return drifting_population(
+        np.inf, n_users, n_items, dim, ratings_per_user, noise, seed, clip
     )
 
 
@@ -95,22 +88,6 @@ def drifting_population(
 
     Source: Uhlenbeck & Ornstein (1930).
     """
-    return _population(
-        n_users, n_items, dim, ratings_per_user, noise, seed, clip, half_life
-    )
-
-
-def _population(
-    n_users: int,
-    n_items: int,
-    dim: int,
-    ratings_per_user: int,
-    noise: float,
-    seed: int,
-    clip: bool,
-    half_life: float,
-) -> tuple[RatingData, DriftingTruth]:
-    """Both populations: users who stay are those of an infinite half-life."""
     if not 1 <= ratings_per_user <= n_items:
         raise ValueError(
             f"ratings_per_user must lie in 1 .. n_items = {n_items}, "
@@ -152,7 +129,10 @@ def _population(
         items=pd.DataFrame({"item_id": np.arange(n_items)}),
         citation="Synthetic ratings, made by metarec; free to use.",
     )
-    return data, DriftingTruth(mu, noise, b_i, q_i, path, covariance, half_life)
+    p_u, b_u = path[:, 0, :dim], path[:, 0, dim]
+    return data, DriftingTruth(
+        mu, noise, b_i, q_i, b_u, p_u, covariance, path, half_life
+    )
 
 
 def _path(

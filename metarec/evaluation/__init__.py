@@ -1,11 +1,10 @@
 """How the course judges: protocols, guards against leaks, the leaderboard."""
 
-from metarec.evaluation.cold_start import cold_start, validation_score
+from metarec.evaluation.cold_start import cold_start
 from metarec.evaluation.fold import Fold
 from metarec.evaluation.leaderboard import Leaderboard
-from metarec.evaluation.leaks import check_disjoint, check_no_leak
+from metarec.evaluation.leaks import check_no_leak
 from metarec.evaluation.methods import fitted, known_methods
-from metarec.evaluation.predictor import Predictor
 from metarec.evaluation.ranking import (
     Ranking,
     chance_ranking,
@@ -16,21 +15,7 @@ from metarec.evaluation.run import Protocol, run_methods
 from metarec.evaluation.tables import read_table, write_table
 
 __all__ = [
-    "Fold",
-    "Leaderboard",
-    "Predictor",
-    "Protocol",
-    "Ranking",
-    "chance_ranking",
-    "check_disjoint",
-    "check_no_leak",
-    "cold_start",
-    "fitted",
-    "known_methods",
-    "rank_candidates",
-    "rank_catalogue",
-    "read_table",
-    "run_methods",
-    "validation_score",
-    "write_table",
-]
+    "Fold", "Leaderboard", "Protocol", "Ranking", "chance_ranking", "check_no_leak",
+    "cold_start", "fitted", "known_methods", "rank_candidates", "rank_catalogue",
+    "read_table", "run_methods", "write_table",
+]  # fmt: skip

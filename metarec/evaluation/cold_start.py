@@ -1,19 +1,20 @@
 """The protocol for new users: nested supports, one query for every K."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import pandas as pd
 import torch
 from torch import Tensor
 
-from metarec.evaluation.leaks import check_disjoint
-from metarec.evaluation.predictor import Predictor, clipped
 from metarec.metrics import user_mae, user_rmse
 from metarec.tasks import SUPPORT_SIZES, Tasks, UserHistories
-
-_TOGETHER = 1024  # users judged at once: the bound on memory
+from metarec.validation import (
+    Predictor,
+    check_disjoint,
+    clipped,
+    in_batches,
+    judged_users,
+)
 
 
 def cold_start(
@@ -32,20 +33,14 @@ def cold_start(
     `LeakageError` if support and query share an item.
     Built in: tasks
     """
-    users = histories.usable(users)
-    if len(users) == 0:
-        raise ValueError(
-            f"no user has more than {histories.reserved} ratings, so none has a query"
-        )
-    order = torch.arange(len(users))
-    if len(users) > _TOGETHER:  # users of like length are padded less
-        order = histories.count(users).argsort(stable=True)
-    back = order.argsort().numpy()
+    users = judged_users(histories, users)
+    batches = in_batches(histories, users)
+    back = torch.cat(list(batches)).argsort().numpy()
     tables = []
     for k in sizes:
         parts = []
-        for some in users[order].split(_TOGETHER):
-            tasks = histories.tasks(some, k)
+        for some in batches:
+            tasks = histories.tasks(users[some], k)
             check_disjoint(tasks)
             parts.append(errors_of(predictor, tasks, histories, k))
         tables.append(pd.concat(parts).iloc[back])
@@ -69,16 +64,3 @@ def errors_of(
         "n": query.mask.sum(-1).numpy(),
     }
     return pd.DataFrame(columns)
-
-
-def validation_score(
-    predictor: Predictor,
-    histories: UserHistories,
-    users: Tensor,
-    sizes: Sequence[int] = (1, 3, 5, 10, 15),
-) -> float:
-    """Mean per-user RMSE over ``users`` and ``sizes``: what early stopping looks at.
-
-    Built in: maml
-    """
-    return float(cold_start(predictor, histories, users, sizes)["rmse"].mean())

@@ -1,7 +1,5 @@
 """One split of the users, with what all methods on it share, fitted once."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Sequence
 from functools import cached_property
@@ -11,14 +9,13 @@ from torch import Tensor
 
 from metarec.baselines import PooledMLP
 from metarec.data import RatingData
-from metarec.evaluation.cold_start import cold_start, validation_score
-from metarec.evaluation.predictor import Predictor
+from metarec.evaluation.cold_start import cold_start
 from metarec.factors import GaussianFactorModel, WarmStart, cross_fit
 from metarec.features import item_features
 from metarec.meta import MAML
-from metarec.systems import Parts, System, build_system, default_config
-from metarec.tasks import SUPPORT_SIZES, TaskSampler, UserHistories, split_users
-from metarec.training import meta_train
+from metarec.systems import Parts, System, fit_system
+from metarec.tasks import SUPPORT_SIZES, UserHistories, split_users
+from metarec.validation import Predictor, validation_score
 
 
 class Fold:
@@ -38,12 +35,11 @@ class Fold:
         number: int = 0,
         seed: int = 0,
         order: str = "time",
-        n_folds: int = 5,
+        folds: int = 5,
         reserved: int = 15,
-        dim: int = 8,
     ) -> None:
-        self.number, self.seed, self.dim = number, seed, dim
-        self.split = split_users(data.n_users, number, n_folds, seed=seed)
+        self.number, self.seed = number, seed
+        self.split = split_users(data.n_users, number, folds, seed=seed)
         self.histories = UserHistories(
             data, order, reserved, seed, vocabulary=self.split.train
         )
@@ -59,32 +55,31 @@ class Fold:
     @cached_property
     def gaussian(self) -> GaussianFactorModel:
         """The baseline to beat: Gaussian factor model with the items' features."""
-        model = GaussianFactorModel.fit(
-            self.sealed, self.split.train, self.dim, self.features
-        )
+        train = self.split.train
+        model = GaussianFactorModel.fit(self.sealed, train, features=self.features)
         model.choose_temper(self.sealed, self.split.validation)
         return model
 
     @cached_property
     def with_users(self) -> GaussianFactorModel:
         """The baseline to beat with what is known of users beside their ratings."""
-        model = copy.copy(self.gaussian)
-        model.choose_profile(self.sealed, self.split.train, self.split.validation)
-        model.choose_temper(self.sealed, self.split.validation)
+        model, validation = copy.copy(self.gaussian), self.split.validation
+        model.choose_profile(self.sealed, self.split.train, validation)
+        model.choose_temper(self.sealed, validation)
         return model
 
     @cached_property
     def chooser(self) -> GaussianFactorModel:
         """The same, shifted by which items a user rated."""
-        model = copy.copy(self.gaussian)
-        model.learn_implicit(self.sealed, self.split.train)
-        model.choose_temper(self.sealed, self.split.validation)
-        return model
+        return self._shifted(self.gaussian)
 
     @cached_property
     def with_both(self) -> GaussianFactorModel:
         """The Gaussian model with all that is known: users' features and choices."""
-        model = copy.copy(self.with_users)
+        return self._shifted(self.with_users)
+
+    def _shifted(self, model: GaussianFactorModel) -> GaussianFactorModel:
+        model = copy.copy(model)
         model.learn_implicit(self.sealed, self.split.train)
         model.choose_temper(self.sealed, self.split.validation)
         return model
@@ -101,20 +96,11 @@ class Fold:
             self.sealed, self.split.train, self.warm, self.features, self.validate
         )
 
-    def train(self, system: System, progress: bool = False) -> MAML:
+    def train(self, system: System) -> MAML:
         """Build and meta-train a system with the settings that the package gives it."""
         users = self.train_users
         parts = Parts.of(self.sealed, users, self.warm, self.features)
-        meta = build_system(system, parts)
-        sizes = [k for k in self.sizes if k > 0]
-        meta_train(
-            meta,
-            TaskSampler(self.sealed, users, sizes, item_rows=self.warm.item_rows),
-            lambda: self.validate(meta),
-            default_config(system),
-            progress=progress,
-        )
-        return meta
+        return fit_system(system, parts, self.sealed, users, self.validate)
 
     def validate(self, predictor: Predictor) -> float:
         """Mean RMSE of the validation users: what chooses hyper-parameters."""

@@ -6,18 +6,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 
 from metarec.evaluation.methods import RIVAL
 from metarec.evaluation.tables import write_table
 from metarec.metrics import bootstrap_means
 from metarec.training import save_aside
 
-__all__ = ["Leaderboard"]
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 
 _KEYS = ["fold", "user"]
 
@@ -151,6 +152,9 @@ class Leaderboard:
         rows = self.summary[self.summary["k"] == k].set_index("method")
         rows = rows.loc[list(methods) if methods is not None else self.methods]
         rows = rows.sort_values("difference", ascending=False)
+        # Here, since most who judge do not draw, and matplotlib takes a second to load.
+        import matplotlib.pyplot as plt
+
         if ax is None:
             ax = plt.subplots(figsize=(6.5, 1.2 + 0.22 * len(rows)))[1]
         at = np.arange(len(rows))

@@ -1,17 +1,13 @@
 """Every method of the leaderboard by name: what fits it on one fold."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from itertools import product
 
 from metarec.baselines import ALS, GenreRidge, ItemKNN, UserKNN
 from metarec.evaluation.fold import Fold
-from metarec.evaluation.predictor import Predictor
 from metarec.factors import GlobalMean, ItemMean, UserItemBias
 from metarec.systems import LEARNERS, METAS, MODELS, System
-
-__all__ = ["BASELINES", "RIVAL", "SYSTEMS", "fitted", "known_methods"]
+from metarec.validation import Predictor
 
 RIVAL = "gaussian"
 """The method that all others are compared with: the strongest without meta-learning

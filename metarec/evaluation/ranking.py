@@ -1,7 +1,5 @@
 """The protocol for lists: rank all that a new user has not seen."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
@@ -10,8 +8,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from metarec.evaluation.predictor import Predictor
 from metarec.tasks import Examples, UserHistories
+from metarec.validation import Predictor
 
 LIST_SIZES = (0, 1, 5, 10)
 """The sizes K of the support set at which the course judges a list.

@@ -1,7 +1,5 @@
 """Run methods over the folds, one file for each, so that a run can go on."""
 
-from __future__ import annotations
-
 import json
 import re
 import time
@@ -18,8 +16,6 @@ from metarec.data import RatingData
 from metarec.evaluation.fold import Fold
 from metarec.evaluation.methods import fitted
 from metarec.training import save_aside
-
-__all__ = ["Protocol", "run_methods"]
 
 
 @dataclass(frozen=True)
@@ -67,14 +63,7 @@ def run_methods(
         bar.set_postfix_str(f"fold {number}, {method}")
         if not path.exists():
             if fold is None or fold.number != number:
-                fold = Fold(
-                    data,
-                    number,
-                    protocol.seed,
-                    protocol.order,
-                    protocol.folds,
-                    protocol.reserved,
-                )
+                fold = Fold(data, number, **asdict(protocol))
             table = _judged(fold, method)
             save_aside(path, partial(table.to_csv, index=False))
         bar.update()

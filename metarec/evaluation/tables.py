@@ -1,7 +1,5 @@
 """Tables of results that say where they come from."""
 
-from __future__ import annotations
-
 import platform
 import subprocess
 from collections.abc import Sequence
@@ -13,8 +11,6 @@ import torch
 
 import metarec
 from metarec.training import save_aside
-
-__all__ = ["read_table", "write_table"]
 
 
 def write_table(

@@ -9,10 +9,6 @@ from metarec.factors.gaussian import GaussianFactorModel
 from metarec.factors.warm_start import WarmStart, cross_fit
 
 __all__ = [
-    "GaussianFactorModel",
-    "GlobalMean",
-    "ItemMean",
-    "UserItemBias",
-    "WarmStart",
+    "GaussianFactorModel", "GlobalMean", "ItemMean", "UserItemBias", "WarmStart",
     "cross_fit",
-]
+]  # fmt: skip

@@ -1,7 +1,5 @@
 """Means and biases: what every other method must beat before it is worth its cost."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Self
 

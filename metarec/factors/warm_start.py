@@ -1,7 +1,5 @@
 """The item vectors that meta-learners start from, cross-fitted."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

@@ -29,27 +29,8 @@ from metarec.metrics.ratings import (
 )
 
 __all__ = [
-    "Ceiling",
-    "Interval",
-    "Reliability",
-    "auc",
-    "bootstrap_means",
-    "chance_ndcg",
-    "chance_precision",
-    "coverage",
-    "dcg",
-    "expected_calibration_error",
-    "gaussian_nll",
-    "log_loss",
-    "mae",
-    "ndcg",
-    "paired_bootstrap",
-    "precision",
-    "recall",
-    "reliability",
-    "rmse",
-    "tie_ceiling",
-    "tied_relevance",
-    "user_mae",
-    "user_rmse",
-]
+    "Ceiling", "Interval", "Reliability", "auc", "bootstrap_means", "chance_ndcg",
+    "chance_precision", "coverage", "dcg", "expected_calibration_error", "gaussian_nll",
+    "log_loss", "mae", "ndcg", "paired_bootstrap", "precision", "recall", "reliability",
+    "rmse", "tie_ceiling", "tied_relevance", "user_mae", "user_rmse",
+]  # fmt: skip

@@ -1,7 +1,5 @@
 """How good a predicted probability of a click is."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import torch

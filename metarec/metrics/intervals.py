@@ -1,7 +1,5 @@
 """How far a mean over users would move with other users."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np

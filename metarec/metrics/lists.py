@@ -1,7 +1,5 @@
 """How good a list is, what chance scores, and the best that can be expected."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import torch
@@ -83,9 +81,7 @@ def chance_precision(relevant: Tensor, k: int) -> Tensor:
     return relevant.double().mean(-1) * min(k, n) / k
 
 
-def chance_ndcg(
-    relevance: Tensor, k: int | None = None, exponential: bool = False
-) -> Tensor:
+def chance_ndcg(relevance: Tensor, k: int | None = None) -> Tensor:
     """Expected `ndcg` of a random order of the N items, exactly.
 
     Each place expects the mean gain, so
@@ -95,7 +91,7 @@ def chance_ndcg(
 
     Built in: how-a-benchmark-fools-you
     """
-    gain = torch.exp2(relevance.double()) - 1 if exponential else relevance.double()
+    gain = relevance.double()
     found = dcg(gain.mean(-1, keepdim=True).expand(gain.shape), k)
     ideal = dcg(gain.sort(-1, descending=True).values, k)
     return torch.where(ideal > 0, found / ideal.clamp(min=1e-300), 0.0)

@@ -1,7 +1,5 @@
 """How far predicted stars, and their intervals, lie from the ratings."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -1,7 +1,5 @@
 """Many users at once: their ratings into batches, and scores into lists."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -48,7 +46,8 @@ def user_ratings(
     """Check the ratings of many users and sort them by user, in order of appearance.
 
     Raises ``KeyError`` with the label of an item that is not in ``items`` and
-    ``ValueError`` that names the user for a rating off the scale or given twice.
+    ``ValueError`` that names the user, unless it is None, for a rating off the scale
+    or given twice.
     """
     if isinstance(ratings, pd.DataFrame):
         position, found = pd.factorize(ratings["user_id"])
@@ -68,22 +67,16 @@ def user_ratings(
     item = items.get_indexer(labels) if len(labels) else np.zeros(0, np.int64)
     if (unknown := item < 0).any():
         raise KeyError(labels[int(unknown.argmax())])
-    pair = position * len(items) + item
-    again = np.ones(len(pair), dtype=bool)
-    again[np.unique(pair, return_index=True)[1]] = False
-    for bad, what in (
-        (
-            ~scale.contains(rating),
-            f"is not on the scale {scale.low:g} to {scale.high:g}",
-        ),
-        (again, "is one of two: keep one of them"),
-    ):
-        if bad.any():
-            at = int(bad.argmax())
-            raise ValueError(
-                f"user {user[position[at]]!r}: the rating {rating[at]} of item "
-                f"{labels[at]!r} {what}"
-            )
+    off = ~scale.contains(rating)
+    again = pd.Series(position * len(items) + item).duplicated().to_numpy()
+    if (bad := off | again).any():
+        at = int(bad.argmax())
+        who, label = user[position[at]], labels[at]
+        what = f"is not on the scale {scale.low:g} to {scale.high:g}"
+        if not off[at]:
+            what = f"is one of two: item {label!r} is rated twice"
+        name = "" if who is None else f"user {who!r}: "
+        raise ValueError(f"{name}the rating {rating[at]} of item {label!r} {what}")
     order = np.argsort(position, kind="stable")
     count = np.bincount(position, minlength=len(user))
     start = np.concatenate([[0], count.cumsum()])

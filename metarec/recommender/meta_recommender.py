@@ -1,39 +1,44 @@
-"""The full system: fit on many users, meet a new one, adapt, recommend, explain."""
-
-from __future__ import annotations
+"""The full system: fit on many users, meet a new one or many, save and load."""
 
 import hashlib
-import json
-import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, Self, overload
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 from tqdm import tqdm
 
 from metarec.data import RatingColumns, RatingData, RatingScale
-from metarec.evaluation import validation_score
-from metarec.factors import GaussianFactorModel, WarmStart, cross_fit
+from metarec.factors import WarmStart
 from metarec.features import UserFeatures, item_features
-from metarec.learners import Bayesian, Parameters, likelihood_of, predict
 from metarec.meta import MAML
 from metarec.models import MatrixFactorization, RatingModel
-from metarec.recommender.many import best_items, blocks, score_all, user_ratings
-from metarec.systems import Parts, System, build_system, default_config
-from metarec.tasks import SUPPORT_SIZES, Examples, TaskSampler, UserHistories
-from metarec.training import TrainingConfig, Workers, meta_train, save_aside
-
-__all__ = ["MetaRecommender", "PersonalModel", "UnknownItemError"]
-
-_FORMAT = "metarec recommender 2"
+from metarec.recommender.files import kept_vectors, read_file, write_file
+from metarec.recommender.many import (
+    UserRatings,
+    best_items,
+    blocks,
+    score_all,
+    user_ratings,
+)
+from metarec.recommender.personal import PersonalModel
+from metarec.systems import (
+    Parts,
+    System,
+    build_system,
+    default_config,
+    fit_system,
+    hold_out,
+    item_vectors,
+)
+from metarec.tasks import SUPPORT_SIZES, UserHistories
+from metarec.training import TrainingConfig, Workers
+from metarec.validation import validation_score
 
 Ratings = Mapping[Any, float] | Iterable[tuple[Any, float]] | pd.DataFrame
 
@@ -101,41 +106,35 @@ class MetaRecommender:
         Raises ``ValueError`` if fewer than 20 users have more than ``reserved``
         ratings, or what is kept belongs to another run.
         """
-        workers = Workers() if workers is None else workers
         users = torch.arange(data.n_users) if users is None else users
         histories = UserHistories(data, reserved=self.reserved, vocabulary=users)
-        usable = histories.usable(users)
-        if len(usable) < 20:
+        if (usable := len(histories.usable(users))) < 20:
             raise ValueError(
-                f"{len(usable)} users have more than {self.reserved} ratings, and "
+                f"{usable} users have more than {self.reserved} ratings, and "
                 "meta-learning needs at least 20: lower `reserved` or bring more users"
             )
-        generator = torch.Generator().manual_seed(self.seed)
-        order = usable[torch.randperm(len(usable), generator=generator)]
-        validation, train = order.split(
-            [len(order) // 10, len(order) - len(order) // 10]
-        )
+        train, validation = hold_out(histories, users, self.seed)
         others = users[~torch.isin(users, validation)]
         features = item_features(data)
         warm = self._item_vectors(histories, others, features, checkpoint, progress)
         parts = Parts.of(histories, train, warm, features)
-        meta = build_system(self.system, parts, self.seed)
         sizes = [k for k in SUPPORT_SIZES if 0 < k <= self.reserved]
-        meta_train(
-            meta,
-            TaskSampler(
-                histories, train, sizes, item_rows=warm.item_rows, part=workers.part
-            ),
-            lambda: validation_score(meta, histories, validation, sizes),
+        meta = fit_system(
+            self.system,
+            parts,
+            histories,
+            train,
+            lambda meta: validation_score(meta, histories, validation, sizes),
             self.config,
+            self.seed,
             checkpoint,
             progress,
             workers,
         )
-        self._model(meta).keep_first_copy()
-        count = histories.item_counts(others)
-        self._set(meta, data.items[["item_id", "title"]], count)
         self.scale, self.user_features = data.scale, histories.user_features
+        count = histories.item_counts(others)
+        items = data.items[["item_id", "title"]].assign(ratings=count.numpy())
+        self._serve(meta, items, parts.sizes)
         return self
 
     def _item_vectors(
@@ -147,38 +146,24 @@ class MetaRecommender:
         progress: bool,
     ) -> WarmStart:
         """Fit the item vectors, or read them where an interrupted run left them."""
-        path = None if checkpoint is None else Path(f"{checkpoint}.items")
-        run = self._run_of(histories, users)
-        if path is not None and path.exists():
-            return _read_items(path, run)
-        model = GaussianFactorModel.fit(
-            histories, users, self.dim, features, seed=self.seed, progress=progress
-        )
-        if self.system.implicit:
-            model.learn_implicit(histories, users, seed=self.seed)
-        warm = cross_fit(model, histories, users, seed=self.seed, progress=progress)
-        if path is not None:
-            save_aside(path, partial(torch.save, {"run": run} | vars(warm)))
-        return warm
-
-    def _run_of(self, histories: UserHistories, users: Tensor) -> str:
-        """What the item vectors depend on, as one line."""
+        implicit = self.system.implicit
+        settings = self.dim, implicit, self.seed, progress
+        fit = partial(item_vectors, histories, users, features, *settings)
+        if checkpoint is None:
+            return fit()
+        # All that the vectors depend on, in one line: another run must not read them.
         digest = hashlib.sha256(users.numpy().tobytes())
         for _, _, item, rating in histories.in_chunks(users):
             digest.update(item.numpy().tobytes() + rating.numpy().tobytes())
-        settings = f"dim={self.dim}, seed={self.seed}, implicit={self.system.implicit}"
-        return f"{settings}, ratings {digest.hexdigest()[:16]}"
+        run = f"dim={self.dim}, seed={self.seed}, implicit={implicit}, "
+        run += digest.hexdigest()[:16]
+        return kept_vectors(Path(f"{checkpoint}.items"), run, fit)
 
-    @staticmethod
-    def _model(meta: MAML) -> RatingModel:
-        """Narrow the type: `build_system` puts in nothing else."""
-        assert isinstance(meta.model, RatingModel)
-        return meta.model
-
-    def _set(self, meta: MAML, items: pd.DataFrame, count: Tensor) -> None:
-        self._meta = meta.requires_grad_(False)
-        self.items = items.assign(ratings=count.numpy()).reset_index(drop=True)
-        self._index = {label: i for i, label in enumerate(items["item_id"].tolist())}
+    def _serve(self, meta: MAML, items: pd.DataFrame, sizes: dict[str, int]) -> None:
+        """Take what was learned, by ``fit`` or by another process that saved it."""
+        self._meta, self._sizes = meta.requires_grad_(False), sizes
+        self.items = items.reset_index(drop=True)
+        self._labels = pd.Index(self.items["item_id"])
 
     @property
     def meta(self) -> MAML:
@@ -186,6 +171,13 @@ class MetaRecommender:
         if not hasattr(self, "_meta"):
             raise RuntimeError("nothing is learned yet: call fit(data) or load(path)")
         return self._meta
+
+    @property
+    def model(self) -> RatingModel:
+        """The map f that was meta-learned, with the item side that all users share."""
+        model = self.meta.model
+        assert isinstance(model, RatingModel)  # the build puts in nothing else
+        return model
 
     def adapt(
         self, ratings: Ratings = (), user: Mapping[str, Any] | None = None
@@ -200,21 +192,8 @@ class MetaRecommender:
         an item given twice, or a ``user`` column that was not in the training data.
         """
         meta = self.meta
-        pairs = _as_pairs(ratings)
-        items = self.indices([label for label, _ in pairs])
-        if len(set(items)) < len(items):
-            twice = next(
-                label for label, _ in pairs if items.count(self._index[label]) > 1
-            )
-            raise ValueError(f"item {twice!r} is rated twice: keep one of the ratings")
-        for label, stars in pairs:
-            if math.isnan(stars) or not self.scale.low <= stars <= self.scale.high:
-                raise ValueError(
-                    f"the rating {stars} of item {label!r} is not on the scale "
-                    f"{self.scale.low:g} to {self.scale.high:g}"
-                )
-        profile = self.user_features.encode_one(user)
-        support = _one_task(items, [stars for _, stars in pairs], profile)
+        given = self._checked({None: _as_pairs(ratings)})
+        support = given.batch(0, 1, self.user_features.encode_one(user))
         return PersonalModel(self, support, meta.adapt(support))
 
     def recommend_all(
@@ -242,18 +221,13 @@ class MetaRecommender:
             table: pd.DataFrame | dict[Any, Any] = ratings
         else:
             table = {user: _as_pairs(own) for user, own in ratings.items()}
-        labels = pd.Index(self.items["item_id"])
-        try:
-            given = user_ratings(table, labels, self.scale)
-        except KeyError as error:
-            self.indices(error.args)
-            raise
+        given = self._checked(table)
         rare = self.items["ratings"].to_numpy() < min_ratings
-        model, none = self._model(meta), np.zeros(0, np.int64)
+        model, none = self.model, np.zeros(0, np.int64)
         found = [(none, none, none, none.astype(np.float32))]
         wide = not isinstance(model, MatrixFactorization)
         bar = tqdm(total=len(given.user), unit="user", disable=not progress)
-        for first, last in blocks(len(given.user), len(labels), wide):
+        for first, last in blocks(len(given.user), len(self.items), wide):
             profile = torch.zeros(last - first, len(self.user_features.names))
             for at, label in enumerate(given.user[first:last]):
                 if label in users:
@@ -261,7 +235,7 @@ class MetaRecommender:
             support = given.batch(first, last, profile)
             with torch.no_grad():
                 weights = meta.adapt(support)
-                score = score_all(model, weights, support, len(labels)).numpy()
+                score = score_all(model, weights, support, len(self.items)).numpy()
             score[:, rare] = -np.inf
             rated = support.mask.numpy()
             score[np.nonzero(rated)[0], support.x.numpy()[rated]] = -np.inf
@@ -275,190 +249,66 @@ class MetaRecommender:
             columns[name] = self.items[name].to_numpy()[item]
         return pd.DataFrame(columns | {"score": score})
 
+    def _checked(
+        self, ratings: Mapping[Any, list[tuple[Any, float]]] | pd.DataFrame
+    ) -> UserRatings:
+        try:
+            return user_ratings(ratings, self._labels, self.scale)
+        except KeyError as error:
+            self.indices(error.args)  # raises, with all that is wrong
+            raise
+
     def indices(self, labels: Sequence[Any]) -> list[int]:
         """Rows of the given item labels; raises `UnknownItemError` for others."""
-        unknown = [label for label in labels if label not in self._index]
+        rows = self._labels.get_indexer(pd.Index(labels, dtype=object))
+        unknown = [label for label, row in zip(labels, rows, strict=True) if row < 0]
         if unknown:
-            example = next(iter(self._index))
+            example = self.items["item_id"].tolist()[0]
             raise UnknownItemError(
                 f"unknown item {unknown[0]!r} ({len(unknown)} in all): items are named "
                 f"by the item_id of the training data, such as {example!r}; leave "
                 "unknown ones out or fit again with data that hold them"
             )
-        return [self._index[label] for label in labels]
+        return [int(row) for row in rows]
 
     def save(self, path: str | Path) -> None:
         """Write everything that ``adapt`` needs into one file, aside, then renamed."""
-        meta = self.meta
         about = {
-            "format": _FORMAT,
             "settings": asdict(self.system)
             | {"dim": self.dim, "seed": self.seed, "reserved": self.reserved},
             "config": asdict(self.config),
             "scale": asdict(self.scale),
             "user_features": asdict(self.user_features),
             "items": self.items[["item_id", "title"]].to_dict(orient="list"),
+            "sizes": self._sizes,
         }
-        tensors = {
-            name: value.contiguous() for name, value in meta.state_dict().items()
-        }
-        tensors["count"] = torch.tensor(self.items["ratings"].to_numpy())
-        text = {"metarec": json.dumps(about, default=_plain)}
-        save_aside(Path(path), partial(save_file, tensors, metadata=text))
+        count = torch.tensor(self.items["ratings"].to_numpy())
+        write_file(path, about, self.meta.state_dict() | {"count": count})
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
-        """Read what ``save`` wrote.
+        """Read what ``save`` wrote, also by version 0.1.
 
         Raises ``FileNotFoundError`` if there is no such file and ``ValueError`` if it
-        is no recommender of this version.
+        is no recommender that this version reads.
         """
-        if not Path(path).is_file():
-            raise FileNotFoundError(f"no file {path}: save(path) writes one")
-        try:
-            with safe_open(path, framework="pt") as file:
-                about = json.loads((file.metadata() or {}).get("metarec", "{}"))
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        except (SafetensorError, ValueError) as error:
-            raise ValueError(f"{path} is no saved recommender: {error}") from error
-        if about.get("format") != _FORMAT:
-            raise ValueError(
-                f"{path} is no saved recommender of this version: it calls itself "
-                f"{about.get('format')!r}, not {_FORMAT!r}"
-            )
+        about, tensors = read_file(path)
         self = cls(config=TrainingConfig(**about["config"]), **about["settings"])
-        count = tensors.pop("count")
         known = about["user_features"]
         self.user_features = UserFeatures(tuple(known["names"]), tuple(known["mean"]))
         self.scale = RatingScale(**about["scale"])
-        meta = build_system(self.system, Parts.from_state(tensors), self.seed)
+        items = pd.DataFrame(about["items"])
+        items["ratings"] = tensors.pop("count").numpy()
+        meta = build_system(self.system, Parts.blank(about["sizes"]), self.seed)
         meta.load_state_dict(tensors)
-        self._set(meta, pd.DataFrame(about["items"]), count)
+        self._serve(meta, items, about["sizes"])
         return self
-
-
-@dataclass(frozen=True)
-class PersonalModel:
-    """One user's own model: the shared item side and the weights learned for them.
-
-    Built in: full-system
-    """
-
-    recommender: MetaRecommender
-    support: Examples
-    weights: Parameters
-
-    @property
-    def head(self) -> Tensor:
-        """The user's own w, shape (D,)."""
-        return self.weights["head"][0]
-
-    def score(self, items: Tensor | None = None) -> Tensor:
-        """Unclipped scores of the given rows of the item table, or of all: (N,)."""
-        meta = self.recommender.meta
-        if items is None:
-            items = torch.arange(len(self.recommender.items))
-        with torch.no_grad():
-            score = predict(meta.model, self.weights, items[None], self.support.profile)
-        return likelihood_of(meta.model).mean(score)[0]
-
-    @overload
-    def predict(
-        self, item_ids: Sequence[Any] | None = None, return_std: Literal[False] = False
-    ) -> np.ndarray: ...
-
-    @overload
-    def predict(
-        self, item_ids: Sequence[Any] | None = None, *, return_std: Literal[True]
-    ) -> tuple[np.ndarray, np.ndarray]: ...
-
-    def predict(
-        self, item_ids: Sequence[Any] | None = None, return_std: bool = False
-    ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
-        """Predicted stars, clipped to the scale, of the given items or of all.
-
-        ``return_std`` adds the standard deviation of a rating around its unclipped
-        prediction, what is not known of the user and the noise together. Raises
-        ``ValueError`` if the task-learner has no posterior.
-        """
-        known, scale = self.recommender, self.recommender.scale
-        labels = known.items["item_id"].tolist() if item_ids is None else item_ids
-        items = torch.tensor(known.indices(labels), dtype=torch.long)
-        stars = self.score(items).clamp(scale.low, scale.high).numpy()
-        if not return_std:
-            return stars
-        learner, model = known.meta.learner, known._model(known.meta)
-        if not isinstance(learner, Bayesian):
-            raise ValueError(
-                f"{known.system} has no posterior, hence no standard deviation: fit "
-                'a MetaRecommender(learner="bayesian") for one'
-            )
-        prior = known.meta.prior(self.support)
-        with torch.no_grad():
-            _, variance = learner.predictive(model, prior, self.support, items[None])
-        return stars, variance[0].sqrt().numpy()
-
-    def recommend(self, n: int = 10, min_ratings: int = 0) -> pd.DataFrame:
-        """The ``n`` items with the highest score that the user has not rated.
-
-        ``min_ratings`` leaves out items that fewer training users rated: their means
-        are the least certain. Columns: item_id, title, score (unclipped, so that order
-        survives at the end of the scale), best first.
-        """
-        items = self.recommender.items
-        scores = self.score().numpy()
-        allowed = items["ratings"].to_numpy() >= min_ratings
-        allowed[self.support.x[self.support.mask].numpy()] = False
-        *_, top = best_items(np.where(allowed, scores, -np.inf)[None], n)
-        columns = {name: items[name].to_numpy()[top] for name in ("item_id", "title")}
-        return pd.DataFrame(columns | {"score": scores[top]})
-
-    def explain(self, item_id: Any) -> pd.DataFrame:
-        """What each rating did to the score of one item, by leaving it out.
-
-        The user is adapted again with each rating left out, all at once. ``effect`` is
-        the score with all ratings less the score without this one, in stars; the
-        strongest comes first. Effects need not add up: ratings share what they tell.
-        """
-        (index,) = self.recommender.indices([item_id])
-        items, n = self.recommender.items, int(self.support.mask.sum())
-        rated, stars = self.support.x[0, :n], self.support.y[0, :n]
-        profile = self.support.profile
-        without = Examples(
-            x=rated.expand(n, n),
-            y=stars.expand(n, n),
-            mask=~torch.eye(n, dtype=torch.bool),
-            profile=None if profile is None else profile.expand(n, -1),
-        )
-        effect = np.zeros(0)
-        if n:
-            query = torch.full((n, 1), index)
-            with torch.no_grad():
-                left = self.recommender.meta.predict(without, query)[:, 0]
-            effect = (self.score(torch.tensor([index])) - left).numpy()
-        table = items.loc[rated.numpy(), ["item_id", "title"]].reset_index(drop=True)
-        table = table.assign(rating=stars.numpy(), effect=effect)
-        order = np.argsort(-np.abs(effect), kind="stable")
-        return table.loc[order].reset_index(drop=True)
-
-
-def _one_task(items: list[int], stars: list[float], profile: Tensor) -> Examples:
-    """A batch of one support set; an empty one is a single masked place."""
-    n = len(items)
-    return Examples(
-        profile=profile,
-        x=torch.tensor([items or [0]]),
-        y=torch.tensor([stars or [0.0]]),
-        mask=torch.full((1, max(n, 1)), n > 0),
-    )
 
 
 def _as_pairs(ratings: Ratings) -> list[tuple[Any, float]]:
     if isinstance(ratings, pd.DataFrame):
         _check_columns(ratings, {"item_id", "rating"})
-        return list(
-            zip(ratings["item_id"].tolist(), map(float, ratings["rating"]), strict=True)
-        )
+        ratings = zip(ratings["item_id"].tolist(), ratings["rating"], strict=True)
     pairs = ratings.items() if isinstance(ratings, Mapping) else ratings
     return [(label, float(stars)) for label, stars in pairs]
 
@@ -470,25 +320,3 @@ def _check_columns(table: pd.DataFrame, needed: set[str]) -> None:
             f"{list(table.columns)}: rename its columns to "
             f"{' and '.join(sorted(needed))}"
         )
-
-
-def _read_items(path: Path, run: str) -> WarmStart:
-    """Load item vectors, refusing those of another run."""
-    try:
-        kept = torch.load(path, weights_only=True)
-    except Exception as error:
-        raise ValueError(
-            f"{path} holds no item vectors that can be read ({error}); delete it and "
-            "its checkpoint to start afresh"
-        ) from error
-    if kept.pop("run", None) != run:
-        raise ValueError(
-            f"{path} was written by another run or for other ratings; delete it and "
-            "its checkpoint to start afresh, or name another checkpoint"
-        )
-    return WarmStart(**kept)
-
-
-def _plain(value: Any) -> Any:
-    """Turn numpy's numbers into Python's, for JSON."""
-    return value.item()

@@ -5,9 +5,5 @@ from metarec.scale.store import RatingChunk, RatingStore
 from metarec.scale.synthetic import synthetic_store
 
 __all__ = [
-    "Processes",
-    "RatingChunk",
-    "RatingStore",
-    "synthetic_store",
-    "together",
-]
+    "Processes", "RatingChunk", "RatingStore", "synthetic_store", "together",
+]  # fmt: skip

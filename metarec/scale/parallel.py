@@ -1,7 +1,5 @@
 """The same outer loop on many processes: tasks are shared out, parameters copied."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,8 +10,6 @@ import torch.distributed as dist
 from torch import nn
 
 from metarec.training import T, Workers
-
-__all__ = ["Processes", "together"]
 
 _SET_BY_TORCHRUN = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 

@@ -1,21 +1,21 @@
 """Ratings on disk: more of them than fit into memory, read where they are needed."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, Self
 
 import numpy as np
 import pandas as pd
+import torch
 
 from metarec.data.custom import FIVE_STARS, _described
 from metarec.data.table import RatingColumns, RatingData, RatingScale
+from metarec.tasks import UserHistories
 
 _FORMAT = "metarec ratings 1"
 _COLUMNS = {"start": "<i8", "item": "<i4", "rating": "<f4"}
@@ -102,9 +102,14 @@ class RatingStore(RatingColumns):
     @classmethod
     def write_data(cls, path: str | Path, data: RatingData, chunk: int = 1000) -> Self:
         """Write a table that is in memory, each user's ratings sorted by time."""
-        parts = _in_chunks(data, chunk)
+        known = UserHistories(data)
+        chunks = (
+            RatingChunk(known.count(some).numpy(), item.numpy(), rating.numpy())
+            for some in torch.arange(data.n_users).split(chunk)
+            for _, item, rating in [known.ratings_of(some)]
+        )
         about = data.scale, data.name, data.citation
-        return cls.write(path, parts, data.items, data.users, *about)
+        return cls.write(path, chunks, data.items, data.users, *about)
 
     @classmethod
     def open(cls, path: str | Path) -> Self:
@@ -187,9 +192,7 @@ def _check(chunk: RatingChunk, before: int, n_items: int, scale: RatingScale) ->
             f"holds {len(item)} items and {len(rating)} ratings"
         )
     user = np.repeat(np.arange(before, before + len(count)), count)
-    pair = user * n_items + item
-    again = np.ones(len(pair), dtype=bool)
-    again[np.unique(pair, return_index=True)[1]] = False
+    again = pd.Series(user * n_items + item).duplicated().to_numpy()
     outside = (item < 0) | (item >= n_items)
     for bad, what in (
         (np.isnan(rating), "has a rating that is NaN: drop it"),
@@ -220,19 +223,6 @@ def _mapped(path: Path, name: str, size: int) -> np.ndarray:
             f"({size},) of {_COLUMNS[name]}: write it again"
         )
     return column
-
-
-def _in_chunks(data: RatingData, chunk: int) -> Iterator[RatingChunk]:
-    table = data.ratings
-    user = table["user"].to_numpy()
-    order = np.lexsort((table["timestamp"].to_numpy(), user))
-    count = np.bincount(user, minlength=data.n_users)
-    start = np.concatenate([[0], count.cumsum()])
-    for first in range(0, data.n_users, chunk):
-        last = min(first + chunk, data.n_users)
-        rows = order[start[first] : start[last]]
-        columns = (table[name].to_numpy()[rows] for name in ("item", "rating"))
-        yield RatingChunk(count[first:last], *columns)
 
 
 def _listed(table: pd.DataFrame) -> dict[str, list[object]]:

@@ -1,0 +1,76 @@
+"""What a recommender leaves on disk: itself, and item vectors of an unfinished run."""
+
+import json
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from metarec.factors import WarmStart
+from metarec.training import read_run, save_aside
+
+_FORMAT = "metarec recommender 3"
+_WITHOUT_SIZES = "metarec recommender 2"  # of version 0.1
+
+
+def write_file(
+    path: str | Path, about: dict[str, Any], tensors: Mapping[str, Tensor]
+) -> None:
+    """Write tensors in the format of safetensors, and what is no tensor as its JSON."""
+    text = json.dumps({"format": _FORMAT} | about, default=lambda value: value.item())
+    save = partial(save_file, {name: t.contiguous() for name, t in tensors.items()})
+    save_aside(Path(path), partial(save, metadata={"metarec": text}))
+
+
+def read_file(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Read what `write_file` wrote."""
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"no file {path}: save(path) writes one")
+    try:
+        with safe_open(path, framework="pt") as file:
+            about = json.loads((file.metadata() or {}).get("metarec", "{}"))
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, ValueError) as error:
+        raise ValueError(f"{path} is no saved recommender: {error}") from error
+    if about.get("format") not in (_FORMAT, _WITHOUT_SIZES):
+        raise ValueError(
+            f"{path} is no saved recommender of this version: it calls itself "
+            f"{about.get('format')!r}, not {_FORMAT!r}"
+        )
+    if about["format"] == _WITHOUT_SIZES:
+        about["sizes"] = _sizes_of(tensors)
+    return about, tensors
+
+
+def _sizes_of(state: Mapping[str, Tensor]) -> dict[str, int]:
+    """Sizes from the shapes of version 0.1, which each model had under its own name."""
+    n_items, dim = state["model.item_factors"].shape
+    nothing = torch.zeros(0, 0)
+    features = state.get("model.item_features", torch.zeros(n_items, 0)).shape[1]
+    inputs = len(state.get("model.first", nothing))
+    of_network = max(0, inputs - dim - features)
+    return {
+        "n_items": n_items,
+        "dim": dim,
+        "n_features": features,
+        "n_profile": max(of_network, len(state.get("model.profile_query", nothing))),
+        "n_tasks": len(state.get("learner.bank.deltas", nothing)),
+    }
+
+
+def kept_vectors(path: Path, run: str, fit: Callable[[], WarmStart]) -> WarmStart:
+    """Read the item vectors that ``run`` left at ``path``, or fit and leave them.
+
+    Raises ``ValueError`` for a file of another run.
+    """
+    kept = read_run(path, "item vectors", run)
+    if kept is None:
+        warm = fit()
+        save_aside(path, partial(torch.save, {"run": run} | vars(warm)))
+        return warm
+    return WarmStart(**{name: kept[name] for name in kept if name != "run"})

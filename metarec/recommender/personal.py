@@ -1,0 +1,124 @@
+"""One user's own model: predict, recommend and explain."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, overload
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from metarec.learners import Bayesian, Parameters, likelihood_of, predict
+from metarec.recommender.many import best_items
+from metarec.tasks import Examples
+
+if TYPE_CHECKING:
+    from metarec.recommender.meta_recommender import MetaRecommender
+
+
+@dataclass(frozen=True)
+class PersonalModel:
+    """One user's own model: the shared item side and the weights learned for them.
+
+    Built in: full-system
+    """
+
+    recommender: MetaRecommender
+    support: Examples
+    weights: Parameters
+
+    @property
+    def head(self) -> Tensor:
+        """The user's own w, shape (D,)."""
+        return self.weights["head"][0]
+
+    def score(self, items: Tensor | None = None) -> Tensor:
+        """Unclipped scores of the given rows of the item table, or of all: (N,)."""
+        meta = self.recommender.meta
+        if items is None:
+            items = torch.arange(len(self.recommender.items))
+        with torch.no_grad():
+            score = predict(meta.model, self.weights, items[None], self.support.profile)
+        return likelihood_of(meta.model).mean(score)[0]
+
+    @overload
+    def predict(
+        self, item_ids: Sequence[Any] | None = None, return_std: Literal[False] = False
+    ) -> np.ndarray: ...
+
+    @overload
+    def predict(
+        self, item_ids: Sequence[Any] | None = None, *, return_std: Literal[True]
+    ) -> tuple[np.ndarray, np.ndarray]: ...
+
+    def predict(
+        self, item_ids: Sequence[Any] | None = None, return_std: bool = False
+    ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
+        """Predicted stars, clipped to the scale, of the given items or of all.
+
+        ``return_std`` adds the standard deviation of a rating around its unclipped
+        prediction, what is not known of the user and the noise together. Raises
+        ``ValueError`` if the task-learner has no posterior.
+        """
+        known, scale = self.recommender, self.recommender.scale
+        labels = known.items["item_id"].tolist() if item_ids is None else item_ids
+        items = torch.tensor(known.indices(labels), dtype=torch.long)
+        stars = self.score(items).clamp(scale.low, scale.high).numpy()
+        if not return_std:
+            return stars
+        learner, model = known.meta.learner, known.model
+        if not isinstance(learner, Bayesian):
+            raise ValueError(
+                f"{known.system} has no posterior, hence no standard deviation: fit "
+                'a MetaRecommender(learner="bayesian") for one'
+            )
+        prior = known.meta.prior(self.support)
+        with torch.no_grad():
+            _, variance = learner.predictive(model, prior, self.support, items[None])
+        return stars, variance[0].sqrt().numpy()
+
+    def recommend(self, n: int = 10, min_ratings: int = 0) -> pd.DataFrame:
+        """The ``n`` items with the highest score that the user has not rated.
+
+        ``min_ratings`` leaves out items that fewer training users rated: their means
+        are the least certain. Columns: item_id, title, score (unclipped, so that order
+        survives at the end of the scale), best first.
+        """
+        items = self.recommender.items
+        scores = self.score().numpy()
+        allowed = items["ratings"].to_numpy() >= min_ratings
+        allowed[self.support.x[self.support.mask].numpy()] = False
+        *_, top = best_items(np.where(allowed, scores, -np.inf)[None], n)
+        columns = {name: items[name].to_numpy()[top] for name in ("item_id", "title")}
+        return pd.DataFrame(columns | {"score": scores[top]})
+
+    def explain(self, item_id: Any) -> pd.DataFrame:
+        """What each rating did to the score of one item, by leaving it out.
+
+        The user is adapted again with each rating left out, all at once. ``effect`` is
+        the score with all ratings less the score without this one, in stars; the
+        strongest comes first. Effects need not add up: ratings share what they tell.
+        """
+        (index,) = self.recommender.indices([item_id])
+        items, n = self.recommender.items, int(self.support.mask.sum())
+        rated, stars = self.support.x[0, :n], self.support.y[0, :n]
+        profile = self.support.profile
+        without = Examples(
+            x=rated.expand(n, n),
+            y=stars.expand(n, n),
+            mask=~torch.eye(n, dtype=torch.bool),
+            profile=None if profile is None else profile.expand(n, -1),
+        )
+        effect = np.zeros(0)
+        if n:
+            query = torch.full((n, 1), index)
+            with torch.no_grad():
+                left = self.recommender.meta.predict(without, query)[:, 0]
+            effect = (self.score(torch.tensor([index])) - left).numpy()
+        table = items.loc[rated.numpy(), ["item_id", "title"]].reset_index(drop=True)
+        table = table.assign(rating=stars.numpy(), effect=effect)
+        order = np.argsort(-np.abs(effect), kind="stable")
+        return table.loc[order].reset_index(drop=True)

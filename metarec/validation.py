@@ -1,0 +1,99 @@
+"""What a predictor is, and its error on users kept aside: what early stopping reads."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from metarec.metrics import user_rmse
+from metarec.tasks import Examples, LeakageError, Tasks, UserHistories
+
+__all__ = ["Predictor", "check_disjoint", "validation_score"]
+
+TOGETHER = 1024  # users judged at once: the bound on memory
+
+
+class Predictor(Protocol):
+    """Whatever turns a support set into predictions, baselines and learners alike.
+
+    Plumbing: a type.
+    """
+
+    def predict(self, support: Examples, x: Tensor) -> Tensor:
+        """Scores (B, N) of the items ``x`` (B, N) for the users of ``support``."""
+
+
+def validation_score(
+    predictor: Predictor,
+    histories: UserHistories,
+    users: Tensor,
+    sizes: Sequence[int] = (1, 3, 5, 10, 15),
+) -> float:
+    """Mean per-user RMSE over ``users`` and ``sizes``: what early stopping looks at.
+
+    Raises ``ValueError`` if no user has more ratings than the reserved ones.
+    Built in: maml
+    """
+    users = judged_users(histories, users)
+    error = torch.zeros(len(sizes), len(users), dtype=torch.float64)
+    for row, k in enumerate(sizes):
+        for some in in_batches(histories, users):
+            tasks = histories.tasks(users[some], k)
+            check_disjoint(tasks)
+            score, query = clipped(predictor, tasks, histories), tasks.query
+            error[row, some] = user_rmse(score, query.y, query.mask).double()
+    return float(error.flatten().numpy().mean())
+
+
+def judged_users(histories: UserHistories, users: Tensor) -> Tensor:
+    """Those of ``users`` who have a query; raises ``ValueError`` if nobody has."""
+    usable = histories.usable(users)
+    if len(usable) == 0:
+        raise ValueError(
+            f"no user has more than {histories.reserved} ratings, so none has a query"
+        )
+    return usable
+
+
+def in_batches(histories: UserHistories, users: Tensor) -> Sequence[Tensor]:
+    """Places in ``users``, so many at a time as memory holds."""
+    order = torch.arange(len(users))
+    # Of many, those of like length come together: they are padded less.
+    if len(users) > TOGETHER:
+        order = histories.count(users).argsort(stable=True)
+    return order.split(TOGETHER)
+
+
+def clipped(predictor: Predictor, tasks: Tasks, histories: UserHistories) -> Tensor:
+    """Predict the query of each task, clipped to the scale: (B, N).
+
+    Raises ``ValueError`` for a prediction that is not a number: a mean over users would
+    leave its user out, and the rest might look good.
+    """
+    with torch.no_grad():
+        scores = predictor.predict(tasks.support, tasks.query.x)
+    if bad := int((scores.isnan() & tasks.query.mask).sum()):
+        raise ValueError(
+            f"{bad} of {int(tasks.query.mask.sum())} predictions are nan: a method "
+            "must answer for every user and item, with a mean if it knows nothing"
+        )
+    return scores.clamp(histories.scale.low, histories.scale.high)
+
+
+def check_disjoint(tasks: Tasks) -> None:
+    """Refuse tasks whose query holds an item of the support.
+
+    Raises `LeakageError`. Inputs must be items, (B, N), as those of `UserHistories`.
+
+    Plumbing: the protocols call it on whatever they judge.
+    """
+    support, query = tasks.support, tasks.query
+    same = support.x[:, :, None] == query.x[:, None, :]
+    same = same & support.mask[:, :, None] & query.mask[:, None, :]
+    if same.any():
+        task = int(same.any(2).any(1).nonzero()[0])
+        raise LeakageError(
+            f"user {int(tasks.user[task])} has an item of the support in the query "
+            f"({int(same.any(1).sum())} such ratings in all): the answer was given away"
+        )
