@@ -96,8 +96,8 @@ def docstrings(module: str) -> dict[str, str]:
 
 
 def built_in(text: str) -> str | None:
-    """The chapter that a docstring names in its line ``Built in: <stem>``."""
-    match = re.search(r"^\s*Built in: *([\w-]+)", text, re.MULTILINE)
+    """The chapter that a docstring names in its section "Built in"."""
+    match = re.search(r"^Built in\n-+\n([\w-]+)$", text, re.MULTILINE)
     return match.group(1) if match else None
 
 
@@ -191,11 +191,11 @@ def test_every_public_name_says_where_it_is_built_or_that_it_is_plumbing(
     silent = [
         name
         for name, text in docstrings(module).items()
-        if built_in(text) is None and not re.search(r"^\s*Plumbing:", text, re.M)
+        if built_in(text) is None and not re.search(r"^Plumbing\n-+\n\S", text, re.M)
     ]
     assert not silent, (
-        f"metarec.{module}: {silent} need a last docstring line 'Built in: <chapter>' "
-        "or 'Plumbing: <what for>'"
+        f"metarec.{module}: {silent} need a section 'Built in' with a chapter, or "
+        "'Plumbing' with what for"
     )
 
 

@@ -85,11 +85,11 @@ class Part:
     def with_check(
         self, title: str, points: float, run: Callable[[Student], None]
     ) -> Part:
-        """This part with one more check at its end."""
+        """The part with one more check at its end."""
         return replace(self, checks=(*self.checks, Check(title, points, run)))
 
     def with_given(self, **pieces: Any) -> Part:
-        """This part with right versions of what other parts ask for."""
+        """The part with right versions of what other parts ask for."""
         return replace(self, given={**self.given, **pieces})
 
     def show(self, names: dict[str, Any]) -> None:

@@ -37,7 +37,7 @@ def builds(root: Path, page: str) -> list[str]:
 
 
 def built_so_far(root: Path, page: str) -> list[tuple[str, list[str]]]:
-    """This chapter and its pieces, then the chapters before it that built some."""
+    """The chapter and its pieces, then the chapters before it that built some."""
     book = chapters(root)
     if page not in book:
         return []

@@ -294,7 +294,6 @@ class GaussianFactorModel:
 
         The error at K = 0 counts as well: there the profile is all that is known.
         """
-
         sizes = [k for k in (0, 1, 3, 5, 10) if k <= histories.reserved]
 
         def error(ridge: float) -> float:
@@ -346,7 +345,6 @@ class GaussianFactorModel:
 
     def choose_temper(self, histories: UserHistories, users: Tensor) -> None:
         """Set ``temper`` to what predicts best for validation ``users``, of a few."""
-
         sizes = [k for k in (1, 3, 5, 10, 15) if k <= histories.reserved]
 
         def error(temper: float) -> float:

@@ -1,0 +1,216 @@
+"""The API reference: autodoc over ``__all__``, docstrings in numpydoc's sections.
+
+``{api} metarec.tasks`` documents what one module makes public, ``{api-names}
+metarec.tasks`` is the module's line in a table. Napoleon reads the docstrings. Two
+things are added: the section "Built in" becomes a link to the chapter it names, and a
+public name in single backticks links to its entry from wherever it is used.
+"""
+
+from __future__ import annotations
+
+import inspect
+import pkgutil
+import re
+from dataclasses import MISSING, fields, is_dataclass
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from docutils import nodes
+from docutils.statemachine import StringList
+from sphinx.addnodes import pending_xref
+from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
+from sphinx.errors import ExtensionError
+from sphinx.ext.autosummary import get_documenter
+from sphinx.pycode import ModuleAnalyzer
+from sphinx.util.docutils import SphinxDirective
+
+PACKAGE = "metarec"
+SIGNATURE = re.compile(r'<dt class="sig\b.*?</dt>', re.DOTALL)
+
+
+@cache
+def modules() -> tuple[str, ...]:
+    """The modules and packages right below the package that say what is public."""
+    home = import_module(PACKAGE)
+    names = [f"{PACKAGE}.{found.name}" for found in pkgutil.iter_modules(home.__path__)]
+    return tuple(n for n in names if hasattr(import_module(n), "__all__"))
+
+
+@cache
+def public() -> dict[str, str]:
+    """Each spelling of a public name or member: bare, or by where it is defined."""
+    found: dict[str, str] = {}
+    for module in map(import_module, modules()):
+        for short in module.__all__:
+            thing = getattr(module, short)
+            inside = vars(thing) if inspect.isclass(thing) else ()
+            for end in ["", *(f".{member}" for member in inside if member[0] != "_")]:
+                for home in (module.__name__, getattr(thing, "__module__", "")):
+                    found[f"{home}.{short}{end}"] = f"{module.__name__}.{short}{end}"
+                found[short + end] = f"{module.__name__}.{short}{end}"
+    return found
+
+
+def docstring(full: str) -> str:
+    """The docstring of a name; a constant's stands below it, maybe in a submodule."""
+    name, _, short = full.rpartition(".")
+    module = import_module(name)
+    thing = getattr(module, short)
+    if inspect.isclass(thing) or inspect.isroutine(thing):
+        return inspect.getdoc(thing) or ""
+    inner = pkgutil.iter_modules(getattr(module, "__path__", ()), f"{name}.")
+    for home in [name, *(found.name for found in inner)]:
+        if lines := ModuleAnalyzer.for_module(home).find_attr_docs().get(("", short)):
+            return "\n".join(lines)
+    return ""
+
+
+def link_chapter(
+    app: Sphinx, what: str, name: str, thing: Any, options: Any, lines: list[str]
+) -> None:
+    """Turn the stem below "Built in" into a link, before napoleon reads the section."""
+    if what == "data" and not any(lines) and name in public().values():
+        lines[:] = docstring(name).split("\n")
+    for at, line in enumerate(lines[:-2]):
+        if line == "Built in" and lines[at + 1].startswith("---"):
+            pages = [*Path(app.srcdir).glob(f"book/*/{lines[at + 2].strip()}.ipynb")]
+            if len(pages) != 1:
+                raise ExtensionError(f"{name}: there is no chapter {lines[at + 2]!r}")
+            page = pages[0].relative_to(app.srcdir).with_suffix("").as_posix()
+            lines[at + 2] = f":doc:`/{page}`"
+
+
+def skip_member(
+    app: Sphinx, what: str, name: str, thing: Any, skip: bool, options: Any
+) -> bool | None:
+    """Leave out the fields of a named tuple: Python documents them by number."""
+    text = getattr(thing, "__doc__", None) or ""
+    return True if text.startswith("Alias for field number") else None
+
+
+def process_signature(
+    app: Sphinx, what: str, name: str, thing: Any, options: Any, given: Any, result: Any
+) -> tuple[str, Any] | None:
+    """Show no arguments of an interface, nobody makes one, and a factory's product."""
+    if getattr(thing, "_is_protocol", False):
+        return "", None
+    if not (given and is_dataclass(thing)):
+        return None
+    for field in fields(thing):
+        if field.default_factory is not MISSING:
+            given = given.replace("<factory>", repr(field.default_factory()), 1)
+    return given, result
+
+
+def resolve(
+    app: Sphinx, env: BuildEnvironment, node: pending_xref, text: nodes.Element
+) -> nodes.Element | None:
+    """Resolve a name to its entry; a type of ours that is not public gets no link."""
+    target = node.get("reftarget", "")
+    full = public().get(target)
+    if node.get("refdomain") != "py" or full is None:
+        return text if target.startswith(f"{PACKAGE}.") else None
+    domain = env.get_domain("py")
+    return domain.resolve_xref(
+        env, node["refdoc"], app.builder, "obj", full, node, text
+    )
+
+
+class Api(SphinxDirective):
+    """``{api} metarec.tasks``: a table of the public names, then their entries."""
+
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        """Parse the directives of autodoc; what no chapter builds is folded."""
+        module = import_module(self.arguments[0])
+        self.env.note_dependency(str(module.__file__))
+        names = list(module.__all__)
+        texts = {n: docstring(f"{module.__name__}.{n}") for n in names}
+        inner = [n for n in names if "\nPlumbing\n---" in f"\n{texts[n]}"]
+        main = [n for n in names if n not in inner] or names
+        lines = [f".. automodule:: {module.__name__}", "", *table(main)]
+        lines += [line for name in main for line in self.entry(module, name)]
+        if main is not names and inner:
+            lines += [".. dropdown:: What the course uses and does not teach", ""]
+            rest = [line for name in inner for line in self.entry(module, name)]
+            lines += [f"   {line}" for line in [*table(inner), *rest]]
+        return parsed(self, lines, "api")
+
+    def entry(self, module: ModuleType, short: str) -> list[str]:
+        """The directive that documents one name."""
+        thing = getattr(module, short)
+        home = getattr(thing, "__module__", None) or ""
+        if home.startswith(PACKAGE):
+            # Of a name that is declared several times, show what implements it.
+            analyzer = ModuleAnalyzer.for_module(home)
+            analyzer.analyze()
+            analyzer.overloads.clear()
+        kind = get_documenter(self.env.app, thing, module).objtype
+        members = ["   :members:"] if kind == "class" else []
+        return [f".. auto{kind}:: {module.__name__}.{short}", *members, ""]
+
+
+class ApiNames(SphinxDirective):
+    """``{api-names} metarec.tasks``: the module with its sentence."""
+
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        """Parse a table of one line."""
+        return parsed(self, table(self.arguments), "api-names")
+
+
+def table(names: list[str]) -> list[str]:
+    """The directive of autosummary for these names."""
+    return [
+        ".. autosummary::",
+        "   :nosignatures:",
+        "",
+        *(f"   {n}" for n in names),
+        "",
+    ]
+
+
+def parsed(
+    directive: SphinxDirective, lines: list[str], style: str
+) -> list[nodes.Node]:
+    """The nodes of some reStructuredText, in a box of this class."""
+    box = nodes.container(classes=[style])
+    source = StringList(["```{eval-rst}", *lines, "```"], directive.env.docname)
+    directive.state.nested_parse(source, 0, box)
+    return [box]
+
+
+def lines_of_signatures(
+    app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: Any
+) -> None:
+    """Make the arguments of a signature lines: a screen reader reads no list there."""
+    if doctree is not None and context.get("body"):
+        context["body"] = SIGNATURE.sub(
+            lambda found: re.sub(
+                "</d[ld]>",
+                "</span>",
+                re.sub("<d[ld]>", '<span class="sig-line">', found.group()),
+            ),
+            str(context["body"]),
+        )
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    """Register the directives, and connect to autodoc."""
+    for extension in ("autodoc", "autosummary", "napoleon"):
+        app.setup_extension(f"sphinx.ext.{extension}")
+    app.add_css_file("reference.css")
+    app.add_directive("api", Api)
+    app.add_directive("api-names", ApiNames)
+    app.connect("autodoc-process-docstring", link_chapter, priority=400)
+    app.connect("autodoc-process-signature", process_signature)
+    app.connect("autodoc-skip-member", skip_member)
+    app.connect("missing-reference", resolve)
+    app.connect("html-page-context", lines_of_signatures)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
