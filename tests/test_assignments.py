@@ -28,6 +28,8 @@ from assignments.handout import make_handout
 from assignments.withhold import without_body
 from metarec.data import load_movielens_100k
 
+pytestmark = pytest.mark.classroom
+
 IDS = list(assignments())
 SEED = 11
 

@@ -272,6 +272,7 @@ def tiny_book(folder: Path, code: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.site
 @pytest.mark.parametrize(
     ("code", "complaint"),
     [
