@@ -153,7 +153,7 @@ def posterior_covariance(prior: Prior, phi: Tensor, weight: Tensor) -> Tensor:
     one = torch.eye(phi.shape[-1], dtype=phi.dtype)
     scale = scaled(prior.scale["head"], one)
     information = (weight[..., None] * phi).mT @ phi
-    covariance = torch.linalg.solve(
+    covariance: Tensor = torch.linalg.solve(
         one + scale @ information, scale.expand_as(information)
     )
     # Symmetric in exact arithmetic; rounding must not break the online update.
@@ -175,7 +175,8 @@ def map_estimate(
     def pull(name: str, w: Tensor) -> Tensor:
         scale, distance = prior.scale[name], w - prior.mean[name]
         if isinstance(scale, Tensor) and scale.dim() == 2:
-            return torch.linalg.solve(scale, distance)
+            force: Tensor = torch.linalg.solve(scale, distance)
+            return force
         return distance / scale
 
     w = prior.mean

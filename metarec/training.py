@@ -203,7 +203,7 @@ def _read_checkpoint(
         return None
     path = Path(checkpoint)
     try:
-        state = torch.load(path, weights_only=True)
+        state: dict[str, Any] = torch.load(path, weights_only=True)
     except Exception as error:
         raise ValueError(
             f"{path} is no checkpoint that can be read ({error}); delete it to start "
