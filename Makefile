@@ -1,4 +1,5 @@
 # The two commands of the README: `make book` and `make test`. `make help` lists the rest.
+# The loops, from short to long: `make check`, `make test`, `make test-all`.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
@@ -12,13 +13,16 @@ SITE := _build/html
 # notebooks run side by side.
 export OMP_NUM_THREADS ?= 1
 
+# Which draw of another processor `make perturbed` plays.
+DRAW ?= 1
+
 # What the hand-outs on the site are made from.
 HANDOUTS := book/assignments/handouts
 CLASS_FILES := $(shell find assignments metarec -type f -not -path '*/__pycache__/*' \
   -not -path 'assignments/*/*/metarec/*' -not -path 'assignments/*/*/classroom/*' \
   \( -path 'metarec/*.py' -o -path 'assignments/*.py' -o -path 'assignments/source/*' \))
 
-.PHONY: help env data handouts book test lint format clean clean-all
+.PHONY: help env data handouts book check test test-all perturbed lint format clean clean-all
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|'
@@ -58,13 +62,25 @@ book: data handouts ## run the chapters and build the site in _build/html
 	@$(BIN)/jupyter-book build . --all -W --keep-going -n
 	@echo "== The book is ready: open $(SITE)/index.html"
 
-test: book ## build the book, then run every test and every notebook
-	@echo "== Running the tests"
-	@$(BIN)/python -m pytest tests -n 2 --ignore tests/test_site_quality.py
-	@echo "== Weighing and timing the pages of the site, with nothing beside"
-	@$(BIN)/python -m pytest tests/test_site_quality.py
-	@echo "== Running the notebooks cell by cell, one at a time, since they are timed"
-	@$(BIN)/python -m pytest book --nbval
+# Two processes, each with whole files: the cells of a chapter stay together.
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
+
+check: lint ## style, types and the fast tests: before every commit
+	@echo "== Running the fast tests"
+	@$(PYTEST) -q tests -m "not (slow or site or classroom or benchmark)"
+
+test: data ## every test of the package and every chapter cell by cell, without a book
+	@echo "== Running the tests and the chapters"
+	@$(PYTEST) tests book --nbval -m "not (site or classroom or benchmark)"
+
+test-all: book ## build the book, then all tests: site, class and benchmarks as well
+	@$(MAKE) --no-print-directory perturbed || failed=1; \
+	  echo "== Running all tests and the chapters"; \
+	  $(PYTEST) tests book --nbval && test -z "$$failed"
+
+perturbed: data ## run the chapters as on a processor that rounds otherwise (DRAW=1)
+	@echo "== Running the chapters with disturbed products of matrices, draw $(DRAW)"
+	@METAREC_DISTURB=$(DRAW) $(PYTEST) -q book --nbval
 
 lint: $(STAMP) ## check style and types
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

@@ -167,8 +167,8 @@ def _last_answer(
 
 def _plain(cell: NotebookNode) -> NotebookNode:
     """A student's own cell: no id and no marks of nbgrader's."""
-    new = nbformat.v4.new_code_cell if cell.cell_type == "code" else None
-    if new is None:
+    if cell.cell_type != "code":
         return nbformat.v4.new_markdown_cell(cell.source)
     tags = [t for t in cell.metadata.get("tags", []) if t == "demo"]
-    return new(cell.source, metadata={"tags": tags} if tags else {})
+    metadata = {"tags": tags} if tags else {}
+    return nbformat.v4.new_code_cell(cell.source, metadata=metadata)

@@ -6,6 +6,7 @@ import tomllib
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
@@ -39,7 +40,10 @@ def assignments() -> dict[str, Assignment]:
     found = []
     for file in (HERE / "source").glob("*/assignment.toml"):
         entry = tomllib.loads(file.read_text(encoding="utf-8"))
-        fields = {k: tuple(v) if isinstance(v, list) else v for k, v in entry.items()}
+        fields: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in entry.items()
+        }
         found.append(Assignment(id=file.parent.name, **fields))
     return {task.id: task for task in sorted(found, key=lambda task: task.week)}
 

@@ -1,37 +1,26 @@
-"""The time budget of the chapters, checked whenever nbval runs them.
+"""The seconds of the chapters, printed whenever nbval runs them, and other processors.
 
-A chapter may take 60 seconds, and 30 on average over the book. nbval reports each cell
-as a test, so the durations are there; this sums them by notebook. A chapter over budget
-is run once more, and the smaller time counts.
+nbval reports each cell as a test, so the durations are there; this sums them by
+notebook. A chapter over a minute is a line of the summary. It fails nothing: how long a
+chapter takes depends on the machine and on what else runs there.
 """
 
 from __future__ import annotations
 
-import time
+import os
 from collections import defaultdict
 from pathlib import Path
 
-import nbformat
 import pytest
-from nbclient import NotebookClient
 
-CHAPTER, AVERAGE = 60.0, 30.0  # seconds, on two cores
+MINUTE = 60.0  # seconds
+
+# A draw of a processor that rounds otherwise: IPython runs the file in each kernel.
+DISTURBED = Path(__file__).parents[1] / "tests" / "disturbed.py"
+if os.environ.get("METAREC_DISTURB"):
+    os.environ["PYTHONSTARTUP"] = str(DISTURBED)
 
 _seconds: defaultdict[str, float] = defaultdict(float)
-
-
-def over_budget(seconds: dict[str, float]) -> list[str]:
-    """Say which chapters, or their average, are over the budget."""
-    found = [
-        f"{name} took {spent:.0f} s, the budget is {CHAPTER:.0f} s"
-        for name, spent in sorted(seconds.items())
-        if spent > CHAPTER
-    ]
-    if seconds and (average := sum(seconds.values()) / len(seconds)) > AVERAGE:
-        found.append(
-            f"the average chapter took {average:.0f} s, the budget is {AVERAGE:.0f} s"
-        )
-    return found
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
@@ -41,32 +30,20 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
         _seconds[name] += report.duration
 
 
-def run_again(path: Path) -> float:
-    """Seconds of one more run, alone: a shared machine can be slow for a while."""
-    client = NotebookClient(nbformat.read(path, as_version=4), timeout=120)
-    start = time.perf_counter()
-    client.execute(cwd=path.parent)
-    return time.perf_counter() - start
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Fail a run that is over budget, on the process that sees all reports."""
-    if hasattr(session.config, "workerinput"):
-        return
-    for name, spent in _seconds.items():
-        if spent > CHAPTER:
-            _seconds[name] = min(spent, run_again(session.config.rootpath / name))
-    if over_budget(_seconds) and session.exitstatus == 0:
-        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+def summary(seconds: dict[str, float]) -> list[str]:
+    """Return a line for each chapter, then one for each that takes over a minute."""
+    named = sorted(seconds.items())
+    lines = [f"{spent:6.1f}  {name}" for name, spent in named]
+    return lines + [
+        f"OVER A MINUTE: {name} took {spent:.0f} s"
+        for name, spent in named
+        if spent > MINUTE
+    ]
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """List the durations, and what is over budget."""
-    if not _seconds:
-        return
-    terminalreporter.section("seconds a chapter")
-    for name, spent in sorted(_seconds.items()):
-        terminalreporter.line(f"{spent:6.1f}  {name}")
-    for line in over_budget(_seconds):
-        terminalreporter.line(f"OVER BUDGET: {line}", red=True)
+    """List the durations, and the chapters that students wait for."""
+    if _seconds:
+        terminalreporter.section("seconds a chapter")
+        for line in summary(_seconds):
+            terminalreporter.line(line)

@@ -58,11 +58,12 @@ class MAML(nn.Module):
         if unknown := set(self.adapted) - set(names):
             raise ValueError(f"the model has no parameter {unknown}; it has {names}")
         start = log(self.learner.initial_scale if rate is None else rate)
-        self._start_scale(start, learn_rate)
+        self.start_scale(start, learn_rate)
         if self.learner.noisy:
             self.log_noise = nn.Parameter(torch.tensor(0.0))
 
-    def _start_scale(self, start: float, learn: bool) -> None:
+    def start_scale(self, start: float, learn: bool) -> None:
+        """Make the parameters behind `scale`, each at ``start``, a logarithm."""
         self.log_scale = nn.Parameter(torch.tensor(start), learn)
 
     def _theta_0(self) -> Parameters:
@@ -145,7 +146,8 @@ class MetaSGD(MAML):
         if full and self.adapted != ("head",):
             raise ValueError('a full scale is for a linear head: pass adapt=["head"]')
 
-    def _start_scale(self, start: float, learn: bool) -> None:
+    def start_scale(self, start: float, learn: bool) -> None:
+        """Make a logarithm for every weight, and the rest of the factor C if asked."""
         self.log_scales = nn.ParameterDict(
             {
                 _key(name): nn.Parameter(torch.full_like(theta, start), learn)

@@ -1,5 +1,8 @@
 """Populations that several test modules share, and one thread for all of them."""
 
+from collections.abc import Iterator
+
+import matplotlib as mpl
 import pytest
 import torch
 from xdist.scheduler import LoadScopeScheduling
@@ -24,6 +27,24 @@ def pytest_xdist_make_scheduler(
 ) -> LoadScopeScheduling:
     """Tests of one file share fixtures that take long to make."""
     return ByFixtures(config, log)
+
+
+# A test that asks for one of these reads the built site.
+OF_THE_SITE = {"site", "server", "browser"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what needs the built site, so that a loop without a book leaves it out."""
+    for item in items:
+        if OF_THE_SITE & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.site)
+
+
+@pytest.fixture(autouse=True)
+def style() -> Iterator[None]:
+    """What a test sets for its figures does not reach the next test."""
+    with mpl.rc_context():
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
+from contextlib import suppress
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -27,6 +28,8 @@ from assignments.grading import export, feedback, grade
 from assignments.handout import make_handout
 from assignments.withhold import without_body
 from metarec.data import load_movielens_100k
+
+pytestmark = pytest.mark.classroom
 
 IDS = list(assignments())
 SEED = 11
@@ -220,6 +223,31 @@ def package_file(package: Path, parts: list[str]) -> tuple[Path, list[str]]:
         if file.is_file():
             return file, parts[n:]
     raise AssertionError(f"no module holds {'.'.join(parts)}")
+
+
+PLUGGED = re.compile(r"""\bplug\(\s*["']([\w.]+)["']""")
+
+
+def public(name: str) -> bool:
+    """Tell whether a dotted name of the package is one that a reader is shown."""
+    parts = name.split(".")
+    if any(part.startswith("_") for part in parts):
+        return False
+    for n in range(len(parts) - 1, 0, -1):
+        with suppress(ModuleNotFoundError):
+            module = import_module(".".join(["metarec", *parts[:n]]))
+            return parts[n] in getattr(module, "__all__", vars(module))
+    raise AssertionError(f"no module holds {name}")
+
+
+def test_hand_outs_withhold_and_plug_public_names_alone() -> None:
+    assert public("metrics.rmse") and public("meta.MAML.loss")
+    assert not public("meta._key") and not public("meta.MAML._theta_0")
+    named = {name for task in assignments().values() for name in task.withheld}
+    for id in IDS:
+        named |= set(PLUGGED.findall("\n".join(c.source for c in source(id).cells)))
+    assert len(named) > 30
+    assert [name for name in sorted(named) if not public(name)] == []
 
 
 def test_withholding_keeps_signature_and_docstring_and_refuses_unknown_names() -> None:

@@ -287,6 +287,7 @@ def test_windows_are_successive_and_half_begin_at_the_start(data: RatingData) ->
     assert 90 < starts.count(0) < 130 and max(starts) > 20
 
 
+@pytest.mark.slow
 def test_features_of_items(data: RatingData) -> None:
     data = load_movielens_100k(progress=False)
     features = item_features(data)
@@ -296,6 +297,7 @@ def test_features_of_items(data: RatingData) -> None:
     assert features[266, 19] == 0  # the year of item 267 is not known
 
 
+@pytest.mark.slow
 def test_movielens_rows_of_the_design_on_one_fold() -> None:
     data = load_movielens_100k(progress=False)
     histories = UserHistories(data)

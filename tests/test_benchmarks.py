@@ -16,6 +16,8 @@ from scipy import stats
 
 from metarec.systems import LEARNERS, METAS, MODELS
 
+pytestmark = pytest.mark.benchmark
+
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 
 

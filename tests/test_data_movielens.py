@@ -519,6 +519,7 @@ def real():
         pytest.skip(str(error))
 
 
+@pytest.mark.slow
 def test_facts_of_movielens_100k(real):
     ratings = real.ratings
     assert (len(ratings), real.n_users, real.n_items) == (100_000, 943, 1682)

@@ -219,6 +219,7 @@ def test_a_list_holds_the_best_unseen_films(sheet: Page) -> None:
 # What is exported.
 
 
+@pytest.mark.site
 def test_the_page_knows_the_films_it_names() -> None:
     films = model()["films"]
     counts = [film["count"] for film in films]
@@ -232,6 +233,7 @@ def test_the_page_knows_the_films_it_names() -> None:
     assert (SITE / "_static" / demo.SCRIPT).stat().st_size < 250_000
 
 
+@pytest.mark.site
 def test_no_rating_of_a_person_is_exported() -> None:
     names = {"films", "factors", "offset", "descent", "plain", "prior", "low", "high"}
     names |= {"citation", "starters", "shown", "mira"}
@@ -240,6 +242,7 @@ def test_no_rating_of_a_person_is_exported() -> None:
     assert all(set(film) == about for film in model()["films"])
 
 
+@pytest.mark.site
 def test_what_the_page_says_of_the_zero_start_is_so() -> None:
     """One rating of one star moves the zero start most, the learned start least."""
     phi = network().features(torch.arange(len(model()["films"])))

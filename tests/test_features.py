@@ -42,6 +42,7 @@ def test_data_without_side_information_have_no_columns() -> None:
     assert item_features(plain).shape == (40, 0) and item_feature_names(plain) == []
 
 
+@pytest.mark.slow
 def test_the_columns_of_movielens_have_names() -> None:
     data = load_movielens_100k(progress=False)
     names, table = item_feature_names(data), item_features(data)
@@ -50,6 +51,7 @@ def test_the_columns_of_movielens_have_names() -> None:
     assert toy_story == {"Animation", "Children's", "Comedy"}
 
 
+@pytest.mark.slow
 def test_a_click_is_a_rating_of_four_or_more() -> None:
     data = load_movielens_100k(progress=False)
     clicked = clicks(data)

@@ -44,6 +44,7 @@ def test_one_row_is_picked_or_none(tmp_path: Path) -> None:
             findings.pick(path, row)
 
 
+@pytest.mark.site
 def test_the_start_page_shows_what_the_tables_hold_and_one_loss() -> None:
     if START not in PAGES:
         unavailable(f"{START} is not built: make book")

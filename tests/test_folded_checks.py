@@ -37,6 +37,7 @@ def test_a_cell_folds_if_nothing_in_view_needs_it(
     assert folded_checks.foldable(cells) == fold
 
 
+@pytest.mark.site
 def test_a_chapter_folds_its_checks_and_shows_its_figures() -> None:
     built("book/at-scale/speed.html")
     page = soup("book/at-scale/speed.html")

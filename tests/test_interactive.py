@@ -269,6 +269,7 @@ def test_it_fits_a_phone(
         assert min(small) >= 8
 
 
+@pytest.mark.site
 def test_only_pages_with_a_figure_load_the_script() -> None:
     pages = list((SITE / "book").rglob("*.html"))
     if not pages:

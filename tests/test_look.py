@@ -116,6 +116,7 @@ def test_a_corner_without_a_name_is_no_header() -> None:
     assert "<td></td>" in extension("tables").improve(plain)
 
 
+@pytest.mark.site
 @pytest.mark.parametrize("page", PAGES)
 def test_no_header_cell_is_empty(page: str) -> None:
     empty = [
@@ -126,6 +127,7 @@ def test_no_header_cell_is_empty(page: str) -> None:
     assert empty == []
 
 
+@pytest.mark.site
 @pytest.mark.parametrize("page", CHAPTERS)
 def test_a_chapter_opens_with_its_place_and_its_panel(page: str) -> None:
     built(page)
@@ -140,6 +142,7 @@ def test_a_chapter_opens_with_its_place_and_its_panel(page: str) -> None:
         assert text.get_text(strip=True)[0] not in ":." and len(text.get_text()) > 2
 
 
+@pytest.mark.site
 @pytest.mark.parametrize("page", CHAPTERS)
 def test_the_options_of_a_quiz_are_marked(page: str) -> None:
     built(page)
@@ -151,6 +154,7 @@ def test_the_options_of_a_quiz_are_marked(page: str) -> None:
         assert answer and answer.get_text(strip=True).startswith(("Yes", "Right"))
 
 
+@pytest.mark.site
 @pytest.mark.parametrize("page", [*CHAPTERS, START])
 def test_the_sidebar_has_the_colours_of_the_parts(page: str) -> None:
     built(page)
@@ -166,6 +170,7 @@ def test_the_sidebar_has_the_colours_of_the_parts(page: str) -> None:
         assert arrow.get("aria-label")
 
 
+@pytest.mark.site
 def test_the_map_leads_to_every_chapter_in_order() -> None:
     built(START)
     links = soup(START).select("nav.path a")
@@ -212,6 +217,7 @@ def test_one_picture_is_shown(
     page.close()
 
 
+@pytest.mark.site
 @pytest.mark.parametrize("page", [*CHAPTERS, START])
 def test_a_shared_link_shows_title_text_and_picture(page: str) -> None:
     built(page)
@@ -252,6 +258,7 @@ def test_the_address_comes_from_the_remote(
     assert extension("social").site_address(tmp_path) == address
 
 
+@pytest.mark.site
 def test_terms_in_another_script_share_one_section_of_the_index() -> None:
     headings = [heading.get_text() for heading in soup("genindex.html").select("h2")]
     assert len(headings) > 15
@@ -300,6 +307,7 @@ def test_a_style_sheet_keeps_what_a_page_can_use() -> None:
     assert spare(".gone,.here{a:b}", known) == ".here{a:b}"
 
 
+@pytest.mark.site
 def test_the_site_has_its_fonts() -> None:
     built(START)
     for file in re.findall(r'url\("(fonts/[^"]+)"\)', STYLE):

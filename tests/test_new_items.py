@@ -316,6 +316,7 @@ def test_both_cold_needs_users_who_rated_both_kinds(data: RatingData) -> None:
         BothCold.of(data, users, items.test, 3, reserved=30)
 
 
+@pytest.mark.slow
 def test_an_offset_that_reads_features_is_a_weighted_ridge_regression() -> None:
     data = load_movielens_100k(progress=False)
     histories, users = UserHistories(data), torch.arange(300)

@@ -57,6 +57,7 @@ def test_what_follows_code_is_treated_again() -> None:
     )
 
 
+@pytest.mark.site
 def test_no_page_shows_a_hyphen_for_a_minus() -> None:
     built("book/index.html")
     found = []

@@ -15,6 +15,8 @@ from metarec.evaluation import read_table
 from metarec.factors import GaussianFactorModel, UserItemBias
 from metarec.tasks import Examples
 
+pytestmark = pytest.mark.benchmark
+
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 MARGIN = 0.003
 # Figures of Surprise's authors for five random folds: RMSE, MAE.

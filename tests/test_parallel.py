@@ -19,6 +19,8 @@ from metarec.scale import together
 from metarec.tasks import TaskSampler
 from metarec.training import Workers
 
+pytestmark = pytest.mark.slow
+
 SCRIPT = Path(processes.__file__)
 LAUNCH = "-m torch.distributed.run --standalone --nproc-per-node 2".split()
 LIMIT = 120  # seconds, on a machine that has much else to do

@@ -235,6 +235,7 @@ def test_what_metarec_brings_is_what_it_depends_on() -> None:
     assert named | {"metarec", "IPython"} == plain_cells.PROVIDED
 
 
+@pytest.mark.slow
 def test_a_chapter_runs_from_top_to_bottom_without_the_book(tmp_path: Path) -> None:
     fresh = converted("book/foundations/tasks")
     # What a reader who installed the package alone does not have.
@@ -282,6 +283,7 @@ def test_colab_is_offered_where_it_can_read(
     assert colab == [f"https://colab.research.google.com{expected}"] * bool(expected)
 
 
+@pytest.mark.site
 @pytest.mark.parametrize("page", PAGES)
 def test_the_button_of_a_built_page_gives_the_plain_notebook(page: str) -> None:
     path = SITE / f"{page}.html"

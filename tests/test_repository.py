@@ -143,6 +143,7 @@ def test_the_citation_and_the_package_agree_on_the_version() -> None:
     assert citation["version"] == metarec.__version__
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "command",
     [["ruff", "check", "."], ["ruff", "format", "--check", "."], ["mypy"]],

@@ -16,6 +16,8 @@ import pytest
 from bs4 import BeautifulSoup
 from playwright.sync_api import Browser, ConsoleMessage, Page, Request, sync_playwright
 
+pytestmark = pytest.mark.site
+
 SITE = Path(__file__).resolve().parents[1] / "_build" / "html"
 PAGES = sorted(
     name

@@ -289,6 +289,7 @@ torch.save(model.meta.state_dict(), folder / f"{sys.argv[2]}.end")
 """
 
 
+@pytest.mark.slow
 def test_a_fit_that_is_killed_goes_on_to_the_same_parameters(
     data: RatingData, tmp_path: Path
 ) -> None:

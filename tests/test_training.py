@@ -40,6 +40,7 @@ def validation(meta: MAML) -> float:
     return error(meta, 100)
 
 
+@pytest.mark.slow
 def test_maml_learns_to_fit_a_sinusoid_in_one_step() -> None:
     meta = learner(rate=0.02)
     pretrained = MAML(network(), GradientDescent(0), learn_rate=False)

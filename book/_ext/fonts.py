@@ -42,7 +42,7 @@ class Font:
     axes: dict[str, float | tuple[float, float]]
 
 
-TEXT = {"opsz": 18.0, "wght": WEIGHTS}
+TEXT: dict[str, float | tuple[float, float]] = {"opsz": 18.0, "wght": WEIGHTS}
 FONTS = [
     Font("inter", "fontpkg_inter", "Inter[opsz,wght].ttf", TEXT),
     Font("inter-italic", "fontpkg_inter", "Inter-Italic[opsz,wght].ttf", TEXT),

@@ -92,4 +92,5 @@ def ridge_regression(z: Tensor, rest: Tensor, mask: Tensor, penalty: Tensor) -> 
     z = z * mask[..., None]
     rest = torch.where(mask, rest, 0.0).double()
     target = (z.mT @ rest[..., None])[..., 0]
-    return torch.linalg.solve(z.mT @ z + penalty, target)
+    w: Tensor = torch.linalg.solve(z.mT @ z + penalty, target)
+    return w

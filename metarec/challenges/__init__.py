@@ -1,7 +1,12 @@
 """What is hard beyond a new user: new items, and interests that drift."""
 
 from metarec.challenges.drift import Online, prequential, rmse_of_users
-from metarec.challenges.forgetting import Decayed, KalmanFilter, Windowed
+from metarec.challenges.forgetting import (
+    Decayed,
+    KalmanFilter,
+    Windowed,
+    measurement_update,
+)
 from metarec.challenges.new_items import (
     BothCold,
     item_histories,
@@ -11,5 +16,5 @@ from metarec.challenges.transpose import transposed
 
 __all__ = [
     "BothCold", "Decayed", "KalmanFilter", "Online", "Windowed",
-    "item_histories", "newest_items", "prequential", "rmse_of_users", "transposed",
+    "item_histories", "measurement_update", "newest_items", "prequential", "rmse_of_users", "transposed",
 ]  # fmt: skip

@@ -114,7 +114,7 @@ class KalmanFilter:
                 keep @ belief.covariance @ keep.T + fresh,
                 belief.noise,
             )
-            after = _learn(moved, z[item], zz[item], rest[:, n])
+            after = measurement_update(moved, z[item], zz[item], rest[:, n])
             belief = Posterior(
                 torch.where(here[:, None], after.mean, belief.mean),
                 torch.where(here[:, None, None], after.covariance, belief.covariance),
@@ -162,8 +162,16 @@ def _retention(half_life: float) -> float:
     return 2 ** (-1 / half_life)
 
 
-def _learn(belief: Posterior, z: Tensor, zz: Tensor, rest: Tensor) -> Posterior:
-    """Add one rating's E[z z'] / s to the precision and z rest / s to the evidence."""
+def measurement_update(
+    belief: Posterior, z: Tensor, zz: Tensor, rest: Tensor
+) -> Posterior:
+    """Add one rating's E[z z'] / s to the precision and z rest / s to the evidence.
+
+    E[z] is ``z`` (B, D) and E[z z'] is ``zz`` (B, D, D); ``rest`` (B,) is the rating
+    without its offset, in stars; s is the noise of the ``belief``.
+
+    Plumbing: a step of `KalmanFilter`.
+    """
     one = torch.eye(z.shape[-1], dtype=z.dtype)
     # (C^-1 + zz / s)^-1, without inverting C.
     covariance = torch.linalg.solve(

@@ -4,11 +4,11 @@ Each learns from training users in ``fit`` and answers for new ones in
 ``predict(support, x)``, as the meta-learners do.
 """
 
-from metarec.factors.biases import GlobalMean, ItemMean, UserItemBias
+from metarec.factors.biases import GlobalMean, ItemMean, UserItemBias, shrunk_mean
 from metarec.factors.gaussian import GaussianFactorModel
 from metarec.factors.warm_start import WarmStart, cross_fit
 
 __all__ = [
     "GaussianFactorModel", "GlobalMean", "ItemMean", "UserItemBias", "WarmStart",
-    "cross_fit",
+    "cross_fit", "shrunk_mean",
 ]  # fmt: skip

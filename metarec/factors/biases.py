@@ -82,7 +82,7 @@ class UserItemBias:
             of_users, of_items = torch.tensor(0.0), torch.zeros(histories.n_items)
             for some, user, item, rating in histories.in_chunks(users):
                 rest = rating - mu - b_i[item]
-                b_u = _shrunk_mean(rest, user, len(some), user_shrinkage)
+                b_u = shrunk_mean(rest, user, len(some), user_shrinkage)
                 of_items.index_add_(0, item, rating - mu - b_u[user])
                 of_users += b_u.sum()
             b_i = of_items / (n_rated + item_shrinkage)
@@ -109,7 +109,12 @@ def mean_rating(
     return (total / n).to(dtype)
 
 
-def _shrunk_mean(value: Tensor, group: Tensor, n: int, shrinkage: float) -> Tensor:
-    """Mean of ``value`` in each of ``n`` groups, drawn to 0 as if by extra zeros."""
+def shrunk_mean(value: Tensor, group: Tensor, n: int, shrinkage: float) -> Tensor:
+    """Mean of ``value`` in each of ``n`` groups, drawn to 0 as if by extra zeros.
+
+    ``value`` (R,) and its ``group`` (R,); returns (n,).
+
+    Plumbing: one step of `UserItemBias`.
+    """
     total = torch.zeros(n).index_add_(0, group, value)
     return total / (torch.bincount(group, minlength=n) + shrinkage)

@@ -3,7 +3,12 @@
 The interface, and those who keep it: gradient descent, the Bayesian, task attention.
 """
 
-from metarec.learners.bayesian import Bayesian, Posterior, map_estimate
+from metarec.learners.bayesian import (
+    Bayesian,
+    Posterior,
+    map_estimate,
+    posterior_covariance,
+)
 from metarec.learners.functional import predict
 from metarec.learners.gradient_descent import GradientDescent, inner_loop
 from metarec.learners.heads import (
@@ -45,6 +50,7 @@ __all__ = [
     "masked_rows",
     "mean_squared_error",
     "needs_head",
+    "posterior_covariance",
     "predict",
     "residual",
     "scaled",

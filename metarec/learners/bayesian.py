@@ -80,25 +80,29 @@ class Bayesian(TaskLearner):
         phi, error = residual(model, mean, support)
         if isinstance(likelihood_of(model), Gaussian):
             evidence = dot(phi.mT, error)
-            covariance = _covariance(prior, phi, torch.ones_like(error) / prior.noise)
+            weight = torch.ones_like(error) / prior.noise
+            covariance = posterior_covariance(prior, phi, weight)
             step = dot(covariance, evidence / prior.noise)
             return Posterior(mean + step, covariance, prior.noise)
-        return self._laplace(model, prior, support, phi)
+        return self.laplace(model, prior, support, phi)
 
-    def _laplace(
+    def laplace(
         self, model: RatingModel, prior: Prior, support: Examples, phi: Tensor
     ) -> Posterior:
-        """Newton's steps on L + 1/2 (w - m)' S^-1 (w - m), and the curvature there."""
+        """Newton's steps on L + 1/2 (w - m)' S^-1 (w - m), and the curvature there.
+
+        ``phi`` (B, K, D) holds the features of the support, zero where it is padded.
+        """
         likelihood, offset = likelihood_of(model), model.offset(support.x)
         mean = expand_mean(prior, support)
         shift = torch.zeros_like(mean)
-        covariance = _covariance(prior, phi, torch.zeros_like(offset))
+        covariance = posterior_covariance(prior, phi, torch.zeros_like(offset))
         for _ in range(self.newton):
             score = offset + dot(phi, mean + shift)
             curvature = likelihood.curvature(score)
             rest = torch.where(support.mask, support.y - likelihood.mean(score), 0.0)
             rest = rest + curvature * dot(phi, shift)
-            covariance = _covariance(prior, phi, curvature)
+            covariance = posterior_covariance(prior, phi, curvature)
             shift = torch.einsum("bde,bne,bn->bd", covariance, phi, rest)
         return Posterior(mean + shift, covariance, 0.0)
 
@@ -130,12 +134,17 @@ class Bayesian(TaskLearner):
         return total / query.mask.sum(-1).clamp(min=1)
 
 
-def _covariance(prior: Prior, phi: Tensor, weight: Tensor) -> Tensor:
-    """(S^-1 + Phi' diag(weight) Phi)^-1 = (I + S Phi' diag(weight) Phi)^-1 S."""
+def posterior_covariance(prior: Prior, phi: Tensor, weight: Tensor) -> Tensor:
+    """(S^-1 + Phi' diag(weight) Phi)^-1 = (I + S Phi' diag(weight) Phi)^-1 S.
+
+    ``phi`` (B, K, D), a rating's precision ``weight`` (B, K); returns (B, D, D).
+
+    Plumbing: what the posterior and Laplace's approximation share.
+    """
     one = torch.eye(phi.shape[-1], dtype=phi.dtype)
     scale = scaled(prior.scale["head"], one)
     information = (weight[..., None] * phi).mT @ phi
-    covariance = torch.linalg.solve(
+    covariance: Tensor = torch.linalg.solve(
         one + scale @ information, scale.expand_as(information)
     )
     # Symmetric in exact arithmetic; rounding must not break the online update.
@@ -157,7 +166,8 @@ def map_estimate(
     def pull(name: str, w: Tensor) -> Tensor:
         scale, distance = prior.scale[name], w - prior.mean[name]
         if isinstance(scale, Tensor) and scale.dim() == 2:
-            return torch.linalg.solve(scale, distance)
+            force: Tensor = torch.linalg.solve(scale, distance)
+            return force
         return distance / scale
 
     w = prior.mean

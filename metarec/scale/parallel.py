@@ -51,7 +51,8 @@ class Processes(Workers):
             raise error
         if result[1] is not None:
             raise RuntimeError(f"the first process failed: {result[1]}")
-        return result[0]
+        made: T = result[0]
+        return made
 
     def mean_gradient(
         self, parameters: Sequence[nn.Parameter], loss: float, n_tasks: int
