@@ -15,6 +15,6 @@ from metarec.challenges.new_items import (
 from metarec.challenges.transpose import transposed
 
 __all__ = [
-    "BothCold", "Decayed", "KalmanFilter", "Online", "Windowed",
-    "item_histories", "measurement_update", "newest_items", "prequential", "rmse_of_users", "transposed",
+    "BothCold", "Decayed", "KalmanFilter", "Online", "Windowed", "item_histories",
+    "measurement_update", "newest_items", "prequential", "rmse_of_users", "transposed",
 ]  # fmt: skip
