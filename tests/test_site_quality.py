@@ -199,7 +199,7 @@ def test_a_figure_is_sharp_and_opens_large(
 
 
 def test_a_packed_figure_is_the_same_picture_in_fewer_bytes() -> None:
-    smaller = load("book/_ext/small_figures.py").smaller
+    smaller = load("book/_ext/figures.py").smaller
     figure, axes = plt.subplots()
     axes.imshow(np.linspace(0, 1, 200).reshape(10, 20), cmap="viridis")
     axes.set_title("a title, and a map of colours")

@@ -11,15 +11,12 @@ import hashlib
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 from fontTools.subset import Options, Subsetter
 from fontTools.ttLib import TTFont
 from fontTools.varLib.instancer import instantiateVariableFont
-from sphinx.application import Sphinx
 from sphinx.util.fileutil import copy_asset
 
-FOLDER = "_static/fonts"
 WEIGHTS = (400, 700)
 # Letters of western Europe, Greek, and the signs of prose, arithmetic and code.
 CHARACTERS = [
@@ -86,19 +83,11 @@ def cut(font: Font, target: Path) -> None:
     aside.rename(target)
 
 
-def write_fonts(app: Sphinx, error: Exception | None) -> None:
+def write_fonts(root: Path, static: Path) -> None:
     """Put the fonts among the site's static files."""
-    if error is not None or app.builder.name != "html":
-        return
     recipe = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:16]
-    made = Path(app.srcdir) / "_build" / ".fonts" / recipe
+    made = root / "_build" / ".fonts" / recipe
     for font in FONTS:
         file = made / f"{font.name}.woff2"
         cut(font, file)
-        copy_asset(str(file), str(Path(app.outdir) / FOLDER))
-
-
-def setup(app: Sphinx) -> dict[str, Any]:
-    """Wait until the site is there."""
-    app.connect("build-finished", write_fonts)
-    return {"parallel_read_safe": True, "parallel_write_safe": True}
+        copy_asset(file, static / "fonts")
