@@ -2,9 +2,9 @@
 
 1. Set, before the build: where the repository is (`remote`), and the folder of the
    cache of executed notebooks. It is keyed by the package, the requirements, the
-   committed tables and how figures are drawn. jupyter-cache compares code cells only, so
-   without this an edit of ``metarec``, or of a table that a chapter reads, would publish
-   yesterday's outputs.
+   committed tables and how figures are drawn. jupyter-cache compares code cells only,
+   so without this an edit of ``metarec``, or of a table that a chapter reads, would
+   publish yesterday's outputs.
 2. Brought, from installed packages: fonts, and MathJax, so that no page asks another
    host for anything; and the demo's model, trained here.
 3. Each built page is parsed once, and each of `STEPS` changes it, in their order.
