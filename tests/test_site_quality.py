@@ -18,8 +18,8 @@ from playwright.sync_api import Browser, Page
 from test_book import load
 from test_site import PAGES, SITE, browser, server  # noqa: F401 (fixtures)
 
-# Bytes of a page and all that it loads, but for the mathematics, as a server sends them:
-# one second of a line of 10 megabits. A second page has most of them already.
+# Bytes of a page and all that it loads, but for the mathematics, as a server sends
+# them: a second of a line of 10 megabits. A second page has most of them already.
 LARGEST = 1_250_000
 # The theme draws its icons with a font of its own.
 ICONS = "/vendor/fontawesome/webfonts/fa-solid-900.woff2"
