@@ -14,9 +14,6 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cached_property
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +26,13 @@ import notes
 import panels
 import plain_notebooks
 import remote
-from bs4 import BeautifulSoup, Tag
+from bs4 import BeautifulSoup
 from sphinx.application import Sphinx
 from sphinx.config import Config
 from sphinx.util.fileutil import copy_asset
 
-MATHJAX = "tex-svg.js"
+# The one file of MathJax that the site needs: TeX in, SVG out.
+MATHJAX = ("sphinx-mathjax-offline", "static/mathjax/tex-svg.js")
 # What only some pages load, by what such a page has in it.
 LOADED = {
     ".live": ("figures.css", "figures.js"),
@@ -50,30 +48,17 @@ SPARE = (
 )
 
 
-@dataclass(frozen=True)
 class Page:
-    """A built page: its name, and what stands in it."""
+    """A built page, parsed."""
 
-    root: Path  # of the sources
-    site: Path
-    path: Path
-
-    @cached_property
-    def name(self) -> str:
-        """As the table of contents names it: ``book/foundations/data``."""
-        return self.path.relative_to(self.site).with_suffix("").as_posix()
-
-    @cached_property
-    def soup(self) -> BeautifulSoup:
-        """The whole page."""
-        return BeautifulSoup(self.path.read_text(encoding="utf-8"), "html.parser")
-
-    @cached_property
-    def article(self) -> Tag:
-        """The page's own text."""
-        return self.soup.select_one("article.bd-article") or self.soup.new_tag(
-            "article"
-        )
+    def __init__(self, root: Path, site: Path, path: Path) -> None:
+        self.root, self.site, self.path = root, site, path  # root: of the sources
+        # As the table of contents names it: book/foundations/data.
+        self.name = path.relative_to(site).with_suffix("").as_posix()
+        self.soup = BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser")
+        # The page's own text; the page at the root has none.
+        own = self.soup.select_one("article.bd-article")
+        self.article = own or self.soup.new_tag("article")
 
     def beside(self, address: str) -> Path:
         """The file that an address in the page leads to."""
@@ -148,17 +133,6 @@ def finish(app: Sphinx, error: Exception | None) -> None:
     plain_notebooks.write(app)
 
 
-def mathjax_file() -> Path:
-    """Return the one file of MathJax that the site needs: TeX in, SVG out."""
-    # Found, not imported: the name of the package has hyphens.
-    spec = find_spec("sphinx-mathjax-offline")
-    if spec is None or spec.origin is None:
-        raise FileNotFoundError(
-            "MathJax is missing: pip install -r requirements.txt brings it"
-        )
-    return Path(spec.origin).parent / "static" / "mathjax" / MATHJAX
-
-
 def bring(app: Sphinx) -> None:
     """Put fonts, MathJax and the demo's model among the site's static files.
 
@@ -167,7 +141,7 @@ def bring(app: Sphinx) -> None:
     if app.builder.name == "html":
         root, static = Path(app.srcdir), Path(app.outdir) / "_static"
         static.mkdir(parents=True, exist_ok=True)
-        copy_asset(mathjax_file(), static / "mathjax")
+        copy_asset(fonts.installed(*MATHJAX), static / "mathjax")
         fonts.write_fonts(root, static)
         demo.write_model(root, static)
 

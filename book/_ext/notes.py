@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from copy import copy
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,11 +39,8 @@ def terms(article: Tag) -> Notes:
     """Anchor to term and definition, for each term of the glossaries of a page."""
     found: Notes = {}
     for definition in article.select("dl.glossary > dd"):
-        names = []
-        while (name := (names or [definition])[0].find_previous_sibling()) is not None:
-            if name.name != "dt":
-                break
-            names.insert(0, name)
+        before = definition.find_previous_siblings(["dt", "dd"])
+        names = list(takewhile(lambda one: one.name == "dt", before))[::-1]
         title = ", ".join(map(plain, names))
         found |= {str(name["id"]): (title, plain(definition)) for name in names}
     return found

@@ -24,16 +24,12 @@ REMOTE = re.compile(
 
 def git(root: Path, *arguments: str) -> str:
     """What git says, or nothing, if it fails or is not there."""
+    command = ["git", "-C", str(root), *arguments]
     try:
-        done = subprocess.run(
-            ["git", "-C", str(root), *arguments],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-    except OSError:
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
         return ""
-    return done.stdout.strip() if done.returncode == 0 else ""
+    return done.stdout.strip()
 
 
 def web_address(remote: str) -> str:
@@ -42,9 +38,8 @@ def web_address(remote: str) -> str:
     A user's name or a token in the address is left out.
     """
     found = REMOTE.fullmatch(remote)
-    if found is None:
-        return ""
-    return f"https://{found['host']}/{found['path'].removesuffix('.git')}"
+    path = found["path"].removesuffix(".git") if found else ""
+    return f"https://{found['host']}/{path}" if found else ""
 
 
 def repository(root: Path) -> str:
@@ -66,10 +61,7 @@ def branch(root: Path) -> str:
 def site_address(root: Path) -> str:
     """The address that GitHub Pages gives the repository; empty if there is none."""
     found = GITHUB.fullmatch(repository(root))
-    if found is None:
-        return ""
-    owner, name = found.groups()
-    return f"https://{owner.lower()}.github.io/{name}/"
+    return f"https://{found[1].lower()}.github.io/{found[2]}/" if found else ""
 
 
 def options(root: Path) -> dict[str, Any]:
