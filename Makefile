@@ -22,7 +22,7 @@ CLASS_FILES := $(shell find assignments metarec -type f -not -path '*/__pycache_
   -not -path 'assignments/*/*/metarec/*' -not -path 'assignments/*/*/classroom/*' \
   \( -path 'metarec/*.py' -o -path 'assignments/*.py' -o -path 'assignments/source/*' \))
 
-.PHONY: help env data handouts book check test test-all perturbed lint format clean clean-all
+.PHONY: help env data handouts book book-sphinx check test test-all perturbed lint format clean clean-all
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|'
@@ -62,6 +62,28 @@ book: data handouts ## run the chapters and build the site in _build/html
 	@$(BIN)/jupyter-book build . --all -W --keep-going -n
 	@echo "== The book is ready: open $(SITE)/index.html"
 
+# The way out of jupyter-book 1, which holds Sphinx back: the same sources, built by the
+# newest Sphinx from the configuration that jupyter-book writes. The newer tools lie in a
+# folder of their own and go before the environment's. Nothing is run: the committed
+# outputs are shown.
+SPHINX := .venv-sphinx
+# What belongs to jupyter-book alone.
+ITS_OWN := jupyter_book sphinx_thebe sphinx_comments sphinx_jupyterbook_latex \
+  sphinx_multitoc_numbering
+
+$(SPHINX)/.installed: book/_tools/requirements-sphinx.txt $(STAMP)
+	@echo "== Installing $< into $(SPHINX) (pip notes that jupyter-book wants older ones)"
+	@rm -rf $(SPHINX)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --target $(SPHINX) -r $<
+	@touch $@
+
+book-sphinx: data handouts $(SPHINX)/.installed ## build the site with the newest Sphinx, without running the chapters
+	@$(BIN)/jupyter-book config sphinx . >/dev/null
+	@echo 'extensions = [name for name in extensions if name not in "$(ITS_OWN)".split()]' >> conf.py
+	@PYTHONPATH=$(SPHINX):book/_ext $(BIN)/python -m sphinx --version
+	@PYTHONPATH=$(SPHINX):book/_ext $(BIN)/python -m sphinx -b html -aEnW --keep-going -D nb_execution_mode=off -d _build/sphinx/doctrees . _build/sphinx/html
+	@rm conf.py
+
 # Two processes, each with whole files: the cells of a chapter stay together.
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
 
@@ -92,4 +114,4 @@ clean: ## remove the site and every cache of the build
 	rm -rf _build .pytest_cache .mypy_cache .ruff_cache
 
 clean-all: clean ## remove the environment as well
-	rm -rf $(VENV) *.egg-info
+	rm -rf $(VENV) $(SPHINX) *.egg-info

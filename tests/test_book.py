@@ -252,7 +252,7 @@ def test_prose_is_plain(page: str) -> None:
 def tiny_book(folder: Path, code: str) -> subprocess.CompletedProcess[str]:
     """Build a book with our configuration and one notebook of one cell."""
     shutil.copy(ROOT / "_config.yml", folder)
-    for part in ("_ext", "_static"):
+    for part in ("_ext", "_static", "_templates"):
         shutil.copytree(ROOT / "book" / part, folder / "book" / part)
     shutil.copy(ROOT / "book" / "references.bib", folder / "book")
     (folder / "_toc.yml").write_text("format: jb-book\nroot: book/page\n")
@@ -293,6 +293,7 @@ def test_a_chapter_that_raises_or_warns_fails_the_build(
 def test_the_cache_of_outputs_knows_the_package_the_requirements_and_the_tables(
     tmp_path: Path,
 ) -> None:
+    sys.path.append(str(ROOT / "book/_ext"))
     key = load("book/_ext/metarec_book.py").cache_key
     (tmp_path / "metarec" / "data").mkdir(parents=True)
     module = tmp_path / "metarec" / "data" / "table.py"

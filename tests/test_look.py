@@ -6,12 +6,14 @@ import re
 import struct
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import pytest
 import yaml
-from bs4 import Tag
+from bs4 import BeautifulSoup, Tag
 from fontTools.ttLib import TTFont
 from playwright.sync_api import Browser
 from test_site import PAGES, SITE, browser, server, soup, unavailable
@@ -37,6 +39,15 @@ def extension(name: str) -> ModuleType:
         return __import__(name)
     finally:
         sys.path.pop(0)
+
+
+def treated(markup: str, *steps: Callable[[Any], None]) -> str:
+    """The text of a page after some of the steps of `metarec_book`."""
+    article = BeautifulSoup(f"<article>{markup}</article>", "html.parser").article
+    assert article is not None
+    for step in steps:
+        step(SimpleNamespace(article=article))
+    return article.decode_contents()
 
 
 def built(page: str) -> None:
@@ -103,7 +114,7 @@ def test_a_table_gets_its_corner_and_its_numbers() -> None:
         "<tr><th>0</th><td>-1.01</td><td>a</td></tr>"
         "<tr><th>10</th><td>+.99</td><td>3</td></tr></tbody></table>"
     )
-    better = extension("tables").improve(plain)
+    better = treated(plain, extension("house_style").tables)
     head = better.split("</thead>")[0]
     assert head.count("<tr>") == 1 and '<th class="num" scope="col">k</th>' in head
     assert '<th class="num" scope="col">rmse</th>' in head
@@ -113,7 +124,7 @@ def test_a_table_gets_its_corner_and_its_numbers() -> None:
 
 def test_a_corner_without_a_name_is_no_header() -> None:
     plain = "<table><thead><tr><th></th><th>a</th></tr></thead><tbody></tbody></table>"
-    assert "<td></td>" in extension("tables").improve(plain)
+    assert "<td></td>" in treated(plain, extension("house_style").tables)
 
 
 @pytest.mark.site
@@ -255,7 +266,7 @@ def test_the_address_comes_from_the_remote(
     if remote:
         command = ["git", "-C", str(tmp_path), "remote", "add", "origin", remote]
         subprocess.run(command, check=True)
-    assert extension("social").site_address(tmp_path) == address
+    assert extension("remote").site_address(tmp_path) == address
 
 
 @pytest.mark.site
@@ -266,7 +277,9 @@ def test_terms_in_another_script_share_one_section_of_the_index() -> None:
 
 
 def test_a_formula_keeps_its_comma() -> None:
-    keep = extension("punctuation").keep
+    def keep(markup: str) -> str:
+        return treated(markup, extension("house_style").punctuation)
+
     formula = r'<span class="math notranslate nohighlight">\(w\)</span>'
     assert keep(f"{formula}, then") == f'<span class="unbroken">{formula},</span> then'
     assert (
@@ -287,24 +300,39 @@ def test_every_chinese_term_can_be_drawn() -> None:
     assert {one for one in used if ord(one) not in drawn} == set()
 
 
-def test_a_style_sheet_keeps_what_a_page_can_use() -> None:
-    spare = extension("spare_styles").spare
-    known = {"here", "also"}
-    kept = (
-        ".here{a:b}",
-        "body p{a:b}",
-        ".here.also>p{a:b}",
-        "p:not(.gone){a:b}",
-        ":is(.gone,.here) p{a:b}",
-        "@media print{.here{a:b}}",
-        "@font-face{src:url(x)}",
-        "/*! a licence */",
+def test_the_panel_and_the_quiz_get_their_parts() -> None:
+    panels = extension("panels")
+    plain = (
+        '<div class="admonition-in-this-chapter"><p class="admonition-title">In</p>'
+        "<p><strong>You will</strong></p><ul><li>see</li></ul>"
+        "<p><strong>Before:</strong> <a>it</a>. <strong>Time:</strong> 5 minutes.</p>"
+        "<p><strong>Built <code>x</code> here:</strong> y.</p></div>"
     )
-    for rule in kept:
-        assert spare(rule, known).replace("\n", "") == rule
-    for rule in (".gone{a:b}", ".here.gone{a:b}", "@media print{.gone{a:b}}", "/*x*/"):
-        assert spare(rule, known) == ""
-    assert spare(".gone,.here{a:b}", known) == ".here{a:b}"
+    shown = treated(plain, panels.opening)
+    assert '<p class="opening-label"><strong>You will' in shown
+    assert '<ul class="opening-goals"><li>' in shown
+    assert "<dt>You need</dt><dd><p><a>it</a></p></dd>" in shown
+    assert "<dt>Reading time</dt><dd><p>5 minutes</p></dd>" in shown
+    assert '<dt class="opening-wide">Built <code>x</code> here</dt>' in shown
+    other = '<div class="admonition-in-this-chapter"><ul><li>see</li></ul></div>'
+    assert treated(other, panels.opening) == other
+    option = '<details class="sd-dropdown"><div class="sd-summary-content">{}</div>'
+    for answer, kind in (("Yes. So it is.", "right"), ("No, not so.", "wrong")):
+        text = f'<section id="quiz">{option.format(answer)}</details></section>'
+        assert f"sd-dropdown quiz-option quiz-{kind}" in treated(text, panels.quiz)
+
+
+def test_every_step_is_in_the_one_pass_and_no_other_handler_touches_a_page() -> None:
+    """The order of what changes a page is in one list, not among priorities."""
+    files = set((ROOT / "book/_ext").glob("*.py"))
+    files -= {path for path in files if path.stem in {"api", "reference"}}
+    text = "\n".join(path.read_text(encoding="utf-8") for path in sorted(files))
+    assert text.count('connect("build-finished"') == 1
+    assert 'connect("html-page-context"' not in text
+    steps = extension("metarec_book").STEPS
+    assert len(steps) == len(set(steps)) > 10
+    taking_a_page = re.findall(r"^def (\w+)\(page: Page\) -> None", text, re.M)
+    assert sorted(taking_a_page) == sorted(step.__name__ for step in steps)
 
 
 @pytest.mark.site

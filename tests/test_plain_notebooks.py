@@ -25,6 +25,7 @@ sys.path.append(str(ROOT / "book" / "_ext"))
 
 import plain_cells  # noqa: E402
 import plain_notebooks  # noqa: E402
+import remote  # noqa: E402
 from plain_cells import Chapter, plain  # noqa: E402
 
 PAGES = sorted(
@@ -252,35 +253,34 @@ def test_a_chapter_runs_from_top_to_bottom_without_the_book(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("address", "expected"),
+    ("address", "offered"),
     [
-        (REPOSITORY, "/github/someone/metarec/blob/notebooks/book/a/b.ipynb"),
-        ("https://gitlab.com/someone/metarec", ""),
-        ("", ""),
+        ("https://github.com/someone/metarec", True),
+        ("https://gitlab.com/someone/metarec", False),
+        ("", False),
     ],
 )
 def test_colab_is_offered_where_it_can_read(
-    monkeypatch: pytest.MonkeyPatch, address: str, expected: str
+    monkeypatch: pytest.MonkeyPatch, address: str, offered: bool
 ) -> None:
-    monkeypatch.setattr(plain_notebooks, "repository", lambda root: address)
-    env = SimpleNamespace(found_docs={"book/a/b"}, doc2path=lambda p: f"{p}.ipynb")
-    app: Any = SimpleNamespace(env=env, srcdir=str(ROOT))
-    download = {
-        "label": "download-source-button",
-        "text": ".ipynb",
-        "tooltip": "Download source file",
-    }
-    context = {"header_buttons": [{"label": "download", "buttons": [download]}]}
-    plain_notebooks.buttons(app, "book/a/b", "page.html", context)
-    assert download["tooltip"] == "Download as a plain notebook"
-    assert download["text"] == "Notebook"
-    colab = [
-        button["url"]
-        for group in context["header_buttons"]
-        for button in group["buttons"]
-        if button["label"] == "launch-colab-button"
-    ]
-    assert colab == [f"https://colab.research.google.com{expected}"] * bool(expected)
+    monkeypatch.setattr(remote, "repository", lambda root: address)
+    launch = remote.options(ROOT).get("launch_buttons", {})
+    assert bool(launch.get("colab_url")) == offered
+
+
+def test_the_buttons_lead_to_the_plain_notebook() -> None:
+    markup = f"""
+    <a class="btn-download-source-button" href="../_sources/book/a/b.ipynb" title="S">
+      <span class="btn__text-container">.ipynb</span></a>
+    <a class="btn-download-source-button" href="../_sources/book/a.md" title="S"></a>
+    <a href="{remote.COLAB}/github/o/n/blob/{remote.branch(ROOT)}/book/a/b.ipynb"></a>
+    """
+    page: Any = SimpleNamespace(soup=BeautifulSoup(markup, "html.parser"), root=ROOT)
+    plain_notebooks.buttons(page)
+    notebook, text, colab = page.soup.find_all("a")
+    assert notebook["title"] == "Download as a plain notebook" and text["title"] == "S"
+    assert notebook.get_text(strip=True) == "Notebook"
+    assert colab["href"].endswith("/github/o/n/blob/notebooks/book/a/b.ipynb")
 
 
 @pytest.mark.site

@@ -8,15 +8,13 @@ MovieLens is committed. So whoever builds the site trains the model on their mac
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-
-from metarec_book import hash_of
-from sphinx.application import Sphinx
 
 PAGE = "book/demo"
 SCRIPT = "demo-model.js"
@@ -143,6 +141,17 @@ def read_script(path: Path) -> dict[str, Any]:
     return found
 
 
+def hash_of(root: Path, *more: Path) -> str:
+    """Hash the package, the requirements and the files named beside them."""
+    package = sorted((root / "metarec").rglob("*.py"))
+    digest = hashlib.sha256()
+    for path in [*package, root / "requirements.txt", *more]:
+        if path.exists():
+            digest.update(path.relative_to(root).as_posix().encode())
+            digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
 def key(root: Path) -> str:
     """Hash of what decides the numbers: the package, the requirements, this file."""
     return hash_of(root, root / "book" / "_ext" / "demo.py")
@@ -167,26 +176,7 @@ def kept(root: Path, make: Callable[[], dict[str, Any]] = train_on_movielens) ->
     return path
 
 
-def write_model(app: Sphinx) -> None:
+def write_model(root: Path, static: Path) -> None:
     """Put the model among the site's static files, if the site has the page."""
-    source = Path(app.srcdir)
-    if app.builder.format != "html" or not (source / f"{PAGE}.md").exists():
-        return
-    target = Path(app.outdir) / "_static" / SCRIPT
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_bytes(kept(source).read_bytes())
-
-
-def link_files(app: Sphinx, page: str, *_: Any) -> None:
-    """Load style sheet and scripts on the demo's page, and on no other."""
-    if page == PAGE:
-        app.add_css_file("demo.css")
-        app.add_js_file(SCRIPT, loading_method="defer")
-        app.add_js_file("demo.js", loading_method="defer")
-
-
-def setup(app: Sphinx) -> dict[str, Any]:
-    """Train before the pages are written, so that a missing data set is known early."""
-    app.connect("builder-inited", write_model)
-    app.connect("html-page-context", link_files)
-    return {"parallel_read_safe": True, "parallel_write_safe": True}
+    if (root / f"{PAGE}.md").exists():
+        (static / SCRIPT).write_bytes(kept(root).read_bytes())

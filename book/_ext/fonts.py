@@ -8,7 +8,6 @@ style sheet names them (``metarec.css``) and system fonts after them.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -16,10 +15,8 @@ from typing import Any
 from fontTools.subset import Options, Subsetter
 from fontTools.ttLib import TTFont
 from fontTools.varLib.instancer import instantiateVariableFont
-from sphinx.application import Sphinx
 from sphinx.util.fileutil import copy_asset
 
-FOLDER = "_static/fonts"
 WEIGHTS = (400, 700)
 # Letters of western Europe, Greek, and the signs of prose, arithmetic and code.
 CHARACTERS = [
@@ -32,52 +29,36 @@ CHARACTERS = [
 ]
 
 
-@dataclass(frozen=True)
-class Font:
-    """A variable font in a package, and where its axes are fixed or cut off."""
-
-    name: str
-    package: str
-    file: str
-    axes: dict[str, float | tuple[float, float]]
-
-
-TEXT: dict[str, float | tuple[float, float]] = {"opsz": 18.0, "wght": WEIGHTS}
-FONTS = [
-    Font("inter", "fontpkg_inter", "Inter[opsz,wght].ttf", TEXT),
-    Font("inter-italic", "fontpkg_inter", "Inter-Italic[opsz,wght].ttf", TEXT),
-    Font(
-        "inconsolata",
-        "fontpkg_inconsolata",
-        "Inconsolata[wdth,wght].ttf",
-        {"wdth": 100.0, "wght": WEIGHTS},
-    ),
-]
+# The name on the site: the package, its file, and where the axes are fixed or cut off.
+TEXT = {"opsz": 18.0, "wght": WEIGHTS}
+CODE = {"wdth": 100.0, "wght": WEIGHTS}
+FONTS = {
+    "inter": ("fontpkg_inter", "Inter[opsz,wght].ttf", TEXT),
+    "inter-italic": ("fontpkg_inter", "Inter-Italic[opsz,wght].ttf", TEXT),
+    "inconsolata": ("fontpkg_inconsolata", "Inconsolata[wdth,wght].ttf", CODE),
+}
 
 
-def source(font: Font) -> Path:
-    """The file of the package, or ``FileNotFoundError`` that says what to install."""
-    spec = find_spec(font.package)
+def installed(package: str, file: str) -> Path:
+    """A file of a package, or ``FileNotFoundError`` that says what to install."""
+    # Found, not imported: the name of a package may have hyphens.
+    spec = find_spec(package)
     if spec is None or spec.origin is None:
         raise FileNotFoundError(
-            f"The font {font.name} is missing: "
-            "pip install -r requirements.txt brings it"
+            f"{package} is missing: pip install -r requirements.txt brings it"
         )
-    return Path(spec.origin).parent / "files" / font.file
+    return Path(spec.origin).parent / file
 
 
-def cut(font: Font, target: Path) -> None:
-    """Write the part of a font that the site needs, unless it is there."""
-    if target.exists():
-        return
+def cut(whole: TTFont, axes: dict[str, Any], target: Path) -> None:
+    """Write the part of a font that the site needs."""
     # Kerning and digits of equal width; no ligatures: code shows what was typed.
     options = Options(layout_features=["kern", "mark", "mkmk", "tnum", "ccmp"])
     options.name_IDs = [0, 1, 2, 13, 14]  # its makers, its name, its licence
     subsetter = Subsetter(options)
     subsetter.populate(unicodes=CHARACTERS)
-    whole = TTFont(source(font))
     subsetter.subset(whole)
-    variable = instantiateVariableFont(whole, font.axes)
+    variable = instantiateVariableFont(whole, axes)
     variable.recalcTimestamp = False
     variable.flavor = "woff2"
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -86,19 +67,11 @@ def cut(font: Font, target: Path) -> None:
     aside.rename(target)
 
 
-def write_fonts(app: Sphinx, error: Exception | None) -> None:
-    """Put the fonts among the site's static files."""
-    if error is not None or app.builder.name != "html":
-        return
+def write_fonts(root: Path, static: Path) -> None:
+    """Put the fonts among the site's static files, cut once for each recipe."""
     recipe = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:16]
-    made = Path(app.srcdir) / "_build" / ".fonts" / recipe
-    for font in FONTS:
-        file = made / f"{font.name}.woff2"
-        cut(font, file)
-        copy_asset(str(file), str(Path(app.outdir) / FOLDER))
-
-
-def setup(app: Sphinx) -> dict[str, Any]:
-    """Wait until the site is there."""
-    app.connect("build-finished", write_fonts)
-    return {"parallel_read_safe": True, "parallel_write_safe": True}
+    for name, (package, file, axes) in FONTS.items():
+        made = root / "_build" / ".fonts" / recipe / f"{name}.woff2"
+        if not made.exists():
+            cut(TTFont(installed(package, f"files/{file}")), axes, made)
+        copy_asset(made, static / "fonts")

@@ -1,25 +1,35 @@
-"""The learning path: a map of all chapters, and above each title the place on it.
+"""Where a chapter stands in the book, and what has been built by then.
 
 The parts, their order and their chapters are read from the table of contents, the
-titles from the chapters, so the map cannot disagree with the book.
+titles from the chapters, so that nothing here can disagree with the book.
 
-``{learning-path}`` draws the map. Its body has one line a part: ``Caption: what it is
-about``. Only parts that are named there are on the map.
+``{learning-path}`` draws the map of all chapters. Its body has one line a part:
+``Caption: what it is about``. Only parts that are named there are on the map. Above the
+title of each chapter stands its place on the path. Near its end stands a folded list:
+what it builds (its notebook's metadata, ``metarec.builds``), then what the chapters
+before it have built, each a link to its entry in the API reference.
 """
 
 from __future__ import annotations
 
-import re
+import json
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
+from bs4 import BeautifulSoup
 from docutils import nodes
+from docutils.statemachine import StringList
 from sphinx.application import Sphinx
-from sphinx.errors import ExtensionError
 from sphinx.util.docutils import SphinxDirective
+
+if TYPE_CHECKING:
+    from metarec_book import Page
+
+# The list of pieces stands before this section, or at the end of the page.
+BEFORE = "## Further reading"
+FACTORY = BeautifulSoup("", "html.parser")
 
 
 @dataclass(frozen=True)
@@ -43,113 +53,115 @@ def parts(root: Path) -> list[Part]:
     return found
 
 
-class path_map(nodes.General, nodes.Element):
-    """Where the map stands; drawn when all titles are known."""
-
-
 class LearningPath(SphinxDirective):
-    """``{learning-path}``: the map."""
+    """``{learning-path}``: the map, as a list of parts, each with its chapters."""
 
     has_content = True
 
     def run(self) -> list[nodes.Node]:
-        """Read what each part is about."""
-        about = {}
-        for line in self.content:
-            caption, _, text = line.partition(":")
-            if text:
-                about[caption.strip()] = text.strip()
-        self.env.note_dependency(str(Path(self.env.srcdir) / "_toc.yml"))
-        return [path_map("", about=about)]
+        """Parse the list's Markdown where the directive stands."""
+        said = [line.partition(":") for line in self.content]
+        about = {caption.strip(): text.strip() for caption, _, text in said if text}
+        toc = Path(self.env.srcdir) / "_toc.yml"
+        self.env.note_dependency(str(toc))
+        book = {part.caption: part for part in parts(toc.parent)}
+        if unknown := set(about) - set(book):
+            raise self.error(f"learning-path: no part {', '.join(sorted(unknown))}")
+        lines = []
+        for caption in filter(about.__contains__, book):
+            lines.append(f"1. **{caption}** {about[caption]}")
+            lines += [f"   1. {{doc}}`/{file}`" for file in book[caption].chapters]
+        box = nodes.container(classes=["path"])
+        self.state.nested_parse(StringList(lines, str(toc)), 0, box)
+        return [box]
 
 
-def station(app: Sphinx, page: str, file: str, number: int) -> str:
-    """One chapter: a number in a ring, and its title."""
-    title = app.env.titles[file].astext()
-    address = app.builder.get_relative_uri(page, file)
-    return (
-        f'<li><a href="{escape(address)}"><span class="path-number">{number}</span>'
-        f'<span class="path-title">{escape(title)}</span></a></li>'
-    )
+def stations(page: Page) -> None:
+    """Give the map its structure: a part is a line, a chapter a numbered station."""
+    for box in page.article.select("div.path"):
+        box.name, box["aria-label"], box["class"] = "nav", "Learning path", "path"
+        for at, line in enumerate(box.select(":scope > ol > li"), start=1):
+            line["class"] = f"path-line part-{at}"
+            line.p["class"], line.ol["class"] = "path-name", "path-stations"
+        for number, link in enumerate(box.select(".path-stations a"), start=1):
+            link.span["class"] = "path-title"
+            ring = FACTORY.new_tag("span", attrs={"class": "path-number"})
+            ring.string = str(number)
+            link.insert(0, ring)
+            link.parent.unwrap()  # a paragraph
 
 
-def draw(app: Sphinx, page: str, about: dict[str, str]) -> str:
-    """The map as a list of lists: a part is a line, a chapter a station."""
-    book = parts(Path(app.srcdir))
-    if unknown := set(about) - {part.caption for part in book}:
-        raise ExtensionError(f"learning-path: no part {', '.join(sorted(unknown))}")
-    lines = []
-    shown = [part for part in book if part.caption in about]
-    for at, part in enumerate(shown, start=1):
-        stations = "".join(
-            station(app, page, file, part.before + n)
-            for n, file in enumerate(part.chapters, start=1)
-        )
-        lines.append(
-            f'<li class="path-line part-{at}"><p class="path-name">'
-            f"<strong>{escape(part.caption)}</strong> {escape(about[part.caption])}</p>"
-            f'<ol class="path-stations">{stations}</ol></li>'
-        )
-    return (
-        f'<nav class="path" aria-label="Learning path"><ol>{"".join(lines)}</ol></nav>'
-    )
-
-
-def resolve(app: Sphinx, doctree: nodes.document, page: str) -> None:
-    """Put the map where the directive stands."""
-    for node in list(doctree.findall(path_map)):
-        text = draw(app, page, node["about"]) if app.builder.format == "html" else ""
-        node.replace_self(nodes.raw("", text, format="html"))
-
-
-def place(
-    app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: Any
-) -> None:
+def place(page: Page) -> None:
     """Say above a chapter's title which part it is in, and how far along the path."""
-    book = parts(Path(app.srcdir))
+    book = parts(page.root)
     total = sum(len(part.chapters) for part in book)
     for at, part in enumerate(book, start=1):
-        if pagename in part.chapters and context.get("body"):
-            number = part.before + part.chapters.index(pagename) + 1
-            context["body"] = (
-                f'<p class="eyebrow part-{at}"><span class="eyebrow__part">'
-                f"{escape(part.caption)}</span> Chapter {number} of {total}</p>"
-                f"{context['body']}"
-            )
+        if page.name in part.chapters:
+            number = part.before + part.chapters.index(page.name) + 1
+            above = FACTORY.new_tag("p", attrs={"class": f"eyebrow part-{at}"})
+            caption = FACTORY.new_tag("span", attrs={"class": "eyebrow__part"})
+            caption.string = part.caption
+            above.extend([caption, f" Chapter {number} of {total}"])
+            page.article.insert(0, above)
 
 
-def colour(
-    app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: Any
-) -> None:
+def sidebar(page: Page) -> None:
     """Give the captions in the sidebar the class of their part, and arrows a name."""
-    make = context.get("generate_toctree_html")
-    if make is None:
+    number = {part.caption: at for at, part in enumerate(parts(page.root), start=1)}
+    for caption in page.soup.select("nav.bd-links p.caption"):
+        if at := number.get(caption.get_text(strip=True)):
+            caption["class"] = ["caption", f"part-{at}"]
+    # The arrow that unfolds a chapter's own pages has no text.
+    for arrow in page.soup.select("nav.bd-links summary"):
+        arrow["aria-label"] = "Pages below"
+
+
+def builds(root: Path, page: str) -> list[str]:
+    """The full names that a chapter builds."""
+    notebook = json.loads((root / f"{page}.ipynb").read_text(encoding="utf-8"))
+    return list(notebook["metadata"].get("metarec", {}).get("builds", []))
+
+
+def built_so_far(root: Path, page: str) -> list[tuple[str, list[str]]]:
+    """This chapter and its pieces, then the chapters before it that built some."""
+    book = [chapter for part in parts(root) for chapter in part.chapters]
+    if page not in book:
+        return []
+    order = [page, *book[: book.index(page)]]
+    return [(chapter, names) for chapter in order if (names := builds(root, chapter))]
+
+
+def pieces(page: str, found: list[tuple[str, list[str]]]) -> str:
+    """The Markdown of the folded list."""
+    number = sum(len(names) for _, names in found)
+    title = f"Pieces of metarec built so far: {number}"
+    lines = [f":::{{dropdown}} {title}", ":class-container: pieces", ""]
+    for chapter, names in found:
+        short = [(name.removeprefix("metarec."), name) for name in names]
+        links = ", ".join(f"{{py:obj}}`{text} <{name}>`" for text, name in short)
+        term = "In this chapter" if chapter == page else f"{{doc}}`/{chapter}`"
+        lines += [term, f": {links}", ""]
+    return "\n".join([*lines, ":::"])
+
+
+def add_pieces(app: Sphinx, page: str, source: list[str]) -> None:
+    """Put the list into a chapter that is read."""
+    root = Path(app.srcdir)
+    found = built_so_far(root, page)
+    if not found:
         return
-
-    def coloured(*args: Any, **options: Any) -> Any:
-        made = make(*args, **options)
-        if options.get("kind") != "sidebar":
-            return made
-        # The arrow that unfolds a chapter's own pages has no text.
-        text = str(made).replace("<summary>", '<summary aria-label="Pages below">')
-        for at, part in enumerate(parts(Path(app.srcdir)), start=1):
-            text = re.sub(
-                rf'class="caption"([^>]*><span class="caption-text">'
-                rf"{re.escape(escape(part.caption))}<)",
-                rf'class="caption part-{at}"\1',
-                text,
-            )
-        return text
-
-    context["generate_toctree_html"] = coloured
+    for chapter, _ in found:
+        app.env.note_dependency(str(root / f"{chapter}.ipynb"))
+    notebook = json.loads(source[0])
+    texts = [cell for cell in notebook["cells"] if cell["cell_type"] == "markdown"]
+    at = next((cell for cell in texts if BEFORE in "".join(cell["source"])), texts[-1])
+    before, heading, after = "".join(at["source"]).partition(BEFORE)
+    at["source"] = f"{before}\n\n{pieces(page, found)}\n\n{heading}{after}"
+    source[0] = json.dumps(notebook)
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
-    """Register the directive, and connect to the pages."""
-    app.add_node(path_map)
+    """Register the directive, and connect to the chapters."""
     app.add_directive("learning-path", LearningPath)
-    app.connect("doctree-resolved", resolve)
-    app.connect("html-page-context", place)
-    # After the theme has put its function there.
-    app.connect("html-page-context", colour, priority=900)
+    app.connect("source-read", add_pieces)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

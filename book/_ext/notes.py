@@ -9,93 +9,76 @@ disk may not load data. The keys are the pages and anchors that the links point 
 from __future__ import annotations
 
 import json
+from copy import copy
+from itertools import takewhile
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING
 
-from docutils import nodes
-from sphinx.addnodes import glossary
-from sphinx.application import Sphinx
-from sphinx.environment import BuildEnvironment
-from sphinxcontrib.bibtex.domain import BibtexDomain
+from bs4 import Tag
 
-SCRIPT, STYLE, NOTES = "hover.js", "hover.css", "notes.js"
+if TYPE_CHECKING:
+    from metarec_book import Page
+
+NOTES = "_static/notes.js"
 # The few signs that formulas in the glossary use, as plain text.
 SIGNS = {
     r"\theta": "\N{GREEK SMALL LETTER THETA}",
     r"\alpha": "\N{GREEK SMALL LETTER ALPHA}",
     "_0": "\N{SUBSCRIPT ZERO}",
 }
+Notes = dict[str, tuple[str, str]]
 
 
-def plain(node: nodes.Element) -> str:
-    """A node's text in one line, its formulas as plain text."""
-    copy = node.deepcopy()
-    for formula in list(copy.findall(nodes.math)):
-        text = formula.astext()
-        for sign, letter in SIGNS.items():
-            text = text.replace(sign, letter)
-        formula.replace_self(nodes.Text(text))
-    return " ".join(copy.astext().split())
+def collect(page: Page) -> Notes:
+    """Address, from the root of the site, to title and text of what it leads to."""
+    found = terms(page.article) | references(page.article) | equations(page.article)
+    return {f"{page.name}.html#{anchor}": note for anchor, note in found.items()}
 
 
-def terms(doctree: nodes.document) -> dict[str, list[str]]:
+def terms(article: Tag) -> Notes:
     """Anchor to term and definition, for each term of the glossaries of a page."""
-    found: dict[str, list[str]] = {}
-    for box in doctree.findall(glossary):
-        for item in box.findall(nodes.definition_list_item):
-            names = [part for part in item if isinstance(part, nodes.term)]
-            text = " ".join(plain(p) for p in item.findall(nodes.definition))
-            title = ", ".join(plain(name) for name in names)
-            for name in names:
-                found.update({anchor: [title, text] for anchor in name["ids"]})
+    found: Notes = {}
+    for definition in article.select("dl.glossary > dd"):
+        before = definition.find_previous_siblings(["dt", "dd"])
+        names = list(takewhile(lambda one: one.name == "dt", before))[::-1]
+        title = ", ".join(map(plain, names))
+        found |= {str(name["id"]): (title, plain(definition)) for name in names}
     return found
 
 
-def references(env: BuildEnvironment) -> dict[str, dict[str, list[str]]]:
-    """Page, then anchor, to reference: the entries of all bibliographies."""
-    domain = cast(BibtexDomain, env.get_domain("cite"))
-    found: dict[str, dict[str, list[str]]] = {}
-    for entry in domain.citations:
-        page = found.setdefault(entry.bibliography_key.docname, {})
-        text = entry.formatted_entry.text.render_as("text")
-        page[entry.citation_id] = ["", " ".join(text.split())]
-    return found
+def references(article: Tag) -> Notes:
+    """Anchor to reference, for each entry of a bibliography."""
+    entries = article.select("div.citation[id]")
+    return {str(one["id"]): ("", plain(one.select("p")[-1])) for one in entries}
 
 
-def equations(doctree: nodes.document) -> dict[str, list[str]]:
+def equations(article: Tag) -> Notes:
     """Anchor to TeX, for each equation of a page that has a number."""
     return {
-        nodes.make_id(f"equation-{block['label']}"): ["", block.astext().strip()]
-        for block in doctree.findall(nodes.math_block)
-        if block.get("label")
+        str(block["id"]): ("", tex(block.find_all(string=True, recursive=False)))
+        for block in article.select("div.math[id^='equation-']")
     }
 
 
-def collect(env: BuildEnvironment) -> dict[str, list[str]]:
-    """Address, from the root of the site, to title and text of what it leads to."""
-    pages = references(env)
-    for page in env.found_docs:
-        doctree = env.get_doctree(page)
-        pages.setdefault(page, {}).update(terms(doctree) | equations(doctree))
-    return {
-        f"{page}.html#{anchor}": note
-        for page in sorted(pages)
-        for anchor, note in sorted(pages[page].items())
-    }
+def tex(parts: list[str]) -> str:
+    """What stands between the signs that open and close a formula."""
+    return "".join(parts).strip().removeprefix(r"\[").removesuffix(r"\]").strip()
 
 
-def write(app: Sphinx, error: Exception | None) -> None:
+def plain(tag: Tag) -> str:
+    """A tag's text in one line, its formulas as plain text."""
+    shown = copy(tag)
+    for link in shown.select("a.headerlink"):
+        link.decompose()
+    for formula in shown.select("span.math"):
+        text = formula.get_text().removeprefix(r"\(").removesuffix(r"\)")
+        for sign, letter in SIGNS.items():
+            text = text.replace(sign, letter)
+        formula.string = text
+    return " ".join(shown.get_text().split())
+
+
+def write(site: Path, notes: Notes) -> None:
     """Write the texts among the site's static files."""
-    if error is None and app.builder.format == "html":
-        text = json.dumps(collect(app.env), ensure_ascii=False, indent=0)
-        path = Path(app.outdir) / "_static" / NOTES
-        path.write_text(f"window.METAREC_NOTES = {text};\n", encoding="utf-8")
-
-
-def setup(app: Sphinx) -> dict[str, Any]:
-    """Link the scripts and the style sheet; write the texts when all pages are read."""
-    app.add_css_file(STYLE)
-    for script in (NOTES, SCRIPT):
-        app.add_js_file(script, loading_method="defer")
-    app.connect("build-finished", write)
-    return {"parallel_read_safe": True, "parallel_write_safe": True}
+    text = json.dumps(dict(sorted(notes.items())), ensure_ascii=False, indent=0)
+    (site / NOTES).write_text(f"window.METAREC_NOTES = {text};\n", encoding="utf-8")

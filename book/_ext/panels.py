@@ -11,105 +11,74 @@ they get the structure and the classes that the style sheet draws them by.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from docutils import nodes
-from sphinx.application import Sphinx
+from bs4 import BeautifulSoup, NavigableString, PageElement, Tag
+
+if TYPE_CHECKING:
+    from metarec_book import Page
 
 LABELS = {"before": "You need", "time": "Reading time"}
+FACTORY = BeautifulSoup("", "html.parser")
 
 
-def facts(
-    paragraph: nodes.paragraph,
-) -> Iterator[tuple[nodes.strong, list[nodes.Node]]]:
+def opening(page: Page) -> None:
+    """Give the opening panel its parts; a box of another form stays as it is."""
+    for box in page.article.select(".admonition-in-this-chapter"):
+        goals = box.find("ul", recursive=False)
+        paragraphs = goals.find_next_siblings("p") if goals else []
+        found = [fact for paragraph in paragraphs for fact in facts(paragraph)]
+        if not found:
+            continue
+        goals["class"] = ["opening-goals", *goals.get_attribute_list("class")]
+        if label := goals.find_previous_sibling("p", class_=False):
+            label["class"] = "opening-label"
+        entries = FACTORY.new_tag("dl", attrs={"class": "simple opening-facts"})
+        entries.extend(part for fact in found for part in fact)
+        goals.insert_after("\n", entries)
+        for paragraph in paragraphs:
+            paragraph.decompose()
+
+
+def facts(paragraph: Tag) -> list[tuple[Tag, Tag]]:
     """Cut a paragraph at its bold labels: each label, and what follows it."""
-    label, rest = None, []
-    for child in paragraph.children:
-        if isinstance(child, nodes.strong):
-            if label is not None:
-                yield label, rest
-            label, rest = child, []
-        else:
-            rest.append(child)
-    if label is not None:
-        yield label, rest
+    found: list[tuple[Tag, list[PageElement]]] = []
+    for child in list(paragraph.children):
+        if isinstance(child, Tag) and child.name == "strong":
+            found.append((child, []))
+        elif found:
+            found[-1][1].append(child)
+    return [fact(*pair) for pair in found]
 
 
-def trimmed(content: list[nodes.Node]) -> list[nodes.Node]:
-    """What follows a label, without the colon before it and the stop at its end."""
-    kept = list(content)
-    while kept and isinstance(kept[0], nodes.Text):
-        text = kept.pop(0).astext().lstrip(": \n")
-        if text:
-            kept.insert(0, nodes.Text(text))
-            break
-    while kept and isinstance(kept[-1], nodes.Text):
-        text = kept.pop().astext().rstrip(". \n")
-        if text:
-            kept.append(nodes.Text(text))
-            break
-    return kept
-
-
-def fact(label: nodes.strong, rest: list[nodes.Node]) -> nodes.definition_list_item:
+def fact(label: Tag, rest: list[PageElement]) -> tuple[Tag, Tag]:
     """One label and its text as an entry of a definition list."""
-    word = label.astext().rstrip(":")
-    name = LABELS.get(word.lower(), word)
-    parts = label.children if name == word else [nodes.Text(name)]
-    if isinstance(parts[-1], nodes.Text):
-        parts = [*parts[:-1], nodes.Text(parts[-1].astext().rstrip(":"))]
-    wide = [] if name in LABELS.values() else ["opening-wide"]
-    term = nodes.term("", "", *parts, classes=wide)
-    text = nodes.paragraph("", "", *trimmed(rest))
-    return nodes.definition_list_item(
-        "", term, nodes.definition("", text, classes=wide)
-    )
+    word = label.get_text().rstrip(":")
+    known = LABELS.get(word.lower())
+    attributes = {} if known else {"class": "opening-wide"}
+    term = FACTORY.new_tag("dt", attrs=attributes)
+    term.extend([known] if known else list(label.children))
+    trim(term, -1, lambda text: text.rstrip(":"))
+    text = FACTORY.new_tag("p")
+    text.extend(rest)
+    trim(text, 0, lambda text: text.lstrip(": \n"))
+    trim(text, -1, lambda text: text.rstrip(". \n"))
+    definition = FACTORY.new_tag("dd", attrs=attributes)
+    definition.append(text)
+    return term, definition
 
 
-def open_chapter(box: nodes.Element) -> None:
-    """Give the opening box its parts; a box of another form stays as it is."""
-    goals = next(iter(box.findall(nodes.bullet_list)), None)
-    if goals is None or goals.parent is not box:
-        return
-    at = box.index(goals)
-    paragraphs = [p for p in box[at + 1 :] if isinstance(p, nodes.paragraph)]
-    found = [pair for paragraph in paragraphs for pair in facts(paragraph)]
-    if not found or len(paragraphs) != len(box) - at - 1:
-        return
-    goals["classes"].append("opening-goals")
-    if isinstance(box[at - 1], nodes.paragraph):
-        box[at - 1]["classes"].append("opening-label")
-    for paragraph in paragraphs:
-        box.remove(paragraph)
-    entries = [fact(*pair) for pair in found]
-    box += nodes.definition_list("", *entries, classes=["opening-facts"])
+def trim(tag: Tag, at: int, cut: Callable[[str], str]) -> None:
+    """Cut the text that a tag begins or ends with."""
+    if tag.contents and isinstance(part := tag.contents[at], NavigableString):
+        part.replace_with(cut(part))
 
 
-def mark_option(option: nodes.Element) -> None:
-    """Say of one drop-down that it is an option, and whether it is right."""
-    answer = " ".join(child.astext() for child in option[1:]).lstrip()
-    right = answer.lower().startswith(("yes", "right"))
-    option["container_classes"] = [
-        *option.get("container_classes", []),
-        "quiz-option",
-        "quiz-right" if right else "quiz-wrong",
-    ]
-
-
-def shape(app: Sphinx, doctree: nodes.document) -> None:
-    """Find the boxes of a page."""
-    for box in doctree.findall(nodes.admonition):
-        if "admonition-in-this-chapter" in box["classes"]:
-            open_chapter(box)
-    for section in doctree.findall(nodes.section):
-        if isinstance(section[0], nodes.title) and section[0].astext() == "Quiz":
-            for box in section.findall(nodes.container):
-                if box.get("design_component") == "dropdown":
-                    mark_option(box)
-
-
-def setup(app: Sphinx) -> dict[str, Any]:
-    """Connect to every page that has been read."""
-    app.connect("doctree-read", shape)
-    return {"parallel_read_safe": True, "parallel_write_safe": True}
+def quiz(page: Page) -> None:
+    """Say of each drop-down of a quiz that it is an option, and whether it is right."""
+    for option in page.article.select("section#quiz details.sd-dropdown"):
+        if answer := option.select_one(".sd-summary-content"):
+            right = answer.get_text().lstrip().lower().startswith(("yes", "right"))
+            kind = "quiz-right" if right else "quiz-wrong"
+            option["class"] = [*option["class"], "quiz-option", kind]

@@ -22,6 +22,7 @@ import re
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from textwrap import indent
 
 import nbformat
 from nbformat import NotebookNode
@@ -43,9 +44,13 @@ GLUE = '''\
 def glue(name, value, display=False):
     """The book shows these values in its text; here nothing needs to be done."""'''
 
-OPEN = re.compile(
-    r"(?P<indent> *)(?P<fence>`{3,}|:{3,})(?:\{(?P<name>[^}]+)\})? *(?P<title>.*)$"
+FENCED = re.compile(
+    r"^(?P<indent> *)(?P<fence>(?P<sign>[`:])(?P=sign){2,})(?!(?P=sign))"
+    r"(?:\{(?P<name>[^}]+)\})? *(?P<title>.*)\n"
+    r"(?P<inside>(?:.*\n)*?) *(?P=fence)(?P=sign)* *$",
+    re.MULTILINE,
 )
+OPEN = re.compile(r"^ *(?:`{3,}|:{3,}\{).*", re.MULTILINE)
 OPTION = re.compile(r":(?P<name>[\w-]+):(?: +(?P<value>.*))?$")
 ROLE = re.compile(r"\{(?P<name>[a-z]+(?::[a-z]+)?)\}`(?P<text>[^`]+)`")
 EQUATION = re.compile(r"^(?P<end>\$\$) *\((?P<label>[\w:-]+)\) *$", re.MULTILINE)
@@ -55,6 +60,7 @@ NAMED = re.compile(r"(?P<text>.*?)\s*<(?P<target>[^>]+)>", re.DOTALL)
 TITLE = re.compile(r"^# (?P<title>.+)$", re.MULTILINE)
 # Lines that stand for a solution's two ends until the cells are put together.
 START, END = "\0start ", "\0end"
+ENDS = re.compile(rf"^({START}.*|{END})$", re.MULTILINE)
 BOXES = {
     *("attention", "caution", "danger", "error", "hint", "important", "note", "tip"),
     *("warning", "seealso"),
@@ -217,79 +223,46 @@ def folded(text: str, solution: str) -> tuple[str, str]:
     """Put what belongs to a solution into ``<details>``; say which is open at the end.
 
     A solution may run over several cells, with code between; every piece of its text is
-    folded by itself.
+    folded by itself. One that has only code keeps its title.
     """
     done: list[str] = []
-    part: list[str] = []
-    begun = False
-
-    def close() -> None:
-        nonlocal begun
-        inner = "\n".join(part).strip("\n")
-        if not solution:
-            done.append(inner)
-        elif inner:
-            done.append(details(f"Solution: {solution}", inner))
-        elif begun:
+    titled = True
+    for piece in ENDS.split(text):
+        if not titled and (piece == END or piece.strip("\n") == ""):
             done.append(f"**Solution: {solution}**")
-        part.clear()
-        begun = False
-
-    for line in text.split("\n"):
-        if line.startswith(START):
-            close()
-            solution, begun = line.removeprefix(START), True
-        elif line == END:
-            close()
+            titled = True
+        if piece.startswith(START):
+            solution, titled = piece.removeprefix(START), False
+        elif piece == END:
             solution = ""
-        else:
-            part.append(line)
-    close()
-    return "\n\n".join(piece for piece in done if piece), solution
+        elif inner := piece.strip("\n"):
+            done.append(details(f"Solution: {solution}", inner) if solution else inner)
+            titled = True
+    return "\n\n".join(done), solution
 
 
 def converted(text: str, chapter: Chapter) -> str:
     """The text of a cell, or the inside of a directive, without MyST."""
-    out: list[str] = []
-    prose: list[str] = []
-
-    def flush() -> None:
-        if prose:
-            out.append(inline("\n".join(prose), chapter))
-            prose.clear()
-
-    lines = text.split("\n")
-    at = 0
-    while at < len(lines):
-        found = OPEN.match(lines[at])
-        if found is None or (found["fence"][0] == ":" and not found["name"]):
-            prose.append(lines[at])
-            at += 1
-            continue
-        flush()
-        end = closing(lines, at, found["fence"])
-        inside = lines[at + 1 : end]
+    out, at = "", 0
+    for found in FENCED.finditer(text):
+        out += prose(text[at : found.start()], chapter)
+        at = found.end()
         if found["name"]:
-            new = directive(found["name"], found["title"].strip(), inside, chapter)
-            if out and out[-1].strip() and found["indent"] == "":
-                out.append("")
-            out.extend(found["indent"] + line for line in new.split("\n"))
-            if end + 1 < len(lines) and lines[end + 1].strip():
-                out.append("")
+            lines = found["inside"].split("\n")[:-1]
+            new = directive(found["name"], found["title"].strip(), lines, chapter)
+            before = "" if found["indent"] else "\n\n"
+            out += before + indent(new, found["indent"], bool) + "\n\n"
         else:
-            out.extend(lines[at : end + 1])
-        at = end + 1
-    flush()
-    return re.sub(r"\n{3,}", "\n\n", "\n".join(out))
+            out += found[0]
+    out += prose(text[at:], chapter)
+    return re.sub(r"\n{3,}", "\n\n", out).strip("\n")
 
 
-def closing(lines: list[str], start: int, fence: str) -> int:
-    """The line that closes the fence which opens at ``start``."""
-    for at in range(start + 1, len(lines)):
-        line = lines[at].strip()
-        if len(line) >= len(fence) and set(line) == {fence[0]}:
-            return at
-    raise ValueError(f"a fence without an end: {lines[start]}")
+def prose(text: str, chapter: Chapter) -> str:
+    """What stands outside of all fences."""
+    if found := OPEN.search(text):
+        raise ValueError(f"a fence without an end: {found[0]}")
+    return inline(text, chapter)
 
 
 def directive(name: str, title: str, lines: list[str], chapter: Chapter) -> str:

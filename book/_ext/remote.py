@@ -1,8 +1,8 @@
 """Links to the repository, derived from its own remote and from nothing else.
 
-The theme can link to the repository, to the editor of a page and to a form for
-feedback. Where the repository is, only the copy at hand knows: its remote ``origin``.
-A copy without one, or without git, shows none of these links.
+The theme can link to the repository, to the editor of a page, to a form for feedback
+and to Colab. Where the repository is, only the copy at hand knows: its remote
+``origin``. A copy without one, or without git, shows none of these links.
 """
 
 from __future__ import annotations
@@ -12,11 +12,10 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from sphinx.application import Sphinx
-from sphinx.config import Config
-
 # The theme knows the addresses of these services' pages, wherever they are hosted.
 PROVIDERS = ("github", "gitlab", "bitbucket")
+GITHUB = re.compile(r"https://github\.com/([\w-]+)/([\w.-]+)")
+COLAB = "https://colab.research.google.com"
 REMOTE = re.compile(
     r"(?:(?:https?|ssh|git)://)?(?:[^/@\s]+@)?(?P<host>[\w.-]+\.\w+)(?::\d+(?=/))?[:/]"
     r"/?(?P<path>[\w.~-]+(?:/[\w.~-]+)+)/?"
@@ -25,16 +24,12 @@ REMOTE = re.compile(
 
 def git(root: Path, *arguments: str) -> str:
     """What git says, or nothing, if it fails or is not there."""
+    command = ["git", "-C", str(root), *arguments]
     try:
-        done = subprocess.run(
-            ["git", "-C", str(root), *arguments],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-    except OSError:
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
         return ""
-    return done.stdout.strip() if done.returncode == 0 else ""
+    return done.stdout.strip()
 
 
 def web_address(remote: str) -> str:
@@ -43,9 +38,8 @@ def web_address(remote: str) -> str:
     A user's name or a token in the address is left out.
     """
     found = REMOTE.fullmatch(remote)
-    if found is None:
-        return ""
-    return f"https://{found['host']}/{found['path'].removesuffix('.git')}"
+    path = found["path"].removesuffix(".git") if found else ""
+    return f"https://{found['host']}/{path}" if found else ""
 
 
 def repository(root: Path) -> str:
@@ -64,6 +58,12 @@ def branch(root: Path) -> str:
     return head.removeprefix("origin/") or "main"
 
 
+def site_address(root: Path) -> str:
+    """The address that GitHub Pages gives the repository; empty if there is none."""
+    found = GITHUB.fullmatch(repository(root))
+    return f"https://{found[1].lower()}.github.io/{found[2]}/" if found else ""
+
+
 def options(root: Path) -> dict[str, Any]:
     """The theme's options for the links; none where there is no known address."""
     address = repository(root)
@@ -75,19 +75,9 @@ def options(root: Path) -> dict[str, Any]:
         "repository_url": address,
         "repository_provider": provider,
         "repository_branch": branch(root),
-        "path_to_docs": "",
         "use_repository_button": True,
         "use_edit_page_button": True,
         "use_issues_button": provider != "bitbucket",
+        # Colab reads notebooks from GitHub.
+        "launch_buttons": {"colab_url": COLAB if GITHUB.fullmatch(address) else ""},
     }
-
-
-def configure(app: Sphinx, config: Config) -> None:
-    """Set the theme's options."""
-    config.html_theme_options.update(options(Path(app.srcdir)))
-
-
-def setup(app: Sphinx) -> dict[str, Any]:
-    """Connect before the theme reads its options."""
-    app.connect("config-inited", configure, priority=100)
-    return {"parallel_read_safe": True, "parallel_write_safe": True}

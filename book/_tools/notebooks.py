@@ -11,6 +11,7 @@ the same chapter must commit the same bytes, so what differs from run to run is 
 from __future__ import annotations
 
 import argparse
+import ast
 import os
 import re
 import sys
@@ -31,6 +32,8 @@ TIMEOUT = 120  # seconds a cell, as in _config.yml
 # What may stay in the metadata; all else is left behind by some editor.
 NOTEBOOK_KEYS = {"kernelspec", "language_info", "metarec"}
 CELL_KEYS = {"tags", "mystnb"}
+# myst-nb's tag of a cell whose code is folded on the site.
+FOLDED = "hide-input"
 
 _CELL_ID = re.compile(r"^[a-zA-Z0-9-_]{1,64}$")
 _MACHINE = re.compile(
@@ -83,7 +86,8 @@ def normalise(notebook: NotebookNode) -> NotebookNode:
     """Return the notebook in the one form that is committed.
 
     Cells keep a unique id or get one from their position; metadata of editors, timings,
-    stderr, empty cells and trailing blanks go; streams of one cell are joined.
+    stderr, empty cells and trailing blanks go; streams of one cell are joined. The
+    cells that only check and publish the numbers of a text are tagged to be folded.
     """
     clean = nbformat.v4.new_notebook()
     clean.nbformat, clean.nbformat_minor = 4, 5
@@ -118,7 +122,69 @@ def normalise(notebook: NotebookNode) -> NotebookNode:
         if cell.execution_count is not None:
             count += 1
             _renumber(cell, count)
+    fold_checks(clean)
     return clean
+
+
+def fold_checks(notebook: NotebookNode) -> None:
+    """Tag the cells that only check and publish the numbers of a text.
+
+    Such a cell ends in ``glue(...)`` and shows nothing: the number appears in a
+    sentence below it. A reader wants the sentence, and sometimes the cell. Of a cell
+    that shows something, as a drawing, its author decides.
+    """
+    cells = code_cells(notebook)
+    fold = foldable([(cell.source, shows(cell)) for cell in cells])
+    for cell, folded in zip(cells, fold, strict=True):
+        tags = [tag for tag in cell.metadata.get("tags", []) if tag != FOLDED]
+        if shows(cell):
+            continue
+        if tags := tags + [FOLDED] * folded:
+            cell.metadata["tags"] = tags
+        else:
+            cell.metadata.pop("tags", None)
+
+
+def foldable(cells: list[tuple[str, bool]]) -> list[bool]:
+    """Tell for each cell, given its source and whether it shows something.
+
+    What a later cell in full view makes use of stays in view as well.
+    """
+    fold, needed = [], set[str]()
+    for source, shown in reversed(cells):
+        made, taken = names(source)
+        fold.append("glue(" in source and not shown and not made & needed)
+        if not fold[-1]:
+            needed = needed - made | taken
+    return fold[::-1]
+
+
+def shows(cell: NotebookNode) -> bool:
+    """Tell whether a cell has an output beside the values that it glues."""
+    return any(
+        not output.get("metadata", {}).get("scrapbook", {}).get("mime_prefix")
+        for output in cell.outputs
+    )
+
+
+def names(source: str) -> tuple[set[str], set[str]]:
+    """The names that a cell sets, and those that it takes from cells before it."""
+    made, taken = set[str](), set[str]()
+    lines = source.split("\n")  # those of IPython's own are no Python
+    python = "\n".join("" if re.match(r"\s*[%!?]", x) else x for x in lines)
+    for statement in ast.parse(python).body:
+        parts = list(ast.walk(statement))
+        inside = {n.arg for n in parts if isinstance(n, ast.arg)}
+        for part in parts:
+            if isinstance(part, ast.comprehension | ast.For):
+                inside |= {n.id for n in ast.walk(part.target) if hasattr(n, "id")}
+        found = [n for n in parts if isinstance(n, ast.Name)]
+        read = {n.id for n in found if isinstance(n.ctx, ast.Load)}
+        taken |= read - inside - made
+        made |= {n.id for n in found if isinstance(n.ctx, ast.Store)}
+        if isinstance(statement, ast.FunctionDef | ast.ClassDef):
+            made.add(statement.name)
+    return made, taken
 
 
 def _joined(outputs: list[NotebookNode]) -> list[NotebookNode]:
