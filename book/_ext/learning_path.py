@@ -123,7 +123,7 @@ def builds(root: Path, page: str) -> list[str]:
 
 
 def built_so_far(root: Path, page: str) -> list[tuple[str, list[str]]]:
-    """This chapter and its pieces, then the chapters before it that built some."""
+    """The chapter and its pieces, then the chapters before it that built some."""
     book = [chapter for part in parts(root) for chapter in part.chapters]
     if page not in book:
         return []
