@@ -43,7 +43,9 @@ KEYS = ["fold", "user"]
 
 def train(fold: Fold, candidate: System | str) -> Predictor:
     """A candidate fitted on one fold."""
-    return fold.train(candidate) if isinstance(candidate, System) else fold.chooser
+    return (
+        fold.train(candidate) if isinstance(candidate, System) else fold.with_implicit
+    )
 
 
 def compare(mine: pd.DataFrame, theirs: pd.DataFrame) -> pd.DataFrame:

@@ -37,7 +37,7 @@ from metarec.evaluation import write_table
 from metarec.learners import GradientDescent
 from metarec.meta import MAML
 from metarec.models import MLP, MatrixFactorization, RatingModel
-from metarec.scale import together
+from metarec.scale import process_group
 from metarec.tasks import Tasks, TaskSampler, UserHistories
 from metarec.training import TrainingConfig, Workers, meta_train
 
@@ -114,12 +114,12 @@ class Timed(Workers):
         """As the workers do."""
         return self.inner.once(make)
 
-    def mean_gradient(
+    def all_reduce(
         self, parameters: Sequence[nn.Parameter], loss: float, n_tasks: int
     ) -> tuple[float, int]:
         """Everything since the last meta-batch was the work on this part."""
         self.lap("compute")
-        result = self.inner.mean_gradient(parameters, loss, n_tasks)
+        result = self.inner.all_reduce(parameters, loss, n_tasks)
         self.lap("communication")
         return result
 
@@ -172,7 +172,7 @@ def reductions() -> list[dict[str, Any]]:
 def work(job: str, out: Path, rounds: int) -> None:
     """What each process does; the first one writes what it measured."""
     torch.set_num_threads(1)
-    with together() as workers:
+    with process_group() as workers:
         if job == "part":
             jobs = [((0, n), case) for case in CASES for n in PARTS]
         else:

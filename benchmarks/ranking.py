@@ -385,7 +385,7 @@ class ClickRivals:
     ) -> MAML:
         """Meta-train on clicks: the Bernoulli's log-loss, stopped on validation."""
         model.likelihood = Bernoulli()
-        meta = MAML(model, learner, ["head"], rate=rate)
+        meta = MAML(model, learner, ["head"], scale=rate)
         sampler = TaskSampler(
             self.fold.sealed,
             self.fold.train_users,

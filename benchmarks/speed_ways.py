@@ -249,7 +249,7 @@ def head_errors_by_vmap(case: Case) -> Errors:
 def package(case: Case) -> MAML:
     """metarec as its users call it."""
     learner = GradientDescent(case.steps, squared_error, case.first_order)
-    return MAML(case.model, learner, case.own, RATE, learn_rate=False)
+    return MAML(case.model, learner, case.own, RATE, learn_scale=False)
 
 
 def compiled(case: Case, batch: int) -> Gradient:

@@ -33,7 +33,7 @@ def list_tasks(
     among the earliest K ratings, and every item is a candidate. Query: the likes after
     those K share one vote, y_i = weight_i / (sum_j weight_j) with j over the likes (all
     equal if ``weight`` (I,) is not given); candidates are all items but the K.
-    The support's profile (B, I) is 1 where an item was rated, liked or not.
+    The support's ``rated`` (B, I) is 1 where an item was rated, liked or not.
 
     Raises ``ValueError`` if K is negative.
     Built in: leaderboard
@@ -55,7 +55,7 @@ def list_tasks(
     x = torch.arange(histories.n_items).expand(len(users), -1)
     everything = torch.ones_like(rated, dtype=torch.bool)
     return Tasks(
-        Examples(x, support, everything, profile=rated),
+        Examples(x, support, everything, rated=rated),
         Examples(x, query, rated == 0),
         users,
     )
@@ -103,9 +103,9 @@ class ListModel(MatrixFactorization):
         rated, liked = torch.zeros(2, len(users), histories.n_items)
         rated[position, item] = 1.0
         liked[position, item] = (rating >= LIKE).float()
-        together = rated.T @ liked
+        both = rated.T @ liked
         by_chance = rated.sum(0)[:, None] * liked.sum(0) / len(users)
-        lift = ((together + 20) / (by_chance + 20)).log().double()
+        lift = ((both + 20) / (by_chance + 20)).log().double()
         value, vector = torch.linalg.eigh((lift + lift.T) / 2)
         root = value[-dim:].clamp(min=0).sqrt()
         model = cls(histories.n_items, dim)
@@ -133,9 +133,9 @@ class ListMAML(MAML):
     def mean(self, support: Examples | None = None) -> Parameters:
         """theta_0 of each task, shifted by which items were rated."""
         theta = self._theta_0()
-        if support is None or support.profile is None:
+        if support is None or support.rated is None:
             return theta
-        rated = support.profile
+        rated = support.rated
         shift = rated @ self.model.implicit
         shift = shift * rated.sum(-1, keepdim=True).clamp(min=1).rsqrt()
         return {"head": theta["head"] + nn.functional.pad(shift, (0, 1))}
@@ -178,4 +178,4 @@ class ListMAML(MAML):
         )
         x = torch.arange(n_items).expand(len(support), -1)
         everything = torch.ones_like(rated, dtype=torch.bool)
-        return Examples(x, liked, everything, profile=rated)
+        return Examples(x, liked, everything, rated=rated)

@@ -20,26 +20,27 @@ from metarec.learners import (
 from metarec.models import RatingModel
 from metarec.tasks import Examples, Tasks
 
-__all__ = ["MAML", "MetaMind", "MetaSGD"]
+__all__ = ["MAML", "MetaLearner", "MetaMind", "MetaSGD"]
 
 
-class MAML(nn.Module):
-    """Learn the initialisation from which a few inner steps serve a new user best.
+class MetaLearner(nn.Module):
+    """Learn a prior from many users' histories; the parent of all meta-learners.
 
-    min over theta_0 and alpha of sum_u L_query(A(theta_0, alpha, S_u); Q_u), with A the
-    task-learner, S_u the support and Q_u the query of user u. The gradient runs through
-    the inner steps (second order) unless the learner is ``first_order``.
+    min over the prior of sum_u L_query(A(prior, S_u); Q_u), with A the task-learner,
+    S_u the support and Q_u the query of user u. The gradient runs through the inner
+    steps (second order) unless the learner is ``first_order``.
 
-    ``adapt`` names the parameters that are a user's own (all by default;
+    A child says what the prior's ``scale`` is, and may let its ``mean`` depend on the
+    task. ``adapt`` names the parameters that are a user's own (all by default;
     ``["head"]`` alone is ANIL); the model's others are shared, and learned too where
-    they require a gradient. ``rate`` is where the prior's scale starts: alpha for
-    gradient descent, the learner's own default if it is not given. It is one number,
-    learned as its logarithm, or fixed if ``learn_rate`` is false. The noise sigma^2
-    starts at 1 and is learned where the learner reads it.
+    they require a gradient. ``scale`` is where the prior's scale starts, the learner's
+    own default if it is not given; it is learned as its logarithm, or fixed if
+    ``learn_scale`` is false. The noise sigma^2 starts at 1 and is learned where the
+    learner reads it.
 
     Raises ``ValueError`` for a name in ``adapt`` that the model does not have.
     Source: Finn, Abbeel & Levine (2017); Raghu et al. (2020) for ANIL.
-    Built in: maml
+    Plumbing: what the three meta-learners share.
     """
 
     def __init__(
@@ -47,8 +48,8 @@ class MAML(nn.Module):
         model: nn.Module,
         learner: TaskLearner | None = None,
         adapt: Sequence[str] | None = None,
-        rate: float | None = None,
-        learn_rate: bool = True,
+        scale: float | None = None,
+        learn_scale: bool = True,
     ) -> None:
         super().__init__()
         names = [name for name, _ in model.named_parameters()]
@@ -57,14 +58,16 @@ class MAML(nn.Module):
         self.adapted = tuple(names if adapt is None else adapt)
         if unknown := set(self.adapted) - set(names):
             raise ValueError(f"the model has no parameter {unknown}; it has {names}")
-        start = log(self.learner.initial_scale if rate is None else rate)
-        self.start_scale(start, learn_rate)
+        start = self.learner.initial_scale if scale is None else scale
+        # A logarithm keeps the scale positive: a step never goes uphill, and a
+        # variance stays one.
+        self.start_scale(log(start), learn_scale)
         if self.learner.noisy:
             self.log_noise = nn.Parameter(torch.tensor(0.0))
 
-    def start_scale(self, start: float, learn: bool) -> None:
-        """Make the parameters behind `scale`, each at ``start``, a logarithm."""
-        self.log_scale = nn.Parameter(torch.tensor(start), learn)
+    def start_scale(self, log_start: float, learn: bool) -> None:
+        """Make the parameter behind `scale`: a logarithm, one for all weights."""
+        self.log_scale = nn.Parameter(torch.tensor(log_start), learn)
 
     def _theta_0(self) -> Parameters:
         return {name: self.model.get_parameter(name) for name in self.adapted}
@@ -118,7 +121,19 @@ class MAML(nn.Module):
         return self.learner.meta_loss(self.model, prior, tasks).mean()
 
 
-class MetaSGD(MAML):
+class MAML(MetaLearner):
+    """Learn the initialisation from which a few inner steps serve a new user best.
+
+    min over theta_0 and alpha of sum_u L_query(A(theta_0, alpha, S_u); Q_u): one
+    initialisation and one scale, which is the inner rate alpha of gradient descent.
+    The arguments are those of `MetaLearner`.
+
+    Source: Finn, Abbeel & Levine (2017).
+    Built in: maml
+    """
+
+
+class MetaSGD(MetaLearner):
     """Learn a scale for every weight along with the initialisation.
 
     w <- w - alpha o grad L(w), alpha with one entry for each weight; the other learners
@@ -137,20 +152,20 @@ class MetaSGD(MAML):
         model: nn.Module,
         learner: TaskLearner | None = None,
         adapt: Sequence[str] | None = None,
-        rate: float | None = None,
-        learn_rate: bool = True,
+        scale: float | None = None,
+        learn_scale: bool = True,
         full: bool = False,
     ) -> None:
         self.full = full
-        super().__init__(model, learner, adapt, rate, learn_rate)
+        super().__init__(model, learner, adapt, scale, learn_scale)
         if full and self.adapted != ("head",):
             raise ValueError('a full scale is for a linear head: pass adapt=["head"]')
 
-    def start_scale(self, start: float, learn: bool) -> None:
+    def start_scale(self, log_start: float, learn: bool) -> None:
         """Make a logarithm for every weight, and the rest of the factor C if asked."""
-        self.log_scales = nn.ParameterDict(
+        self.log_scale = nn.ParameterDict(
             {
-                _key(name): nn.Parameter(torch.full_like(theta, start), learn)
+                _key(name): nn.Parameter(torch.full_like(theta, log_start), learn)
                 for name, theta in self._theta_0().items()
             }
         )
@@ -160,7 +175,7 @@ class MetaSGD(MAML):
 
     def scale(self) -> Parameters:
         """One number for each weight, or C C' with C = (I + L) diag(sqrt alpha)."""
-        scales = {name: self.log_scales[_key(name)].exp() for name in self.adapted}
+        scales = {name: self.log_scale[_key(name)].exp() for name in self.adapted}
         if self.full:
             one = torch.eye(len(self.lower)).to(self.lower)
             root = (one + self.lower.tril(-1)) * scales["head"].sqrt()
@@ -173,7 +188,7 @@ def _key(name: str) -> str:
     return name.replace(".", "/")
 
 
-class MetaMind(MAML):
+class MetaMind(MetaLearner):
     """Attention between tasks gives each task an initialisation of its own.
 
     theta_0(task) = theta_0 + sum_m a_m Delta_m, with a = softmax_m(k_m . c + b_m) and
@@ -198,13 +213,13 @@ class MetaMind(MAML):
         model: RatingModel,
         learner: TaskLearner | None = None,
         adapt: Sequence[str] | None = None,
-        rate: float | None = None,
-        learn_rate: bool = True,
+        scale: float | None = None,
+        learn_scale: bool = True,
         prototypes: int = 4,
         bank: TaskBank | None = None,
         generator: torch.Generator | None = None,
     ) -> None:
-        super().__init__(model, learner, adapt, rate, learn_rate)
+        super().__init__(model, learner, adapt, scale, learn_scale)
         dim = len(model.head)
         self.bank = bank
         if bank is not None:

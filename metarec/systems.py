@@ -17,7 +17,7 @@ from metarec.learners import (
     TaskBank,
     TaskLearner,
 )
-from metarec.meta import MAML, MetaMind, MetaSGD
+from metarec.meta import MAML, MetaLearner, MetaMind, MetaSGD
 from metarec.models import MLP, FeatureAttention, MatrixFactorization, RatingModel
 from metarec.tasks import SUPPORT_SIZES, Examples, TaskSampler, UserHistories
 from metarec.training import TrainingConfig, Workers, meta_train
@@ -37,7 +37,7 @@ MODELS = {
 Plumbing: a constant.
 """
 
-METAS = {"maml": MAML, "meta-sgd": MetaSGD, "metamind": MetaMind}
+METAS = {"maml": MetaLearner, "meta-sgd": MetaSGD, "metamind": MetaMind}
 """The meta-learners by name.
 
 Plumbing: a constant.
@@ -153,7 +153,7 @@ class Parts:
         }
 
 
-def build_system(system: System, parts: Parts, seed: int = 0) -> MAML:
+def build_system(system: System, parts: Parts, seed: int = 0) -> MetaLearner:
     """Put the parts together, ready for `training.meta_train`.
 
     Raises ``ValueError`` if the system needs a part that is not there.
@@ -229,7 +229,7 @@ def fit_system(
     checkpoint: str | Path | None = None,
     progress: bool = False,
     workers: Workers | None = None,
-) -> MAML:
+) -> MetaLearner:
     """Build a system from its parts and meta-train it on ``users``: the recipe.
 
     `default_config` unless ``config`` is given; ``validate`` scores the system as it

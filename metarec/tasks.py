@@ -55,7 +55,8 @@ class Examples:
 
     ``profile`` (B, F), where given, is what is known of each task's user beside the
     ratings. ``user`` (B,), set in meta-training alone, says who each task is, so that
-    attention between tasks can leave the task itself out.
+    attention between tasks can leave the task itself out. ``rated`` (B, I), set in
+    tasks over the whole catalogue alone, is 1 where an item was rated, liked or not.
 
     Built in: tasks
     """
@@ -65,6 +66,7 @@ class Examples:
     mask: Tensor
     profile: Tensor | None = None
     user: Tensor | None = None
+    rated: Tensor | None = None
 
     def __post_init__(self) -> None:
         """Refuse shapes that would broadcast into a wrong answer."""

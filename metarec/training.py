@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from metarec.meta import MAML
+from metarec.meta import MetaLearner
 from metarec.models import RatingModel, UserTable
 from metarec.tasks import Tasks
 
@@ -78,7 +78,7 @@ class Workers:
         """Call ``make`` on the first process; its result goes to all."""
         return make()
 
-    def mean_gradient(
+    def all_reduce(
         self, parameters: Sequence[nn.Parameter], loss: float, n_tasks: int
     ) -> tuple[float, int]:
         """Turn the gradient of this part's mean loss into that of the whole batch.
@@ -89,7 +89,7 @@ class Workers:
 
 
 def meta_train(
-    meta: MAML,
+    meta: MetaLearner,
     batches: Callable[[torch.Generator], Iterator[Tasks]],
     validate: Callable[[], float],
     config: TrainingConfig | None = None,
@@ -157,7 +157,7 @@ def meta_train(
 
 
 def _one_epoch(
-    meta: MAML,
+    meta: MetaLearner,
     batches: Iterator[Tasks],
     optimizer: torch.optim.Optimizer,
     config: TrainingConfig,
@@ -170,7 +170,7 @@ def _one_epoch(
         optimizer.zero_grad()
         own = _own_gradient(meta, tasks, config) if len(tasks) else 0.0
         # The penalty is a part of each process's mean, so the mean counts it once.
-        loss, n = workers.mean_gradient(group["params"], own, len(tasks))
+        loss, n = workers.all_reduce(group["params"], own, len(tasks))
         if not isfinite(loss):
             raise FloatingPointError(
                 "the meta-loss is not finite: the inner loop diverged; start from a "
@@ -182,7 +182,7 @@ def _one_epoch(
     return total / max(n_tasks, 1)
 
 
-def _own_gradient(meta: MAML, tasks: Tasks, config: TrainingConfig) -> float:
+def _own_gradient(meta: MetaLearner, tasks: Tasks, config: TrainingConfig) -> float:
     """Leave the gradient of the mean loss and the penalty; return the loss alone."""
     loss = meta.loss(tasks)
     shrunk = meta.model.shrunk() if isinstance(meta.model, RatingModel) else []

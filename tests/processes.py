@@ -17,7 +17,7 @@ from metarec.data import synthetic_population
 from metarec.factors import WarmStart
 from metarec.meta import MAML
 from metarec.recommender import MetaRecommender
-from metarec.scale import together
+from metarec.scale import process_group
 from metarec.systems import Parts, System, build_system
 from metarec.tasks import Tasks, TaskSampler, UserHistories
 from metarec.training import TrainingConfig, TrainingLog, Workers, meta_train
@@ -81,7 +81,7 @@ def gradients(workers: Workers) -> dict[str, list[Tensor]]:
                 value.backward()
                 loss = value.item()
             trained = [p for p in meta.parameters() if p.requires_grad]
-            mean, n = workers.mean_gradient(trained, loss, len(tasks))
+            mean, n = workers.all_reduce(trained, loss, len(tasks))
             assert n == size
             gradient = [p.grad for p in trained if p.grad is not None]
             found[f"{name}, {size} tasks"] = [torch.tensor(mean).double(), *gradient]
@@ -136,7 +136,7 @@ def outcome(meta: MAML, log: TrainingLog) -> dict[str, Any]:
 def main(what: str, folder: Path) -> None:
     """Run one of the jobs; process r leaves r.pt, its id and what it found."""
     torch.set_num_threads(1)
-    with together() as workers:
+    with process_group() as workers:
         rank = workers.part[0]
         (folder / f"{rank}.pid").write_text(str(os.getpid()))
         found: dict[str, Any] = {}

@@ -7,7 +7,7 @@ import torch
 from metarec.data import RatingData, SyntheticTruth, load_movielens_100k
 from metarec.evaluation import cold_start
 from metarec.factors import GaussianFactorModel, ItemMean, UserItemBias, cross_fit
-from metarec.factors.gaussian import RatingSums, Said, moments
+from metarec.factors.sums import RatingSums, SufficientStatistics, moments
 from metarec.features import item_features
 from metarec.tasks import Examples, UserHistories, split_users
 
@@ -67,7 +67,7 @@ def test_a_posterior_without_item_doubt_is_ridge_in_the_norm_of_the_prior(
     sure.__dict__.update(gaussian.__dict__)
     sure.v_cov = torch.zeros_like(gaussian.v_cov)
     tasks = histories.tasks(torch.arange(150, 200), 10)
-    mean, covariance = sure.posterior(tasks.support)
+    mean, covariance, _ = sure.posterior(tasks.support)
     inverse = np.linalg.inv(sure.user_covariance.numpy())
     prior = sure.user_mean.numpy()
     for t in range(50):
@@ -117,7 +117,7 @@ def test_the_noise_is_the_mean_squared_residual_over_samples() -> None:
     user, item = torch.tensor([0, 0, 1, 1]), torch.tensor([0, 1, 1, 2])
     rating = torch.tensor([1.0, -1.0, 0.5, 2.0], dtype=torch.float64)
     table = RatingSums(user, item, rating, 2, 3)
-    model._update_noise(Said.of(table, w, cov))
+    model._m_step_noise(SufficientStatistics.of(table, w, cov))
     ws, vs = draw(w, cov)[:, user], draw(model.v, model.v_cov).flip(0)[:, item]
     score = vs[..., 2] + ws[..., 2] + (ws[..., :2] * vs[..., :2]).sum(-1)
     expected = (rating - score).square().mean()
@@ -133,7 +133,7 @@ def test_doubt_about_items_and_temper_weaken_the_evidence(
     z = torch.cat([q, torch.ones_like(q[..., :1])], -1)
     second = (z[..., :, None] * z[..., None, :]).mean(0).sum(0)
     gaussian.temper = 2.0
-    _, covariance = gaussian.posterior(support)
+    covariance = gaussian.posterior(support).covariance
     gaussian.temper = 1.0
     precision = gaussian.user_covariance.inverse() + second / (2 * gaussian.noise)
     torch.testing.assert_close(covariance[0].inverse(), precision, rtol=0.01, atol=0.05)
@@ -142,7 +142,7 @@ def test_doubt_about_items_and_temper_weaken_the_evidence(
 def test_no_rating_gives_the_prior(gaussian: GaussianFactorModel) -> None:
     nothing = torch.zeros(1, 1)
     empty = Examples(nothing.long(), nothing, nothing.bool())
-    mean, covariance = gaussian.posterior(empty)
+    mean, covariance, _ = gaussian.posterior(empty)
     torch.testing.assert_close(mean[0], gaussian.user_mean, atol=1e-12, rtol=0)
     torch.testing.assert_close(
         covariance[0], gaussian.user_covariance, atol=1e-12, rtol=0
@@ -265,9 +265,9 @@ def test_the_choice_of_items_shifts_the_prior(data: RatingData) -> None:
     model = GaussianFactorModel.fit(histories, torch.arange(150), dim=2, sweeps=5)
     support = histories.tasks(torch.tensor([160]), 4).support
     nothing = histories.tasks(torch.tensor([160]), 0).support
-    plain, before = model.posterior(support)
+    plain, before, _ = model.posterior(support)
     model.learn_implicit(histories, torch.arange(150))
-    shifted, after = model.posterior(support)
+    shifted, after, _ = model.posterior(support)
     torch.testing.assert_close(model.posterior(nothing)[0][0], model.user_mean)
     assert torch.equal(before, after)
     shift = torch.cat([model.implicit[support.x[0]].sum(0) / 2, torch.zeros(1)])

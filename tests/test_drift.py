@@ -112,7 +112,7 @@ def test_a_half_life_that_is_none_is_refused(half_life: float) -> None:
 def test_without_drift_the_filter_is_the_static_posterior(
     model: GaussianFactorModel, support: Examples
 ) -> None:
-    mean, covariance = model.posterior(support)
+    mean, covariance, _ = model.posterior(support)
     belief = KalmanFilter(model, NEVER, NEVER).posterior(support)
     assert torch.allclose(belief.mean, mean, atol=1e-8, rtol=0)
     assert torch.allclose(belief.covariance, covariance, atol=1e-8, rtol=0)

@@ -233,9 +233,9 @@ def test_meta_sgd_with_equal_rates_is_maml(name: str) -> None:
     made = model()
     learner = learners(made)[name]
     tasks = Tasks(support(), support(3), torch.arange(B))
-    maml = MAML(made, learner, ["head"], rate=0.03, learn_rate=False)
-    sgd = MetaSGD(made, learner, ["head"], rate=0.03, learn_rate=False)
-    full = MetaSGD(made, learner, ["head"], rate=0.03, learn_rate=False, full=True)
+    maml = MAML(made, learner, ["head"], scale=0.03, learn_scale=False)
+    sgd = MetaSGD(made, learner, ["head"], scale=0.03, learn_scale=False)
+    full = MetaSGD(made, learner, ["head"], scale=0.03, learn_scale=False, full=True)
     for other in (sgd, full):
         torch.testing.assert_close(maml.loss(tasks), other.loss(tasks))
     (a,) = torch.autograd.grad(maml.loss(tasks), made.head)
@@ -246,7 +246,7 @@ def test_meta_sgd_with_equal_rates_is_maml(name: str) -> None:
 def test_meta_sgd_has_twice_the_parameters_and_the_outside_gradient() -> None:
     made = torch.nn.Sequential(torch.nn.Linear(3, 1, bias=False), torch.nn.Flatten(0))
     made[0].weight.data = torch.tensor([[2.0, 3.0, 5.0]])
-    meta = MetaSGD(made, GradientDescent(1, squared_error), rate=0.5)
+    meta = MetaSGD(made, GradientDescent(1, squared_error), scale=0.5)
     assert sum(p.numel() for p in meta.parameters()) == 6
     one = torch.ones(1, 1, dtype=torch.bool)
     tasks = Tasks(
@@ -259,7 +259,7 @@ def test_meta_sgd_has_twice_the_parameters_and_the_outside_gradient() -> None:
         made[0].weight.grad, torch.tensor([[3780.0, 8505, 13230]])
     )
     # d/d log alpha = alpha d/d alpha, and alpha is 1/2.
-    (log_rates,) = meta.log_scales.values()
+    (log_rates,) = meta.log_scale.values()
     expected = 0.5 * torch.tensor([[28980.0, 72450, 130410]])
     torch.testing.assert_close(log_rates.grad, expected)
 
@@ -332,7 +332,7 @@ def test_adapting_more_than_a_head_equals_the_loop(kind: type[RatingModel]) -> N
     made = kind(model().item_factors.data, model().item_offset.data, features, 2)
     made.head.data.normal_(generator=g)
     names = ["head", "query"] if kind is FeatureAttention else ["head", "second"]
-    meta = MAML(made, GradientDescent(2), names, rate=0.01)
+    meta = MAML(made, GradientDescent(2), names, scale=0.01)
     tasks = support()
     profile = torch.randn(B, 2, generator=g)
     tasks = Examples(tasks.x, tasks.y, tasks.mask, profile)

@@ -193,7 +193,7 @@ def random_tasks(n: int = 4) -> Tasks:
 
 
 def test_the_meta_gradient_is_that_of_finite_differences() -> None:
-    meta = MAML(network(), GradientDescent(3), rate=0.1).double()
+    meta = MAML(network(), GradientDescent(3), scale=0.1).double()
     tasks = random_tasks()
     parameters = list(meta.parameters())
     gradients = torch.autograd.grad(meta.loss(tasks), parameters)
@@ -290,7 +290,7 @@ def test_the_closed_form_of_a_head_is_the_general_inner_loop(
     )
     results = []
     for one in (model, Unrecognised(model)):
-        meta = MAML(one, learner, adapt=["head"], rate=0.05).double()
+        meta = MAML(one, learner, adapt=["head"], scale=0.05).double()
         value = meta.loss(tasks)
         parameters = [model.head, model.item_factors, model.item_offset, meta.log_scale]
         gradients = torch.autograd.grad(value, parameters)
@@ -307,7 +307,7 @@ def test_k_0_returns_the_prior_and_t_0_does_too() -> None:
         (GradientDescent(5), nobody),
         (GradientDescent(0), tasks.support),
     ):
-        weights = MAML(model, learner, rate=0.1).adapt(support)
+        weights = MAML(model, learner, scale=0.1).adapt(support)
         for name, value in model.named_parameters():
             assert torch.equal(weights[name], value.expand_as(weights[name]))
 
@@ -324,7 +324,7 @@ def test_order_and_padding_of_the_support_do_not_matter() -> None:
         torch.cat([support.y, torch.full((4, 3), -9.0)], 1).double(),
         torch.cat([support.mask, torch.zeros(4, 3).bool()], 1),
     )
-    meta = MAML(model, rate=0.1)
+    meta = MAML(model, scale=0.1)
     expected = meta.predict(support, tasks.query.x)
     for other in (shuffled, padded):
         torch.testing.assert_close(
@@ -339,14 +339,14 @@ def test_an_empty_task_gives_no_nan_gradient() -> None:
         Examples(tasks.query.x, tasks.query.y, tasks.query.mask & False),
         tasks.user,
     )
-    meta = MAML(network(), GradientDescent(2, mean_squared_error), rate=0.1)
+    meta = MAML(network(), GradientDescent(2, mean_squared_error), scale=0.1)
     meta.loss(empty).backward()
     assert all(torch.isfinite(p.grad).all() for p in meta.parameters())
 
 
 def test_first_order_is_the_query_gradient_at_the_adapted_copy() -> None:
     model, tasks = network(), random_tasks(4)
-    meta = MAML(model, GradientDescent(3, first_order=True), rate=0.1)
+    meta = MAML(model, GradientDescent(3, first_order=True), scale=0.1)
     parameters = dict(model.named_parameters())
     found = torch.autograd.grad(meta.loss(tasks), list(parameters.values()))
     expected = [torch.zeros_like(p) for p in parameters.values()]
@@ -366,7 +366,7 @@ def test_first_order_is_the_query_gradient_at_the_adapted_copy() -> None:
 
 def test_a_subset_of_parameters_adapts_and_the_rest_is_shared() -> None:
     model = network()
-    meta = MAML(model, adapt=["2.weight", "2.bias"], rate=0.1)
+    meta = MAML(model, adapt=["2.weight", "2.bias"], scale=0.1)
     assert set(meta.adapt(random_tasks().support)) == {"2.weight", "2.bias"}
     meta.loss(random_tasks()).backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in meta.parameters())

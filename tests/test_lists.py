@@ -159,7 +159,7 @@ def test_one_step_is_observed_minus_expected(histories: UserHistories) -> None:
     users = torch.arange(100, 110)
     tasks = list_tasks(histories, users, 5)
     q, b = meta.model.item_factors, meta.model.item_offset
-    rated, liked = tasks.support.profile, tasks.support.y
+    rated, liked = tasks.support.rated, tasks.support.y
     w = meta.model.head[:4] + 5**-0.5 * rated @ meta.model.implicit
     p = (b + w @ q.T).softmax(-1)
     w = w + meta.log_scale.exp() * (liked - liked.sum(-1, keepdim=True) * p) @ q

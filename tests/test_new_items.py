@@ -49,7 +49,7 @@ def test_the_profile_is_the_ridge_regression_of_the_posteriors_that_it_leads_to(
 ) -> None:
     model = copy.copy(plain)
     model.learn_profile(described, TRAIN, ridge=3.0, sweeps=1500)
-    w, cov = model.posterior(described.everything(TRAIN, 30))
+    w, cov, _ = model.posterior(described.everything(TRAIN, 30))
     x = described.profile[TRAIN].double().numpy()
     target = (w - model.user_mean).numpy()
     oracle = Ridge(alpha=3.0, fit_intercept=False).fit(x, target)
@@ -75,7 +75,7 @@ def test_nobody_known_has_the_prior_as_it_was(
     ):
         assert torch.equal(before.expand_as(after), after)
     known = nothing(described.profile[TEST])
-    mean, cov = model.posterior(known)
+    mean, cov, _ = model.posterior(known)
     expected = model.user_mean + known.profile.double() @ model.profile
     torch.testing.assert_close(mean, expected)
     torch.testing.assert_close(cov[0], model.profile_covariance)

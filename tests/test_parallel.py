@@ -15,7 +15,7 @@ import processes
 import pytest
 import torch
 
-from metarec.scale import together
+from metarec.scale import process_group
 from metarec.tasks import TaskSampler
 from metarec.training import Workers
 
@@ -148,11 +148,11 @@ def test_a_process_that_fails_ends_all_with_its_message(
 def test_without_torchrun_a_process_is_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
         monkeypatch.delenv(name, raising=False)
-    with together() as workers:
+    with process_group() as workers:
         assert type(workers) is Workers and workers.part == (0, 1)
     monkeypatch.setenv("RANK", "0")
     with pytest.raises(RuntimeError, match=r"WORLD_SIZE.*torchrun --nproc.*unset RANK"):
-        together().__enter__()
+        process_group().__enter__()
 
 
 @pytest.mark.parametrize("parts", [1, 2, 3, 8])

@@ -189,13 +189,13 @@ def test_sums_over_chunks_are_those_of_the_whole(
     histories = UserHistories(store)
     model = GaussianFactorModel.fit(histories, USERS, 2, sweeps=5)
     tables = rating_sums(histories, USERS, model.offset)
-    whole = model._read(tables)
+    whole = model._e_step(tables)
     assert isinstance(tables, list) and len(tables) == 1
     for most in (2000, 500, 1):
         in_chunks_of(monkeypatch, most)
         tables = rating_sums(histories, USERS, model.offset)
         assert not isinstance(tables, list) and len(list(tables)) > 1
-        for name, value in vars(model._read(tables)).items():
+        for name, value in vars(model._e_step(tables)).items():
             expected = torch.as_tensor(vars(whole)[name])
             torch.testing.assert_close(
                 torch.as_tensor(value), expected, rtol=1e-11, atol=1e-11

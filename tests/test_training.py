@@ -26,7 +26,7 @@ def network(seed: int = 0) -> nn.Module:
 
 def learner(rate: float = 0.01, seed: int = 0) -> MAML:
     inner = GradientDescent(1, mean_squared_error)
-    return MAML(network(seed), inner, rate=rate, learn_rate=False)
+    return MAML(network(seed), inner, scale=rate, learn_scale=False)
 
 
 def error(meta: MAML, n: int = 600) -> float:
@@ -43,7 +43,7 @@ def validation(meta: MAML) -> float:
 @pytest.mark.slow
 def test_maml_learns_to_fit_a_sinusoid_in_one_step() -> None:
     meta = learner(rate=0.02)
-    pretrained = MAML(network(), GradientDescent(0), learn_rate=False)
+    pretrained = MAML(network(), GradientDescent(0), learn_scale=False)
     config = TrainingConfig(epochs=40, learning_rate=3e-3, patience=40)
     for one in (meta, pretrained):
         meta_train(one, sinusoids, lambda: 0.0, config, progress=False)
@@ -127,7 +127,7 @@ def test_a_checkpoint_of_another_run_or_of_nothing_is_refused(tmp_path: Path) ->
 
 
 def test_a_diverging_inner_loop_says_so() -> None:
-    meta = MAML(network(), GradientDescent(10, mean_squared_error), rate=1e8)
+    meta = MAML(network(), GradientDescent(10, mean_squared_error), scale=1e8)
     with pytest.raises(FloatingPointError, match="smaller inner rate"):
         meta_train(meta, sinusoids, lambda: 0.0, progress=False)
 

@@ -58,9 +58,7 @@ class Decayed:
     def predict(self, support: Examples, x: Tensor) -> Tensor:
         """Scores (B, N), in stars."""
         weight = torch.exp2(-_age(support.mask).double() / self.half_life)
-        # The model multiplies each rating's evidence by its mask: a weight may stand
-        # there as well.
-        return self.model.predict(replace(support, mask=support.mask * weight), x)
+        return self.model.predict(support, x, weight)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from metarec.data import RatingData
 from metarec.evaluation.cold_start import cold_start
 from metarec.factors import GaussianFactorModel, WarmStart, cross_fit
 from metarec.features import item_features
-from metarec.meta import MAML
+from metarec.meta import MetaLearner
 from metarec.systems import Parts, System, fit_system
 from metarec.tasks import SUPPORT_SIZES, UserHistories, split_users
 from metarec.validation import Predictor, validation_score
@@ -69,7 +69,7 @@ class Fold:
         return model
 
     @cached_property
-    def chooser(self) -> GaussianFactorModel:
+    def with_implicit(self) -> GaussianFactorModel:
         """The same, shifted by which items a user rated."""
         return self._shifted(self.gaussian)
 
@@ -87,7 +87,7 @@ class Fold:
     @cached_property
     def warm(self) -> WarmStart:
         """The item vectors that the meta-learners start from, cross-fitted."""
-        return cross_fit(self.chooser, self.sealed, self.split.train)
+        return cross_fit(self.with_implicit, self.sealed, self.split.train)
 
     @cached_property
     def pooled(self) -> PooledMLP:
@@ -96,7 +96,7 @@ class Fold:
             self.sealed, self.split.train, self.warm, self.features, self.validate
         )
 
-    def train(self, system: System) -> MAML:
+    def train(self, system: System) -> MetaLearner:
         """Build and meta-train a system with the settings that the package gives it."""
         users = self.train_users
         parts = Parts.of(self.sealed, users, self.warm, self.features)

@@ -28,7 +28,7 @@ BASELINES: dict[str, Callable[[Fold], Predictor]] = {
     "pooled MLP, fine-tuned": lambda f: f.pooled.fine_tuned(f.validate),
     "gaussian": lambda f: f.gaussian,
     "gaussian + users": lambda f: f.with_users,
-    "gaussian + implicit": lambda f: f.chooser,
+    "gaussian + implicit": lambda f: f.with_implicit,
     "gaussian + users + implicit": lambda f: f.with_both,
 }
 """The baselines by name, each a function that fits it on a fold.

@@ -12,13 +12,14 @@ from tqdm import tqdm
 from metarec.factors.biases import UserItemBias, mean_rating
 from metarec.factors.sums import (
     RatingSums,
-    Said,
+    SufficientStatistics,
     apply_each,
     evidence,
     moments,
     outer_products,
     rating_sums,
 )
+from metarec.learners import Posterior
 from metarec.models import checked_profile, implicit_shift
 from metarec.tasks import SUPPORT_SIZES, Examples, UserHistories
 from metarec.validation import validation_score
@@ -84,10 +85,10 @@ class GaussianFactorModel:
         model._start(n_items, seed)
         tables = rating_sums(histories, users, model.mu.expand(n_items))
         for _ in tqdm(range(sweeps), "item vectors", disable=not progress):
-            said = model._read(tables)
-            model._update_users(said)
-            model._update_items(said)
-            model._update_noise(said)
+            statistics = model._e_step(tables)
+            model._m_step_users(statistics)
+            model._m_step_items(statistics)
+            model._m_step_noise(statistics)
             model._whiten()
         model.user_mean = torch.zeros(dim + 1, dtype=torch.float64)
         model.user_mean[-1] = bias.mean_bias
@@ -111,32 +112,32 @@ class GaussianFactorModel:
         """Item vectors (I, dim): posterior means."""
         return self.v[:, :-1]
 
-    def _read(self, tables: Iterable[RatingSums]) -> Said:
-        """Posterior of every w_u, and what it says about everything else."""
+    def _e_step(self, tables: Iterable[RatingSums]) -> SufficientStatistics:
+        """E-step: the posterior of every w_u, summed up as sufficient statistics."""
         precision = self.user_covariance.inverse()
-        found: Said | None = None
+        total: SufficientStatistics | None = None
         for table in tables:
-            seen, pull = evidence(table.by_user, self.v, self.v_cov)
-            cov = (precision + seen / self.noise).inverse()
-            w = apply_each(cov, pull / self.noise + precision @ self.user_mean)
-            said = Said.of(table, w, cov)
-            found = said if found is None else found + said
-        if found is None:
+            gram, target = evidence(table.by_user, self.v, self.v_cov)
+            cov = (precision + gram / self.noise).inverse()
+            w = apply_each(cov, target / self.noise + precision @ self.user_mean)
+            part = SufficientStatistics.of(table, w, cov)
+            total = part if total is None else total + part
+        if total is None:
             raise ValueError("there are no users to learn from: pass some in `users`")
-        return found
+        return total
 
-    def _update_users(self, said: Said) -> None:
-        """The prior that explains the users best."""
-        self.user_mean = said.mean
-        self.user_covariance = said.spread / said.n_users
+    def _m_step_users(self, statistics: SufficientStatistics) -> None:
+        """M-step: the prior that explains the users best."""
+        self.user_mean = statistics.mean
+        self.user_covariance = statistics.spread / statistics.n_users
 
-    def _update_items(self, said: Said) -> None:
+    def _m_step_items(self, statistics: SufficientStatistics) -> None:
         """Posterior of every v_i, then its prior: ridge regression on the features."""
         precision = self.item_covariance.inverse()
-        self.v_cov = (precision + said.told / self.noise).inverse()
-        pull = said.pull / self.noise + self.item_mean @ precision
+        self.v_cov = (precision + statistics.gram / self.noise).inverse()
+        pull = statistics.target / self.noise + self.item_mean @ precision
         self.v = apply_each(self.v_cov, pull)
-        seen = (said.item_count > 0).double()[:, None]
+        seen = (statistics.item_count > 0).double()[:, None]
         f = self.features
         ridge = 10 * torch.eye(f.shape[1], dtype=f.dtype)
         ridge[0, 0] = 1e-5
@@ -145,15 +146,15 @@ class GaussianFactorModel:
         spread = self.v_cov + outer_products(self.v - self.item_mean)
         self.item_covariance = (spread * seen[:, None]).sum(0) / seen.sum()
 
-    def _update_noise(self, said: Said) -> None:
+    def _m_step_noise(self, statistics: SufficientStatistics) -> None:
         """sigma^2 = E[(r - r_hat)^2] over ratings, both sides' uncertainty counted.
 
         With r - r_hat = (r - b_u) - v_i . x and x = (p_u, 1), the square's three terms
         are sums over ratings that are there already.
         """
-        square = ((self.v_cov + outer_products(self.v)) * said.told).sum()
-        error = said.rest - 2 * (self.v * said.pull).sum() + square
-        self.noise = error / said.item_count.sum()
+        square = ((self.v_cov + outer_products(self.v)) * statistics.gram).sum()
+        error = statistics.rest - 2 * (self.v * statistics.target).sum() + square
+        self.noise = error / statistics.item_count.sum()
 
     def _whiten(self) -> None:
         """Change units so that p_u ~ N(0, I); the mean of p_u moves into b_i."""
@@ -171,24 +172,25 @@ class GaussianFactorModel:
         self.user_covariance = back @ self.user_covariance @ back.T
         self.user_mean = torch.cat([torch.zeros(dim), self.user_mean[dim:]]).double()
 
-    def posterior(self, support: Examples) -> tuple[Tensor, Tensor]:
-        """Mean (B, dim + 1) and covariance of w_u = (p_u, b_u) given the support.
+    def posterior(self, support: Examples, weight: Tensor | None = None) -> Posterior:
+        """Posterior of w_u = (p_u, b_u), of length dim + 1, given the support.
 
-        covariance = (Sigma^-1 + sum_S E[z z'] / s)^-1, s = temper * sigma^2, and
+        covariance = (Sigma^-1 + sum_S E[z z'] / s)^-1, noise s = temper * sigma^2, and
         mean = covariance (Sigma^-1 m + sum_S z (r - offset_i) / s), where the shifts of
-        `learn_profile` and `learn_implicit` are added to m. K = 0 gives the prior.
+        `learn_profile` and `learn_implicit` are added to m. K = 0 gives the prior. A
+        ``weight`` (B, N) says how much each rating counts: its noise is s / weight.
 
         Raises ``ValueError`` if a profile was learned and the support has none.
         """
         z, zz, _ = moments(self.v, self.v_cov)
-        mask = support.mask.double()
+        counts = support.mask.double() if weight is None else support.mask * weight
         noise = self.temper * self.noise
-        seen = torch.einsum("bn,bnij->bij", mask, zz[support.x])
+        gram = torch.einsum("bn,bnij->bij", counts, zz[support.x])
         _, precision, pull = self._prior(support)
-        cov = (precision + seen / noise).inverse()
-        rest = mask * (support.y.double() - self.offset[support.x])
-        evidence = torch.einsum("bn,bni->bi", rest, z[support.x])
-        return apply_each(cov, evidence / noise + pull), cov
+        cov = (precision + gram / noise).inverse()
+        rest = counts * (support.y.double() - self.offset[support.x])
+        target = torch.einsum("bn,bni->bi", rest, z[support.x])
+        return Posterior(apply_each(cov, target / noise + pull), cov, noise)
 
     def _prior(self, support: Examples) -> tuple[Tensor, Tensor, Tensor]:
         """Before any rating: mean of w_u (B, dim + 1), precision, precision @ mean.
@@ -208,9 +210,11 @@ class GaussianFactorModel:
         pull = torch.where(known, mean @ narrow, mean @ precision)
         return mean, torch.where(known[..., None], narrow, precision), pull
 
-    def predict(self, support: Examples, x: Tensor) -> Tensor:
-        """Scores (B, N): offset_i + z_i . E[w_u | support]."""
-        mean, _ = self.posterior(support)
+    def predict(
+        self, support: Examples, x: Tensor, weight: Tensor | None = None
+    ) -> Tensor:
+        """Scores (B, N): offset_i + z_i . E[w_u | support], as `posterior` weighs."""
+        mean = self.posterior(support, weight).mean
         taste = torch.einsum("bnd,bd->bn", self.q[x], mean[:, :-1])
         return (self.offset[x] + mean[:, -1:] + taste).float()
 
@@ -261,31 +265,31 @@ class GaussianFactorModel:
         """
         if self.implicit is not None:
             raise ValueError("call learn_profile before learn_implicit, not after it")
-        seen, said = self._said_by(histories, users)
+        gram, target = self._normal_equations(histories, users)
         x = histories.profile[users].double()
         gram = x.T @ x + ridge * torch.eye(x.shape[1], dtype=x.dtype)
         effect = torch.zeros(x.shape[1], self.dim + 1, dtype=x.dtype)
         spread = self.user_covariance
         for _ in range(sweeps):
             precision = spread.inverse()
-            cov = (precision + seen / self.noise).inverse()
+            cov = (precision + gram / self.noise).inverse()
             mean = self.user_mean + x @ effect
-            w = apply_each(cov, said / self.noise + mean @ precision)
+            w = apply_each(cov, target / self.noise + mean @ precision)
             effect = torch.linalg.solve(gram, x.T @ (w - self.user_mean))
             spread = (cov + outer_products(w - self.user_mean - x @ effect)).mean(0)
         self.profile, self.profile_covariance = effect, spread
 
-    def _said_by(
+    def _normal_equations(
         self, histories: UserHistories, users: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """What all ratings of each of ``users`` say: sum E[z z'] and sum z (r - b)."""
+        """sum E[z z'] (U, D, D) and sum z (r - b) (U, D) over each user's ratings."""
         z, zz, _ = moments(self.v, self.v_cov)
-        said = [
+        sums = [
             (table.by_user(zz), table.by_user(z, rated=True))
             for table in rating_sums(histories, users, self.offset)
         ]
-        seen, pull = zip(*said, strict=True)
-        return torch.cat(seen), torch.cat(pull)
+        gram, target = zip(*sums, strict=True)
+        return torch.cat(gram), torch.cat(target)
 
     def choose_profile(
         self, histories: UserHistories, users: Tensor, validation: Tensor
@@ -324,9 +328,9 @@ class GaussianFactorModel:
         self.implicit = None
         users = histories.usable(users)
         prior, precision, pull = self._prior(histories.everything(users, 1))
-        seen, said = self._said_by(histories, users)
-        cov = (precision + seen / self.noise).inverse()
-        taste = (apply_each(cov, said / self.noise + pull) - prior)[:, :-1]
+        gram, target = self._normal_equations(histories, users)
+        cov = (precision + gram / self.noise).inverse()
+        taste = (apply_each(cov, target / self.noise + pull) - prior)[:, :-1]
         generator = torch.Generator().manual_seed(seed)
         n = histories.n_items
         gram = torch.zeros(n * n, dtype=taste.dtype)
@@ -359,11 +363,11 @@ class GaussianFactorModel:
         """Item vectors (I, dim) and offsets (I,) from ``users`` alone, in these units.
 
         One half-step of EM with the prior as it stands: the users' posteriors, then
-        the items'. What the others said about the items stays out.
+        the items'. The other users' ratings stay out.
         """
         tables = rating_sums(histories, users, self.mu.expand(histories.n_items))
         part = type(self)(self.dim)
         part.__dict__.update(self.__dict__)
-        part._update_items(part._read(tables))
+        part._m_step_items(part._e_step(tables))
         offset = UserItemBias.fit(histories, users).offset
         return part.q, offset

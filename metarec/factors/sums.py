@@ -59,12 +59,12 @@ class _Chunks:
 
 
 @dataclass(frozen=True)
-class Said:
-    """What some users' posteriors say: sums, so that those of all can be added up.
+class SufficientStatistics:
+    """Sufficient statistics of some users' posteriors: sums, which add up over users.
 
     For the users' prior ``n_users``, the ``mean`` (D,) of E[w_u] and ``spread`` (D, D),
     the sum of cov[w_u] and of squares around the mean; for the items ``item_count``
-    (I,) and the `evidence` ``told`` (I, D, D) and ``pull`` (I, D); for the noise
+    (I,) and the `evidence` ``gram`` (I, D, D) and ``target`` (I, D); for the noise
     ``rest``, the sum of E[(r - b_u)^2].
     """
 
@@ -72,8 +72,8 @@ class Said:
     mean: Tensor
     spread: Tensor
     item_count: Tensor
-    told: Tensor
-    pull: Tensor
+    gram: Tensor
+    target: Tensor
     rest: Tensor
 
     @classmethod
@@ -81,22 +81,22 @@ class Said:
         """Sums over the users of one table, with w_u ~ N(w, cov)."""
         mean = w.mean(0)
         spread = (cov + outer_products(w - mean)).sum(0)
-        told, pull = evidence(table.by_item, w, cov)
+        gram, target = evidence(table.by_item, w, cov)
         rest = (table.rating - w[table.user, -1]).square() + cov[table.user, -1, -1]
-        return cls(len(w), mean, spread, table.item_count, told, pull, rest.sum())
+        return cls(len(w), mean, spread, table.item_count, gram, target, rest.sum())
 
-    def __add__(self, other: Said) -> Said:
+    def __add__(self, other: SufficientStatistics) -> SufficientStatistics:
         """Sums over the users of both; squares are moved to the common mean."""
         n = self.n_users + other.n_users
         gap = other.mean - self.mean
         between = self.n_users * other.n_users / n * torch.outer(gap, gap)
-        return Said(
+        return SufficientStatistics(
             n,
             self.mean + other.n_users / n * gap,
             self.spread + other.spread + between,
             self.item_count + other.item_count,
-            self.told + other.told,
-            self.pull + other.pull,
+            self.gram + other.gram,
+            self.target + other.target,
             self.rest + other.rest,
         )
 

@@ -115,7 +115,7 @@ def best_items(score: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray, np.nd
     return row[kept], rank[kept], column[kept]
 
 
-def blocks(n_users: int, n_items: int, wide: bool) -> Iterator[tuple[int, int]]:
+def user_batches(n_users: int, n_items: int, wide: bool) -> Iterator[tuple[int, int]]:
     """Cut users into ranges whose scores, or features where ``wide``, fit in memory."""
     size = max(1, (2**18 if wide else 2**21) // max(n_items, 1))
     for first in range(0, n_users, size):

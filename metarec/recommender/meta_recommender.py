@@ -16,14 +16,14 @@ from tqdm import tqdm
 from metarec.data import RatingColumns, RatingData, RatingScale
 from metarec.factors import WarmStart
 from metarec.features import UserFeatures, item_features
-from metarec.meta import MAML
+from metarec.meta import MetaLearner
 from metarec.models import MatrixFactorization, RatingModel
 from metarec.recommender.files import kept_vectors, read_file, write_file
 from metarec.recommender.many import (
     UserRatings,
     best_items,
-    blocks,
     score_all,
+    user_batches,
     user_ratings,
 )
 from metarec.recommender.personal import PersonalModel
@@ -159,14 +159,16 @@ class MetaRecommender:
         run += digest.hexdigest()[:16]
         return kept_vectors(Path(f"{checkpoint}.items"), run, fit)
 
-    def _serve(self, meta: MAML, items: pd.DataFrame, sizes: dict[str, int]) -> None:
+    def _serve(
+        self, meta: MetaLearner, items: pd.DataFrame, sizes: dict[str, int]
+    ) -> None:
         """Take what was learned, by ``fit`` or by another process that saved it."""
         self._meta, self._sizes = meta.requires_grad_(False), sizes
         self.items = items.reset_index(drop=True)
         self._labels = pd.Index(self.items["item_id"])
 
     @property
-    def meta(self) -> MAML:
+    def meta(self) -> MetaLearner:
         """The meta-learner, trained; raises ``RuntimeError`` before ``fit``."""
         if not hasattr(self, "_meta"):
             raise RuntimeError("nothing is learned yet: call fit(data) or load(path)")
@@ -227,7 +229,7 @@ class MetaRecommender:
         found = [(none, none, none, none.astype(np.float32))]
         wide = not isinstance(model, MatrixFactorization)
         bar = tqdm(total=len(given.user), unit="user", disable=not progress)
-        for first, last in blocks(len(given.user), len(self.items), wide):
+        for first, last in user_batches(len(given.user), len(self.items), wide):
             profile = torch.zeros(last - first, len(self.user_features.names))
             for at, label in enumerate(given.user[first:last]):
                 if label in users:

@@ -1,9 +1,9 @@
 """More than one process, and more ratings than fit into memory."""
 
-from metarec.scale.parallel import Processes, together
+from metarec.scale.parallel import Processes, process_group
 from metarec.scale.store import RatingChunk, RatingStore
 from metarec.scale.synthetic import synthetic_store
 
 __all__ = [
-    "Processes", "RatingChunk", "RatingStore", "synthetic_store", "together",
+    "Processes", "RatingChunk", "RatingStore", "synthetic_store", "process_group",
 ]  # fmt: skip

@@ -54,7 +54,7 @@ class Processes(Workers):
         made: T = result[0]
         return made
 
-    def mean_gradient(
+    def all_reduce(
         self, parameters: Sequence[nn.Parameter], loss: float, n_tasks: int
     ) -> tuple[float, int]:
         """g, put in place of each process's own g_r; the mean loss and sum_r n_r."""
@@ -71,10 +71,10 @@ class Processes(Workers):
 
 
 @contextmanager
-def together() -> Iterator[Workers]:
+def process_group() -> Iterator[Workers]:
     """Join the processes that ``torchrun`` has started; alone without it.
 
-        with together() as workers:
+        with process_group() as workers:
             batches = TaskSampler(histories, users, part=workers.part)
             meta_train(meta, batches, validate, workers=workers)
 
