@@ -9,12 +9,12 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from metarec.data import RatingColumns, RatingData
+from metarec.data import Catalogue
 
 __all__ = ["UserFeatures", "item_feature_names", "item_features"]
 
 
-def item_feature_names(data: RatingData | RatingColumns) -> list[str]:
+def item_feature_names(data: Catalogue) -> list[str]:
     """Name the columns of `item_features`: the genres in order, then the year.
 
     A data set without genres and years has no such column.
@@ -25,7 +25,7 @@ def item_feature_names(data: RatingData | RatingColumns) -> list[str]:
     return genres + ["year"] * bool(data.items["year"].notna().any())
 
 
-def item_features(data: RatingData | RatingColumns) -> Tensor:
+def item_features(data: Catalogue) -> Tensor:
     """Genres as 0 and 1, and the year in units of 15 years: shape (n_items, F).
 
     A year that is not known counts as the mean year. F = 0 without side information.

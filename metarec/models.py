@@ -206,10 +206,7 @@ class MatrixFactorization(RatingModel):
 
     @classmethod
     def from_items(
-        cls,
-        factors: Tensor,
-        offset: Tensor,
-        n_items: int | None = None,
+        cls, factors: Tensor, offset: Tensor, n_items: int | None = None
     ) -> MatrixFactorization:
         """Start from item vectors (I, dim) and offsets (I,) that stay as they are."""
         model = cls(*factors.shape)

@@ -2,11 +2,7 @@
 
 from metarec.challenges.drift import Online, prequential, rmse_of_users
 from metarec.challenges.forgetting import Decayed, KalmanFilter, Windowed
-from metarec.challenges.new_items import (
-    BothCold,
-    item_histories,
-    newest_items,
-)
+from metarec.challenges.new_items import BothCold, item_histories, newest_items
 from metarec.challenges.transpose import transposed
 
 __all__ = [

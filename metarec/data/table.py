@@ -42,29 +42,19 @@ class RatingScale:
 
 
 @dataclass(frozen=True, eq=False)
-class RatingData:
-    """One set of ratings in the canonical form, whatever file it came from.
+class Catalogue:
+    """What is known of users and items beside the ratings, in whatever form these are.
 
-    `ratings`, one row a rating, in the order of the source file:
+    `users`, one row a user: user_id (the label in the source), then what is known, for
+    MovieLens age (int64), gender and occupation (str). `items`, one row an item:
+    item_id (the label in the source), title (str), year (Int64, <NA> if unknown) and
+    genres (a tuple of str, empty if unknown). `citation` says how to cite the data and
+    under which terms they may be used.
 
-    | column | dtype | meaning |
-    |---|---|---|
-    | user | int64 | row of `users`, 0 .. n_users - 1 |
-    | item | int64 | row of `items`, 0 .. n_items - 1 |
-    | rating | float32 | on `scale` |
-    | timestamp | int64 | seconds since 1970-01-01 UTC, 0 where unknown |
-
-    A pair (user, item) occurs once. `users`, one row a user: user_id (the label in the
-    source), then what is known, for MovieLens age (int64), gender and occupation (str).
-    `items`, one row an item: item_id (the label in the source), title (str), year
-    (Int64, <NA> if unknown) and genres (a tuple of str, empty if unknown). `citation`
-    says how to cite the data and under which terms they may be used.
-
-    Built by `rating_data`, `read_csv` and the loaders, which check all of this.
+    Plumbing: the half that `RatingData` and `RatingColumns` share.
     """
 
     name: str
-    ratings: pd.DataFrame
     users: pd.DataFrame
     items: pd.DataFrame
     scale: RatingScale
@@ -79,6 +69,27 @@ class RatingData:
     def n_items(self) -> int:
         """Number of items, those without a rating included."""
         return len(self.items)
+
+
+@dataclass(frozen=True, eq=False)
+class RatingData(Catalogue):
+    """One set of ratings in the canonical form, whatever file it came from.
+
+    `ratings`, one row a rating, in the order of the source file:
+
+    | column | dtype | meaning |
+    |---|---|---|
+    | user | int64 | row of `users`, 0 .. n_users - 1 |
+    | item | int64 | row of `items`, 0 .. n_items - 1 |
+    | rating | float32 | on `scale` |
+    | timestamp | int64 | seconds since 1970-01-01 UTC, 0 where unknown |
+
+    A pair (user, item) occurs once; `users` and `items` are those of `Catalogue`.
+
+    Built by `rating_data`, `read_csv` and the loaders, which check all of this.
+    """
+
+    ratings: pd.DataFrame
 
     def content_hash(self) -> str:
         """Return a SHA-256 over the three tables, as 64 hexadecimal digits.
@@ -99,12 +110,11 @@ class RatingData:
 
 
 @dataclass(frozen=True, eq=False)
-class RatingColumns:
+class RatingColumns(Catalogue):
     """Ratings as flat columns, user after user: what need not fit into memory.
 
     User u owns the rows ``start[u]`` to ``start[u + 1]`` of ``item`` and ``rating``, in
-    order of time. ``users``, ``items``, ``scale``, ``name`` and ``citation`` are as in
-    `RatingData`, and small.
+    order of time. All that is not a column of ratings is small, as in `Catalogue`.
 
     Shapes: ``start`` (n_users + 1,) int64, ``item`` (n,) int32, row of ``items``,
     ``rating`` (n,) float32.
@@ -113,21 +123,6 @@ class RatingColumns:
     not know.
     """
 
-    name: str
     start: np.ndarray
     item: np.ndarray
     rating: np.ndarray
-    users: pd.DataFrame
-    items: pd.DataFrame
-    scale: RatingScale
-    citation: str
-
-    @property
-    def n_users(self) -> int:
-        """Number of users, those without a rating included."""
-        return len(self.users)
-
-    @property
-    def n_items(self) -> int:
-        """Number of items, those without a rating included."""
-        return len(self.items)
