@@ -57,6 +57,7 @@ class MAML(nn.Module):
         self.adapted = tuple(names if adapt is None else adapt)
         if unknown := set(self.adapted) - set(names):
             raise ValueError(f"the model has no parameter {unknown}; it has {names}")
+        # As a logarithm it stays positive, and a step of Adam is a factor.
         start = log(self.learner.initial_scale if rate is None else rate)
         self._start_scale(start, learn_rate)
         if self.learner.noisy:
@@ -112,6 +113,7 @@ class MAML(nn.Module):
         if banks and isinstance(self.model, RatingModel):
             for bank in banks:
                 bank.refresh(self.model)
+            # Attention between tasks must know who a task is, to leave it out.
             tasks = replace(tasks, support=replace(tasks.support, user=tasks.user))
         prior = self.prior(tasks.support)
         return self.learner.meta_loss(self.model, prior, tasks).mean()
@@ -161,6 +163,7 @@ class MetaSGD(MAML):
         scales = {name: self.log_scales[_key(name)].exp() for name in self.adapted}
         if self.full:
             one = torch.eye(len(self.lower)).to(self.lower)
+            # Unit lower triangle times a positive diagonal: C C' stays definite.
             root = (one + self.lower.tril(-1)) * scales["head"].sqrt()
             scales["head"] = root @ root.T
         return scales
@@ -234,6 +237,7 @@ class MetaMind(MAML):
         if self.bank is None:
             return (code @ self.keys.T + self.bias).softmax(-1)
         logits = code @ self.keys @ self.bank.deltas.T
+        # A task that attends to itself would find its own answer.
         logits = logits.masked_fill(self.bank.own(support), -torch.inf)
         null = self.bias.expand(len(support), 1)
         return torch.cat([logits, null], -1).softmax(-1)
@@ -244,6 +248,7 @@ class MetaMind(MAML):
         if support is None:
             head = self.model.head
             empty = torch.zeros(1, 1).to(head)
+            # A task without ratings still attends: the prior of somebody unknown.
             support = Examples(empty.long(), empty, empty > 0, self._nobody())
         weight = self.attention(support)
         if self.bank is not None:

@@ -101,6 +101,7 @@ class RatingData(Catalogue):
         layout = {"user": "<i8", "item": "<i8", "rating": "<f4", "timestamp": "<i8"}
         for column, dtype in layout.items():
             digest.update(self.ratings[column].to_numpy().astype(dtype).tobytes())
+        # As JSON, so that neither pandas' types nor the platform's enter the hash.
         for table in (self.users, self.items):
             values = [table[column].astype(object).tolist() for column in table]
             plain = [[None if v is pd.NA else v for v in column] for column in values]

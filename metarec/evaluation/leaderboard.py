@@ -48,6 +48,7 @@ class Leaderboard:
                 f"the rival {self.rival!r} was not run: it is among none of "
                 f"{', '.join(self.errors['method'].unique())}"
             )
+        # A hole in this table is a method that was not judged on somebody: no pair.
         wide = self.errors.pivot_table(
             index=[*_KEYS, "k"], columns="method", values="n"
         )
