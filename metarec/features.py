@@ -9,12 +9,12 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from metarec.data import RatingColumns, RatingData
+from metarec.data import Catalogue
 
 __all__ = ["UserFeatures", "item_feature_names", "item_features"]
 
 
-def item_feature_names(data: RatingData | RatingColumns) -> list[str]:
+def item_feature_names(data: Catalogue) -> list[str]:
     """Name the columns of `item_features`: the genres in order, then the year.
 
     A data set without genres and years has no such column.
@@ -25,7 +25,7 @@ def item_feature_names(data: RatingData | RatingColumns) -> list[str]:
     return genres + ["year"] * bool(data.items["year"].notna().any())
 
 
-def item_features(data: RatingData | RatingColumns) -> Tensor:
+def item_features(data: Catalogue) -> Tensor:
     """Genres as 0 and 1, and the year in units of 15 years: shape (n_items, F).
 
     A year that is not known counts as the mean year. F = 0 without side information.
@@ -37,6 +37,7 @@ def item_features(data: RatingData | RatingColumns) -> Tensor:
     for column, name in enumerate(names):
         table[:, column] = [name in genres for genres in data.items["genres"]]
     if names and names[-1] == "year":
+        # In units of 15 years a year has about the spread of a genre's 0 and 1.
         year = data.items["year"].astype("float64").to_numpy(float, na_value=np.nan)
         table[:, -1] = np.where(np.isnan(year), 0, year - np.nanmean(year)) / 15
     return torch.from_numpy(table)
@@ -77,6 +78,7 @@ class UserFeatures:
             raw = (users[column] == value) if value else users[column] / 15
             # Whoever has a value that nobody had when the features were learned keeps
             # the zeros of somebody of whom nothing is known.
+            # A value that nobody had while learning counts as not known.
             named = (f"{column}=" + users[column].astype(str)).isin(self.names)
             number = raw.to_numpy(dtype=float) - mean
             table[:, at] = np.where(named, number, 0) if value else number

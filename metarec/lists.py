@@ -51,6 +51,7 @@ def list_tasks(
     rated[position[seen], item[seen]] = 1.0
     later = liked if weight is None else liked * weight[item]
     query[position[~seen], item[~seen]] = later[~seen]
+    # One vote a user, however many likes; none stays none.
     query = query / query.sum(-1, keepdim=True).clamp(min=torch.finfo().tiny)
     x = torch.arange(histories.n_items).expand(len(users), -1)
     everything = torch.ones_like(rated, dtype=torch.bool)
@@ -103,8 +104,10 @@ class ListModel(MatrixFactorization):
         rated, liked = torch.zeros(2, len(users), histories.n_items)
         rated[position, item] = 1.0
         liked[position, item] = (rating >= LIKE).float()
+        # How often i was rated by those who like j, against what chance would give.
         both = rated.T @ liked
         by_chance = rated.sum(0)[:, None] * liked.sum(0) / len(users)
+        # Twenty users more on both sides: a pair that met once or twice is no evidence.
         lift = ((both + 20) / (by_chance + 20)).log().double()
         value, vector = torch.linalg.eigh((lift + lift.T) / 2)
         root = value[-dim:].clamp(min=0).sqrt()
@@ -148,6 +151,7 @@ class ListMAML(MAML):
         model, prior = self.model, self.prior(support)
         phi = with_one(model.item_factors)
         start = prior.mean["head"].expand(len(support), -1)
+        # The gradient of the softmax: likes less the likes that were expected.
         p = likelihood_of(model).mean(model.item_offset + start @ phi.T)
         unexpected = support.y - support.y.sum(-1, keepdim=True) * p
         return {"head": start + prior.scale["head"] * unexpected @ phi}

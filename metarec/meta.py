@@ -116,6 +116,7 @@ class MetaLearner(nn.Module):
         if banks and isinstance(self.model, RatingModel):
             for bank in banks:
                 bank.refresh(self.model)
+            # Attention between tasks must know who a task is, to leave it out.
             tasks = replace(tasks, support=replace(tasks.support, user=tasks.user))
         prior = self.prior(tasks.support)
         return self.learner.meta_loss(self.model, prior, tasks).mean()
@@ -178,6 +179,7 @@ class MetaSGD(MetaLearner):
         scales = {name: self.log_scale[_key(name)].exp() for name in self.adapted}
         if self.full:
             one = torch.eye(len(self.lower)).to(self.lower)
+            # Unit lower triangle times a positive diagonal: C C' stays definite.
             root = (one + self.lower.tril(-1)) * scales["head"].sqrt()
             scales["head"] = root @ root.T
         return scales
@@ -251,6 +253,7 @@ class MetaMind(MetaLearner):
         if self.bank is None:
             return (code @ self.keys.T + self.bias).softmax(-1)
         logits = code @ self.keys @ self.bank.deltas.T
+        # A task that attends to itself would find its own answer.
         logits = logits.masked_fill(self.bank.own(support), -torch.inf)
         null = self.bias.expand(len(support), 1)
         return torch.cat([logits, null], -1).softmax(-1)
@@ -261,6 +264,7 @@ class MetaMind(MetaLearner):
         if support is None:
             head = self.model.head
             empty = torch.zeros(1, 1).to(head)
+            # A task without ratings still attends: the prior of somebody unknown.
             support = Examples(empty.long(), empty, empty > 0, self._nobody())
         weight = self.attention(support)
         if self.bank is not None:

@@ -151,6 +151,7 @@ class RatingModel(nn.Module):
         """Drop all copies of the item table but the first, the one for new users."""
         for name in ("item_factors", "item_offset"):
             table = getattr(self, name)
+            # The first copy has seen all training users: new users are served by it.
             kept = nn.Parameter(table[: self.n_items].detach(), table.requires_grad)
             setattr(self, name, kept)
 
@@ -206,10 +207,7 @@ class MatrixFactorization(RatingModel):
 
     @classmethod
     def from_items(
-        cls,
-        factors: Tensor,
-        offset: Tensor,
-        n_items: int | None = None,
+        cls, factors: Tensor, offset: Tensor, n_items: int | None = None
     ) -> MatrixFactorization:
         """Start from item vectors (I, dim) and offsets (I,) that stay as they are."""
         model = cls(*factors.shape)
@@ -287,6 +285,7 @@ class MLP(FeatureModel):
         q = embedding(items, self.item_factors)
         split = self.dim + self.item_features.shape[1]
         inputs = torch.cat([q, self.features_of(items)], -1)
+        # The user's part is the same for all items: added once, not copied to each.
         hidden = inputs @ self.first[:split] + self.first_bias
         if self.n_profile:
             profile = checked_profile(profile, self.n_profile)
@@ -328,6 +327,7 @@ class FeatureAttention(FeatureModel):
             )
         f = self.item_features
         n_features = f.shape[1]
+        # Values start where features explain the item vectors best.
         ridge = f.T @ f + 10 * torch.eye(n_features).to(f)
         values = torch.linalg.solve(ridge, f.T @ factors[: self.n_items])
         self.values = nn.Parameter(values)
@@ -353,6 +353,7 @@ class FeatureAttention(FeatureModel):
         logits = query @ self.keys.T
         has = self.features_of(items) != 0
         has = torch.cat([has.new_ones(*has.shape[:-1], 1), has], -1)
+        # The item itself is always there, so no softmax is over nothing.
         logits = torch.where(has, logits[..., None, :], -torch.inf)
         return logits.softmax(-1)
 
@@ -378,6 +379,7 @@ def implicit_shift(y: Tensor, items: Tensor, mask: Tensor) -> Tensor:
     Plumbing: shared by the recommenders and the Gaussian factor model.
     """
     total = torch.where(mask[..., None], y[items], 0.0).sum(-2)
+    # K^-1/2, not 1 / K: more ratings say more, though each says less.
     total = total * mask.sum(-1, keepdim=True).clamp(min=1).to(total).rsqrt()
     return torch.cat([total, torch.zeros_like(total[..., :1])], -1)
 
@@ -415,6 +417,7 @@ class UserTable(nn.Module):
         super().__init__()
         self.model = model
         heads = torch.randn(n_users, len(model.head), generator=generator)
+        # A bias starts at the mean user; only the vectors must break their symmetry.
         heads[:, -1] = 0
         self.heads = nn.Parameter(0.1 * heads)
 

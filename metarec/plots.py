@@ -2,17 +2,13 @@
 
 from collections.abc import Sequence
 
-import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from cycler import cycler
 from matplotlib.axes import Axes
 
 __all__ = ["plot_curves", "use_style"]
 
-# Okabe & Ito's palette without its yellow, which is too pale on white paper.
-_COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#666666"]
 _MARKERS = ["o", "s", "^", "D", "v", "P", "X"]
 
 
@@ -24,27 +20,7 @@ def use_style() -> None:
 
     Plumbing: every chapter calls it once.
     """
-    mpl.rcParams.update(
-        {
-            "axes.axisbelow": True,
-            "axes.grid": True,
-            "axes.prop_cycle": cycler(color=_COLOURS),
-            "axes.spines.right": False,
-            "axes.spines.top": False,
-            "axes.titlesize": "medium",
-            "figure.constrained_layout.use": True,
-            "figure.dpi": 110,
-            "figure.facecolor": "white",
-            "figure.figsize": (6.0, 3.6),
-            "font.size": 11,
-            "grid.alpha": 0.3,
-            # A box, or a marker of the legend would read as one of the data.
-            "legend.edgecolor": "0.8",
-            "legend.framealpha": 0.9,
-            "lines.linewidth": 2,
-            "savefig.facecolor": "white",
-        }
-    )
+    plt.style.use("metarec.book")  # the file book.mplstyle of this package
 
 
 def plot_curves(

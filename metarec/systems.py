@@ -128,6 +128,7 @@ class Parts:
         item_features: Tensor,
     ) -> Self:
         """Parts to train on ``users``, who are also the bank."""
+        # Made where it is needed: only task attention reads it, and it is large.
         history = partial(histories.everything, users, 64)
         n_profile = histories.profile.shape[1]
         return cls(warm, item_features, n_profile, len(users), history)
@@ -176,11 +177,13 @@ def build_system(system: System, parts: Parts, seed: int = 0) -> MetaLearner:
             )
         model.use_implicit(warm.implicit)
     with torch.no_grad():
+        # At K = 0 the mean user is the best guess.
         model.head[-1] = warm.mean_bias
     learner: TaskLearner
     adapt = ["head"]
     if system.learner == "gradient":
         learner = GradientDescent(system.steps)
+        # What a user attends to is theirs as well, where steps can reach it.
         adapt += ["query"] * (system.model == "attention")
     elif system.learner == "bayesian":
         learner = Bayesian()
@@ -239,7 +242,9 @@ def fit_system(
     Plumbing: `MetaRecommender`, the evaluation and the page in the browser.
     """
     workers = Workers() if workers is None else workers
+    # The seed of the build is not that of the epochs, which `config` holds.
     meta = build_system(system, parts, seed)
+    # K = 0 has nothing to adapt to: what it needs is learned along with the others.
     sizes = [k for k in SUPPORT_SIZES if 0 < k <= histories.reserved]
     item_rows = parts.warm.item_rows
     tasks = TaskSampler(histories, users, sizes, item_rows=item_rows, part=workers.part)

@@ -142,6 +142,7 @@ def split_users(
     order = np.random.default_rng(seed).permutation(n_users)
     parts = np.array_split(order, n_folds)
     rest = np.concatenate([part for i, part in enumerate(parts) if i != fold])
+    # Drawn anew for each fold: else the same users would always validate.
     rest = np.random.default_rng((seed, fold)).permutation(rest)
     train, validation = rest[n_validation:], rest[:n_validation]
     if min(len(train), len(validation), len(parts[fold])) == 0:
@@ -210,6 +211,7 @@ class UserHistories:
             "time, ties shuffled": (shuffled, table["timestamp"].to_numpy()),
             "random": (shuffled,),
         }
+        # The last key sorts first: user after user, each in the order asked for.
         rows = np.lexsort((*keys[order], table["user"].to_numpy()))
         self.item = torch.from_numpy(table["item"].to_numpy()[rows].astype(np.int64))
         self.rating = torch.from_numpy(
@@ -224,6 +226,7 @@ class UserHistories:
         Whoever fits on the sealed copy cannot look at test users, be it for a mean or
         for the choice of a hyper-parameter: asking raises `LeakageError`.
         """
+        # The ratings are shared with the original; who is sealed is the copy's own.
         sealed = copy(self)
         sealed._sealed = self._sealed.clone()
         sealed._sealed[users] = True
@@ -252,6 +255,7 @@ class UserHistories:
         counts = self.count(users)
         position = torch.repeat_interleave(torch.arange(len(users)), counts)
         before = counts.cumsum(0) - counts
+        # Row n of the result lies as far from its user's start as from the first.
         rows = torch.arange(len(position)) + (self._first(users) - before)[position]
         return position, self.item[rows].long(), self.rating[rows]
 
@@ -267,6 +271,7 @@ class UserHistories:
         first = 0
         while first < len(users):
             before = int(total[first - 1]) if first else 0
+            # A user with more ratings than a chunk holds is a chunk of their own.
             last = int(torch.searchsorted(total, before + most, right=True))
             last = max(last, first + 1)
             yield (users[first:last], *self.ratings_of(users[first:last]))
@@ -284,6 +289,7 @@ class UserHistories:
         width = max(int(length.max()), 1) if len(length) else 1
         column = torch.arange(width)
         mask = column < length[:, None]
+        # Row 0 stands where the mask is false: any row that exists will do.
         rows = torch.where(mask, first[:, None] + column, 0)
         return Examples(
             x=torch.where(mask, self.item[rows].long(), 0),
@@ -306,6 +312,7 @@ class UserHistories:
         """
         drawn = torch.randint(len(sizes), (len(users),), generator=generator)
         k = torch.minimum(torch.as_tensor(sizes)[drawn], self.count(users))
+        # All is drawn for everybody: one user's draw does not move the next one's.
         place = torch.rand(len(users), generator=generator)
         anywhere = torch.rand(len(users), generator=generator) < 0.5
         skipped = (place * anywhere * (self.count(users) - k + 1)).long()
@@ -366,6 +373,7 @@ class TaskSampler:
     def __call__(self, generator: torch.Generator) -> Iterator[Tasks]:
         """Yield the meta-batches of one epoch."""
         sizes = torch.as_tensor(self.sizes)
+        # Every process draws the whole epoch and cuts its part: no talk is needed.
         order = torch.randperm(len(self.users), generator=generator)
         rank, parts = self.part
         for batch in order.split(self.meta_batch):
@@ -378,6 +386,7 @@ class TaskSampler:
         tasks = self.histories.tasks(users, k)
         if self.item_rows is None:
             return tasks
+        # Items of copy c stand c tables further down.
         shift = self.item_rows[tasks.user][:, None]
         support, query = (
             replace(part, x=part.x + shift) for part in (tasks.support, tasks.query)

@@ -119,6 +119,7 @@ def meta_train(
     path = None if checkpoint is None else Path(checkpoint)
     settings = asdict(config)
     state = workers.once(partial(read_run, path, "checkpoint", settings))
+    # All begin at the first process's parameters, whatever their own seeds made.
     meta.load_state_dict(workers.once(meta.state_dict))
     best = {name: value.clone() for name, value in meta.state_dict().items()}
     if state is not None:
@@ -137,6 +138,7 @@ def meta_train(
         log.loss.append(loss)
         log.validation.append(workers.once(validate))
         bar.set_postfix(validation=f"{log.validation[-1]:.4f}")
+        # A tie goes to the later epoch: it has seen more.
         if log.validation[-1] <= min(log.validation):
             log.best_epoch = epoch
             best = {name: value.clone() for name, value in meta.state_dict().items()}
@@ -176,6 +178,7 @@ def _one_epoch(
                 "the meta-loss is not finite: the inner loop diverged; start from a "
                 "smaller inner rate or take fewer inner steps"
             )
+        # Second-order gradients have long tails: one batch must not undo an epoch.
         nn.utils.clip_grad_norm_(meta.parameters(), config.clip)
         optimizer.step()
         total, n_tasks = total + loss * n, n_tasks + n
@@ -221,6 +224,7 @@ def save_aside(path: Path, write: Callable[[Path], object]) -> None:
     Plumbing: whatever is saved goes through it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    # Beside the file, since a rename is one step only within one file system.
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
     os.close(handle)
     try:
@@ -264,6 +268,7 @@ def train_table(
         for rows in torch.randperm(len(user), generator=generator).split(batch):
             u, i = user[rows], item[rows]
             error = (table(u, i) - rating[rows]).square()
+            # Counted at each rating, so that whoever is met often is shrunk as often.
             size = table.heads[u].square().sum(-1)
             size = size + model.item_factors[i].square().sum(-1)
             size = size + (model.item_offset[i] - mu).square()

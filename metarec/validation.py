@@ -36,6 +36,7 @@ def validation_score(
     Built in: maml
     """
     users = judged_users(histories, users)
+    # The mean is taken in double precision, as in the tables of `cold_start`.
     error = torch.zeros(len(sizes), len(users), dtype=torch.float64)
     for row, k in enumerate(sizes):
         for some in in_batches(histories, users):
@@ -89,6 +90,7 @@ def check_disjoint(tasks: Tasks) -> None:
     Plumbing: the protocols call it on whatever they judge.
     """
     support, query = tasks.support, tasks.query
+    # Padding names an item too, so only places under both masks count.
     same = support.x[:, :, None] == query.x[:, None, :]
     same = same & support.mask[:, :, None] & query.mask[:, None, :]
     if same.any():

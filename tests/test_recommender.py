@@ -1,11 +1,16 @@
 """The full system: a user arrives, gets a list, an explanation; files and bad input."""
 
+import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 from metarec.data import RatingData, SyntheticTruth
 from metarec.evaluation import check_no_leak, cold_start
@@ -26,6 +31,18 @@ def fit(data: RatingData) -> MetaRecommender:
 @pytest.fixture(scope="module")
 def recommender(data: RatingData) -> MetaRecommender:
     return fit(data)
+
+
+@pytest.fixture(scope="module")
+def described(data: RatingData) -> RatingData:
+    """The same ratings, with something known of users and of items."""
+    gender = ["F", "M"] * (data.n_users // 2)
+    genres = [("odd",) if n % 2 else ("even",) for n in range(data.n_items)]
+    return replace(
+        data,
+        users=data.users.assign(gender=gender),
+        items=data.items.assign(genres=genres),
+    )
 
 
 def test_ten_ratings_help_new_users(
@@ -155,6 +172,42 @@ def test_saving_and_loading_keep_every_answer(
     assert loaded.config == recommender.config and loaded.scale == recommender.scale
 
 
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {"model": "mlp", "implicit": True},
+        {"model": "attention", "meta": "metamind"},
+        {"learner": "attention"},
+    ],
+    ids=str,
+)
+def test_a_file_says_its_sizes_and_one_of_version_0_1_is_read(
+    described: RatingData, parts: dict[str, Any], tmp_path: Path
+) -> None:
+    fitted = MetaRecommender(dim=2, config=TrainingConfig(epochs=1), **parts)
+    fitted.fit(described, USERS, progress=False)
+    expected = fitted.adapt(RATINGS).predict()
+    fitted.save(tmp_path / "new")
+    with safe_open(tmp_path / "new", framework="pt") as file:
+        about = json.loads(file.metadata()["metarec"])
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    sizes = about.pop("sizes")
+    assert sizes == {
+        "n_items": 80,
+        "dim": 2,
+        "n_features": 2,
+        "n_profile": 2,
+        "n_tasks": 135,
+    }
+    # Version 0.1 wrote no sizes: they follow from the shapes.
+    about["format"] = "metarec recommender 2"
+    text = {"metarec": json.dumps(about)}
+    save_file(tensors, tmp_path / "old", metadata=text)
+    for name in ("new", "old"):
+        again = MetaRecommender.load(tmp_path / name).adapt(RATINGS)
+        assert np.array_equal(again.predict(), expected)
+
+
 def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "x"
     with pytest.raises(FileNotFoundError, match="no file"):
@@ -162,8 +215,6 @@ def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
     path.write_bytes(b"garbage that is no model at all")
     with pytest.raises(ValueError, match="no saved recommender"):
         MetaRecommender.load(path)
-    from safetensors.torch import save_file
-
     save_file({"a": torch.zeros(1)}, path)
     with pytest.raises(ValueError, match="of this version"):
         MetaRecommender.load(path)

@@ -37,7 +37,7 @@ def shuffled(data: RatingData) -> RatingData:
     """Rows in no order, so that the store has something to sort."""
     rows = np.random.default_rng(0).permutation(len(data.ratings))
     table = data.ratings.iloc[rows].reset_index(drop=True)
-    return RatingData("s", table, data.users, data.items, data.scale, "cite")
+    return RatingData("s", data.users, data.items, data.scale, "cite", table)
 
 
 @pytest.fixture(scope="module")

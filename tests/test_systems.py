@@ -1,6 +1,6 @@
 """All 27 systems on a population whose tastes are known."""
 
-from functools import cache
+from functools import cache, partial
 from itertools import product
 from pathlib import Path
 
@@ -9,11 +9,23 @@ import pytest
 import torch
 
 from metarec.data import RatingData, rating_data, synthetic_population
-from metarec.evaluation import cold_start
+from metarec.evaluation import Fold, cold_start
+from metarec.features import item_features
+from metarec.meta import MAML
 from metarec.recommender import MetaRecommender
-from metarec.systems import LEARNERS, METAS, MODELS, System
+from metarec.systems import (
+    LEARNERS,
+    METAS,
+    MODELS,
+    Parts,
+    System,
+    fit_system,
+    hold_out,
+    item_vectors,
+)
 from metarec.tasks import TaskSampler, UserHistories
 from metarec.training import TrainingConfig
+from metarec.validation import validation_score
 
 GRID = list(product(MODELS, METAS, LEARNERS))
 RATINGS = {3: 5, 17: 1, 39: 4, 8: 3}
@@ -159,3 +171,40 @@ def test_data_without_side_information_serve_every_recommender() -> None:
     with pytest.warns(UserWarning, match="equals matrix factorisation"):
         alike.fit(plain, progress=False)
     torch.testing.assert_close(mf.adapt(RATINGS).score(), alike.adapt(RATINGS).score())
+
+
+def test_the_recommender_and_the_evaluation_follow_one_recipe(
+    data: RatingData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever fits a system builds, samples and trains in `systems.fit_system`."""
+    calls = []
+
+    def stop(system: System, *rest: object, **more: object) -> MAML:
+        calls.append(system)
+        raise KeyboardInterrupt
+
+    for place in ("recommender.meta_recommender", "evaluation.fold"):
+        monkeypatch.setattr(f"metarec.{place}.fit_system", stop)
+    with pytest.raises(KeyboardInterrupt):
+        MetaRecommender(dim=2).fit(data, progress=False)
+    with pytest.raises(KeyboardInterrupt):
+        Fold(data).train(System("mlp"))
+    assert [system.model for system in calls] == ["mf", "mlp"]
+
+
+def test_a_system_is_the_same_each_time_and_serves_new_users(data: RatingData) -> None:
+    histories = UserHistories(data)
+    train, validation = hold_out(histories, torch.arange(data.n_users))
+    assert len(validation) == data.n_users // 10
+    assert not torch.isin(train, validation).any()
+    features = item_features(data)
+    config = TrainingConfig(epochs=2)
+    found = []
+    for _ in range(2):
+        warm = item_vectors(histories, train, features, dim=2)
+        parts = Parts.of(histories, train, warm, features)
+        score = partial(validation_score, histories=histories, users=validation)
+        meta = fit_system(System(), parts, histories, train, score, config)
+        assert len(meta.model.item_factors) == data.n_items  # the copies are gone
+        found.append(meta.state_dict())
+    assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])

@@ -143,7 +143,8 @@ def read_script(path: Path) -> dict[str, Any]:
 
 def hash_of(root: Path, *more: Path) -> str:
     """Hash the package, the requirements and the files named beside them."""
-    package = sorted((root / "metarec").rglob("*.py"))
+    kinds = ("*.py", "*.json", "*.mplstyle")
+    package = sorted(p for kind in kinds for p in (root / "metarec").rglob(kind))
     digest = hashlib.sha256()
     for path in [*package, root / "requirements.txt", *more]:
         if path.exists():

@@ -58,6 +58,7 @@ class ALS:
                 table.by_user(outer_products(z)),
                 table.by_user(z, rated=True),
             )
+            # With one side held fixed the other is a ridge regression for each row.
             w = torch.linalg.solve(gram + ridge, target)
             p, b_u = w[:, :-1], w[:, -1:]
             target = table.by_item(p, rated=True) - table.by_item(p * b_u)

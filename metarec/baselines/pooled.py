@@ -57,6 +57,7 @@ class PooledMLP:
             model.head[-1] = warm.mean_bias
         pooled = cls(MAML(model, GradientDescent(steps=0), ["head"]))
         # With nothing reserved and K = 0 every rating of a user is in the query.
+        # A copy, since the caller's histories go on reserving ratings.
         whole = copy(histories)
         whole.reserved = 0
         batches = TaskSampler(whole, whole.usable(users), (0,), 32, warm.item_rows)

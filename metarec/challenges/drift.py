@@ -71,6 +71,7 @@ def prequential(
             if online and belief:
                 mean, covariance, noise = belief
                 belief = Posterior(mean[:here], covariance[:here], noise)
+                # What came since the last block: a belief holds all before.
                 news = _part(everything, here, told, seen)
                 belief, told = online.observe(belief, news), seen
                 scores = online.score(belief, query.x)

@@ -126,6 +126,7 @@ class KalmanFilter:
         root = torch.linalg.cholesky(covariance)
         a = torch.full_like(self.model.user_mean, _retention(self.taste))
         a[-1] = _retention(self.bias)
+        # In the units of Sigma's root the two half-lives act on independent parts.
         keep = (root * a) @ root.inverse()
         return keep, covariance - keep @ covariance @ keep.T
 
@@ -175,6 +176,7 @@ def measurement_update(
     covariance = torch.linalg.solve(
         one + belief.covariance @ zz / belief.noise, belief.covariance
     )
+    # Rounding makes it lopsided, and over hundreds of ratings indefinite.
     covariance = 0.5 * (covariance + covariance.mT)
     pull = z * rest[:, None] - torch.einsum("bij,bj->bi", zz, belief.mean)
     step = torch.einsum("bij,bj->bi", covariance, pull / belief.noise)

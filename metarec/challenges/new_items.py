@@ -37,6 +37,7 @@ def item_histories(
     dated = data.items["year"].notna().to_numpy()
     with_genre = data.items["genres"].map(lambda own: bool(set(own) & set(names)))
     columns = [dated if name == "year" else with_genre.to_numpy() for name in names]
+    # Zeros must say "not known", so what is known is centred on the training items.
     known = torch.from_numpy(np.stack(columns, 1)) if names else x.bool()
     mean = (x * known)[vocabulary].sum(0) / known[vocabulary].sum(0).clamp(min=1)
     histories.profile = torch.where(known, x - mean, 0.0).float()
@@ -102,6 +103,7 @@ class BothCold:
         table = data.ratings.sample(frac=1, random_state=0)
         new = table["item"].isin(new_items.numpy())
         by_training = new & table["user"].isin(users.train.numpy())
+        # The table is shuffled once: the first K' of an item are nested over K'.
         rank = table[by_training].groupby("item").cumcount()
         kept = ~new | (rank.reindex(table.index) < shown)
         asked = new & table["user"].isin(users.test.numpy())

@@ -28,6 +28,7 @@ def transposed(data: RatingData) -> RatingData:
     for column, nothing in blank.items():
         if column not in items:
             items[column] = nothing
+    # Columns that were blank for all were filled in by an earlier turn: turned back.
     users = data.items.rename(columns={"item_id": "user_id"})
     empty = {
         "title": not users["title"].astype(bool).any(),

@@ -15,10 +15,11 @@ from metarec.data.synthetic import (
     drifting_population,
     synthetic_population,
 )
-from metarec.data.table import RatingColumns, RatingData, RatingScale
+from metarec.data.table import Catalogue, RatingColumns, RatingData, RatingScale
 
 __all__ = [
-    "DriftingTruth", "RatingColumns", "RatingData", "RatingScale", "SyntheticTruth",
-    "clicks", "drifting_population", "load_movielens_1m", "load_movielens_100k",
-    "load_movielens_small", "rating_data", "read_csv", "synthetic_population",
+    "Catalogue", "DriftingTruth", "RatingColumns", "RatingData", "RatingScale",
+    "SyntheticTruth", "clicks", "drifting_population", "load_movielens_1m",
+    "load_movielens_100k", "load_movielens_small", "rating_data", "read_csv",
+    "synthetic_population",
 ]  # fmt: skip

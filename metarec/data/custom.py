@@ -66,7 +66,8 @@ def rating_data(
     ratings = ratings.astype(
         {"user": "int64", "item": "int64", "rating": "float32", "timestamp": "int64"}
     )
-    return RatingData(name, ratings, users, _described(items), scale, citation)
+    items = _described(items)
+    return RatingData(name, users, items, scale, citation, ratings)
 
 
 def read_csv(

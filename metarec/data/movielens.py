@@ -8,6 +8,7 @@ import csv
 import hashlib
 import io
 import itertools
+import json
 import logging
 import os
 import re
@@ -28,35 +29,19 @@ from metarec.data.table import RatingData, RatingScale
 
 logger = logging.getLogger(__name__)
 
-CITATION = (
-    "F. Maxwell Harper and Joseph A. Konstan. 2015. The MovieLens Datasets: History "
-    "and Context. ACM Transactions on Interactive Intelligent Systems 5(4), 19:1-19. "
-    "https://doi.org/10.1145/2827872. For research; not to be redistributed without "
-    "permission of GroupLens, University of Minnesota."
-)
-GROUPLENS = "https://files.grouplens.org/datasets/movielens/"
-ARCHIVE_SHA256 = {
-    "ml-100k": "50d2a982c66986937beb9ffb3aa76efe955bf3d5c6b761f4e3a7cd717c6a3229",
-    "ml-1m": "a6898adb50b9ca05aa231689da44c217cb524e7ebd39d264c56e2832f2c54e20",
-    "ml-latest-small": (
-        "696d65a3dfceac7c45750ad32df2c259311949efec81f0f144fdfb91ebc9e436"
-    ),
-}
-RECBOLE = "recbole==1.2.1"
-RECBOLE_SHA256 = {
-    "ml-100k.inter": "4edb74e2a81178c2ba9ff381495f754f996c4aea351b1272ca36b43da0935eff",
-    "ml-100k.item": "51d7cdf777ce5c0f5b32c1d947a4a81fe07d75e78abbe761e0cd4d0756064532",
-    "ml-100k.user": "4f670007d9cfbeb9807e757209af1555b9bcc186bde25e767f67cb67c6dd5972",
-}
+# How to cite the data, checksums, and words that the files leave out.
+_FACTS = json.loads(Path(__file__).with_suffix(".json").read_text(encoding="utf-8"))
+CITATION: str = _FACTS["citation"]
+GENRES_100K: list[str] = _FACTS["genres_100k"]
+OCCUPATIONS_1M: list[str] = _FACTS["occupations_1m"]
+ARCHIVE_SHA256: dict[str, str] = _FACTS["archive_sha256"]
+RECBOLE_SHA256: dict[str, str] = _FACTS["recbole_sha256"]
 # Of the canonical table, so the same whichever file it was read from.
-CONTENT_100K = "3af7dd51ae9b5d43520b3ee589e567e354391a11bc8ea58c2f97cfb1bdf06416"
+CONTENT_100K: str = _FACTS["content_sha256_100k"]
+GROUPLENS = "https://files.grouplens.org/datasets/movielens/"
+RECBOLE = "recbole==1.2.1"
 TIMEOUT = 10  # seconds without an answer before the next route is tried
 
-GENRES_100K = [
-    "unknown", "Action", "Adventure", "Animation", "Children's", "Comedy", "Crime",
-    "Documentary", "Drama", "Fantasy", "Film-Noir", "Horror", "Musical", "Mystery",
-    "Romance", "Sci-Fi", "Thriller", "War", "Western",
-]  # fmt: skip
 # The folders, within a zip file or a given folder, that the files may lie in.
 _FOLDERS = (
     "", "ml-100k", "ml-1m", "ml-latest-small", "recbole/dataset_example/ml-100k"
@@ -65,13 +50,6 @@ _FOLDERS = (
 _TITLE = re.compile(r"^(?P<title>.*?)\s*\((?P<year>\d{4})\)\s*(?:\(\w+\))?$")
 _RATING_COLUMNS = ["user", "item", "rating", "timestamp"]
 _USER_COLUMNS = ["user_id", "age", "gender", "occupation", "zip"]
-OCCUPATIONS_1M = [
-    "other", "academic/educator", "artist", "clerical/admin", "college/grad student",
-    "customer service", "doctor/health care", "executive/managerial", "farmer",
-    "homemaker", "K-12 student", "lawyer", "programmer", "retired", "sales/marketing",
-    "scientist", "self-employed", "technician/engineer", "tradesman/craftsman",
-    "unemployed", "writer",
-]  # fmt: skip
 
 
 def cache_folder() -> Path:

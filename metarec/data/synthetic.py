@@ -99,6 +99,7 @@ def drifting_population(
     mu = 3.5
     b_i = rng.normal(0, 0.4, n_items)
     q_i = rng.normal(0, 1, (n_items, dim)) / np.sqrt(dim)
+    # A product with its own transpose is a covariance; the 0.1 keeps it from the edge.
     mixing = rng.normal(0, 0.3, (dim + 1, dim + 1))
     covariance = mixing @ mixing.T + 0.1 * np.eye(dim + 1)
     root = np.linalg.cholesky(covariance).T
@@ -107,6 +108,7 @@ def drifting_population(
     w = path.reshape(-1, dim + 1)
 
     user = np.repeat(np.arange(n_users), ratings_per_user)
+    # The head of a shuffled catalogue: distinct items, all equally likely.
     shuffled = rng.permuted(np.tile(np.arange(n_items), (n_users, 1)), axis=1)
     item = shuffled[:, :ratings_per_user].reshape(-1)
     taste = (w[:, :dim] * q_i[item]).sum(axis=1)

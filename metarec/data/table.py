@@ -42,7 +42,37 @@ class RatingScale:
 
 
 @dataclass(frozen=True, eq=False)
-class RatingData:
+class Catalogue:
+    """What is known of users and items beside the ratings, in whatever form these are.
+
+    `users`, one row a user: user_id (the label in the source), then what is known, for
+    MovieLens age (int64), gender and occupation (str). `items`, one row an item:
+    item_id (the label in the source), title (str), year (Int64, <NA> if unknown) and
+    genres (a tuple of str, empty if unknown). `citation` says how to cite the data and
+    under which terms they may be used.
+
+    Plumbing: the half that `RatingData` and `RatingColumns` share.
+    """
+
+    name: str
+    users: pd.DataFrame
+    items: pd.DataFrame
+    scale: RatingScale
+    citation: str
+
+    @property
+    def n_users(self) -> int:
+        """Number of users, those without a rating included."""
+        return len(self.users)
+
+    @property
+    def n_items(self) -> int:
+        """Number of items, those without a rating included."""
+        return len(self.items)
+
+
+@dataclass(frozen=True, eq=False)
+class RatingData(Catalogue):
     """One set of ratings in the canonical form, whatever file it came from.
 
     `ratings`, one row a rating, in the order of the source file:
@@ -54,31 +84,12 @@ class RatingData:
     | rating | float32 | on `scale` |
     | timestamp | int64 | seconds since 1970-01-01 UTC, 0 where unknown |
 
-    A pair (user, item) occurs once. `users`, one row a user: user_id (the label in the
-    source), then what is known, for MovieLens age (int64), gender and occupation (str).
-    `items`, one row an item: item_id (the label in the source), title (str), year
-    (Int64, <NA> if unknown) and genres (a tuple of str, empty if unknown). `citation`
-    says how to cite the data and under which terms they may be used.
+    A pair (user, item) occurs once; `users` and `items` are those of `Catalogue`.
 
     Built by `rating_data`, `read_csv` and the loaders, which check all of this.
     """
 
-    name: str
     ratings: pd.DataFrame
-    users: pd.DataFrame
-    items: pd.DataFrame
-    scale: RatingScale
-    citation: str
-
-    @property
-    def n_users(self) -> int:
-        """Number of users, those without a rating included."""
-        return len(self.users)
-
-    @property
-    def n_items(self) -> int:
-        """Number of items, those without a rating included."""
-        return len(self.items)
 
     def content_hash(self) -> str:
         """Return a SHA-256 over the three tables, as 64 hexadecimal digits.
@@ -90,6 +101,7 @@ class RatingData:
         layout = {"user": "<i8", "item": "<i8", "rating": "<f4", "timestamp": "<i8"}
         for column, dtype in layout.items():
             digest.update(self.ratings[column].to_numpy().astype(dtype).tobytes())
+        # As JSON, so that neither pandas' types nor the platform's enter the hash.
         for table in (self.users, self.items):
             values = [table[column].astype(object).tolist() for column in table]
             plain = [[None if v is pd.NA else v for v in column] for column in values]
@@ -99,12 +111,11 @@ class RatingData:
 
 
 @dataclass(frozen=True, eq=False)
-class RatingColumns:
+class RatingColumns(Catalogue):
     """Ratings as flat columns, user after user: what need not fit into memory.
 
     User u owns the rows ``start[u]`` to ``start[u + 1]`` of ``item`` and ``rating``, in
-    order of time. ``users``, ``items``, ``scale``, ``name`` and ``citation`` are as in
-    `RatingData`, and small.
+    order of time. All that is not a column of ratings is small, as in `Catalogue`.
 
     Shapes: ``start`` (n_users + 1,) int64, ``item`` (n,) int32, row of ``items``,
     ``rating`` (n,) float32.
@@ -113,21 +124,6 @@ class RatingColumns:
     not know.
     """
 
-    name: str
     start: np.ndarray
     item: np.ndarray
     rating: np.ndarray
-    users: pd.DataFrame
-    items: pd.DataFrame
-    scale: RatingScale
-    citation: str
-
-    @property
-    def n_users(self) -> int:
-        """Number of users, those without a rating included."""
-        return len(self.users)
-
-    @property
-    def n_items(self) -> int:
-        """Number of items, those without a rating included."""
-        return len(self.items)

@@ -64,9 +64,7 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--seed", type=int, default=0, help="default: %(default)s")
     made.add_argument(
-        "--out",
-        type=Path,
-        help="folder for the results (default: leaderboard-<data>)",
+        "--out", type=Path, help="folder for the results (default: leaderboard-<data>)"
     )
     made.add_argument("--fresh", action="store_true", help="forget earlier results")
     made.add_argument("--quiet", action="store_true", help="no progress bar, no table")
@@ -111,7 +109,7 @@ def _evaluate(options: argparse.Namespace) -> None:
         f"difference, low, high: rmse less that of {options.rival}, 95% interval",
         "seconds and ms: processor time of one thread",
     ]
-    board.to_csv(out / "summary.csv", command, notes)
+    write_table(out / "summary.csv", board.summary, command, notes)
     board.to_markdown(out / "summary.md")
     write_table(out / "costs.csv", board.costs.reset_index(), command, notes)
     columns = ["method", "fold", "user", "k", "rmse", "mae", "n"]

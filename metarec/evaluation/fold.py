@@ -43,6 +43,7 @@ class Fold:
         self.histories = UserHistories(
             data, order, reserved, seed, vocabulary=self.split.train
         )
+        # Whatever is fitted or chosen goes through this door: it cannot see test users.
         self.sealed = self.histories.seal(self.split.test)
         self.features = item_features(data)
         self.sizes = [k for k in SUPPORT_SIZES if k <= reserved]

@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 
 from metarec.evaluation.methods import RIVAL
-from metarec.evaluation.tables import write_table
 from metarec.metrics import bootstrap_means
 from metarec.training import save_aside
 
@@ -49,6 +48,7 @@ class Leaderboard:
                 f"the rival {self.rival!r} was not run: it is among none of "
                 f"{', '.join(self.errors['method'].unique())}"
             )
+        # A hole in this table is a method that was not judged on somebody: no pair.
         wide = self.errors.pivot_table(
             index=[*_KEYS, "k"], columns="method", values="n"
         )
@@ -122,10 +122,6 @@ class Leaderboard:
         """Mean fit_seconds and ms_per_user of each method (see `run_methods`)."""
         columns = ["fit_seconds", "ms_per_user"]
         return self.errors.groupby("method")[columns].mean().loc[self.methods]
-
-    def to_csv(self, path: str | Path, command: str, notes: Sequence[str] = ()) -> None:
-        """Write the summary with its provenance in comment lines."""
-        write_table(Path(path), self.summary, command, notes)
 
     def to_markdown(self, path: str | Path | None = None) -> str:
         """Write RMSE over K, bold where the interval of the difference is below 0."""

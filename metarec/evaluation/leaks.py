@@ -11,9 +11,7 @@ from metarec.validation import Predictor, clipped
 
 
 def check_no_leak(
-    fit: Callable[[RatingData], Predictor],
-    data: RatingData,
-    split: UserSplit,
+    fit: Callable[[RatingData], Predictor], data: RatingData, split: UserSplit
 ) -> None:
     """Fit twice, the second time with the test users' ratings scrambled, and compare.
 

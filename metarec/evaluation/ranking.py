@@ -54,6 +54,7 @@ def rank_candidates(
     hit = (relevant & candidates).gather(-1, order).double()
     new = torch.ones_like(order)
     new[:, 1:] = score[:, 1:] != score[:, :-1]
+    # Equal scores share one group, and each member its mean relevance at every place.
     group = new.cumsum(-1) - 1
     total, size = (
         torch.zeros_like(hit).scatter_add_(-1, group, part)
@@ -74,6 +75,7 @@ def chance_ranking(n_relevant: Tensor, n_candidates: Tensor, at: int = 10) -> Ra
 
     Built in: leaderboard
     """
+    # A list is no longer than its candidates.
     places = n_candidates.clamp(max=at)
     gain = n_relevant / n_candidates * _ideal(places, at)
     return Ranking(gain / _ideal(n_relevant, at), places / n_candidates.double())

@@ -62,6 +62,7 @@ def run_methods(
     for (number, method), path in parts.items():
         bar.set_postfix_str(f"fold {number}, {method}")
         if not path.exists():
+            # Methods of one fold come in a row, and share what it has fitted.
             if fold is None or fold.number != number:
                 fold = Fold(data, number, **asdict(protocol))
             table = _judged(fold, method)
@@ -104,6 +105,7 @@ def _claim(store: Path, data: RatingData, protocol: Protocol) -> None:
                 f"{store} holds results under another {', '.join(differ)}: name "
                 "another folder or begin anew with --fresh"
             )
+    # The mark is written first: results of a killed run are known to be of this run.
     save_aside(mark, partial(Path.write_text, data=json.dumps(mine)))
 
 

@@ -78,10 +78,12 @@ class UserItemBias:
         """Alternate between the two kinds of bias ten times."""
         mu, n_rated = mean_rating(histories, users), histories.item_counts(users)
         b_i = torch.zeros(histories.n_items)
+        # Each side is a shrunk mean of what the other leaves; ten turns settle.
         for _ in range(10):
             of_users, of_items = torch.tensor(0.0), torch.zeros(histories.n_items)
             for some, user, item, rating in histories.in_chunks(users):
                 rest = rating - mu - b_i[item]
+                # Users need not be kept: a chunk's biases are read and forgotten.
                 b_u = shrunk_mean(rest, user, len(some), user_shrinkage)
                 of_items.index_add_(0, item, rating - mu - b_u[user])
                 of_users += b_u.sum()
@@ -90,6 +92,7 @@ class UserItemBias:
 
     def predict(self, support: Examples, x: Tensor) -> Tensor:
         """Scores (B, N): the item's offset and the user's shrunk bias."""
+        # Drawn to the mean bias, not to 0: users rate above the mean of all ratings.
         rest = support.y - self.offset[support.x] - self.mean_bias
         total = torch.where(support.mask, rest, 0.0).sum(-1)
         b_u = self.mean_bias + total / (support.mask.sum(-1) + self.user_shrinkage)

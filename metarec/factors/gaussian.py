@@ -90,6 +90,7 @@ class GaussianFactorModel:
             model._m_step_items(statistics)
             model._m_step_noise(statistics)
             model._whiten()
+        # EM's own mean belongs to its b_i; the offset for new users has this one.
         model.user_mean = torch.zeros(dim + 1, dtype=torch.float64)
         model.user_mean[-1] = bias.mean_bias
         return model
@@ -98,6 +99,7 @@ class GaussianFactorModel:
         dim = self.dim
         generator = torch.Generator().manual_seed(seed)
         q = torch.randn(n_items, dim, generator=generator, dtype=torch.float64)
+        # Random vectors break the symmetry, and the biases are known well already.
         self.v = torch.cat([0.3 * q, (self.offset - self.mu)[:, None]], 1)
         self.v_cov = torch.zeros(n_items, dim + 1, dim + 1, dtype=torch.float64)
         self.item_mean = torch.zeros_like(self.v)
@@ -137,8 +139,10 @@ class GaussianFactorModel:
         self.v_cov = (precision + statistics.gram / self.noise).inverse()
         pull = statistics.target / self.noise + self.item_mean @ precision
         self.v = apply_each(self.v_cov, pull)
+        # Items without a rating say nothing about what features mean.
         seen = (statistics.item_count > 0).double()[:, None]
         f = self.features
+        # The constant is all but free of the penalty: it is the mean of the items.
         ridge = 10 * torch.eye(f.shape[1], dtype=f.dtype)
         ridge[0, 0] = 1e-5
         effect = torch.linalg.solve((f * seen).T @ f + ridge, (f * seen).T @ self.v)
@@ -160,6 +164,7 @@ class GaussianFactorModel:
         """Change units so that p_u ~ N(0, I); the mean of p_u moves into b_i."""
         dim = self.dim
         root = torch.eye(dim + 1, dtype=torch.float64)
+        # p . q is the same in any units of p: these make one prior variance fit all.
         root[:dim, :dim] = torch.linalg.cholesky(self.user_covariance[:dim, :dim])
         move = torch.eye(dim + 1, dtype=torch.float64)
         move[dim, :dim] = self.user_mean[:dim]
@@ -205,6 +210,7 @@ class GaussianFactorModel:
             return mean, precision, mean @ precision
         x = checked_profile(support.profile, len(self.profile)).double()
         known = x.any(-1, keepdim=True)
+        # Who is described has the narrower prior around what the profile predicts.
         narrow = self.profile_covariance.inverse()
         mean = mean + x @ self.profile
         pull = torch.where(known, mean @ narrow, mean @ precision)
@@ -325,6 +331,7 @@ class GaussianFactorModel:
 
         Source: Koren (2008), SVD++.
         """
+        # The target must not hold a shift that an earlier call has learned.
         self.implicit = None
         users = histories.usable(users)
         prior, precision, pull = self._prior(histories.everything(users, 1))
@@ -344,6 +351,7 @@ class GaussianFactorModel:
             each = weight[..., None] * taste[:, None, :]
             target.index_add_(0, chosen.x.reshape(-1), each.reshape(-1, self.dim))
         one = ridge * torch.eye(n, dtype=taste.dtype)
+        # One system of n_items equations, positive definite by the ridge.
         root = torch.linalg.cholesky(gram.reshape(n, n) / draws + one)
         self.implicit = torch.cholesky_solve(target / draws, root)
 
@@ -367,6 +375,7 @@ class GaussianFactorModel:
         """
         tables = rating_sums(histories, users, self.mu.expand(histories.n_items))
         part = type(self)(self.dim)
+        # The prior is shared; only the posteriors of this part are made anew.
         part.__dict__.update(self.__dict__)
         part._m_step_items(part._e_step(tables))
         offset = UserItemBias.fit(histories, users).offset

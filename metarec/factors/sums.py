@@ -21,6 +21,7 @@ class RatingSums:
     ) -> None:
         self.user, self.item, self.rating = user, item, rating
         self.item_count = torch.bincount(item, minlength=n_items)
+        # Sorted both ways once, since every sweep sums over users and over items.
         self._of_user = _seen_and_rated(user, item, rating, (n_users, n_items))
         self._of_item = _seen_and_rated(item, user, rating, (n_items, n_users))
 
@@ -41,6 +42,7 @@ def rating_sums(
     What fits into one chunk is sorted once; more is sorted anew each time it is read.
     """
     tables = _Chunks(histories, users, offset)
+    # What fits is kept sorted, which halves a sweep; what does not is read again.
     small = int(histories.count(users).sum()) <= CHUNK
     return list(tables) if small else tables
 
@@ -88,6 +90,7 @@ class SufficientStatistics:
     def __add__(self, other: SufficientStatistics) -> SufficientStatistics:
         """Sums over the users of both; squares are moved to the common mean."""
         n = self.n_users + other.n_users
+        # As in Chan, Golub & LeVeque: sums around two means, put around the common one.
         gap = other.mean - self.mean
         between = self.n_users * other.n_users / n * torch.outer(gap, gap)
         return SufficientStatistics(
@@ -151,5 +154,6 @@ def moments(mean: Tensor, cov: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     z = torch.cat([mean[:, :-1], torch.ones_like(mean[:, -1:])], 1)
     inner = cov.clone()
     cross = torch.cat([cov[:, :-1, -1], torch.zeros_like(mean[:, -1:])], 1)
+    # The constant 1 of z has no variance; b's covariance with q goes into E[z b].
     inner[:, -1], inner[:, :, -1] = 0, 0
     return z, outer_products(z) + inner, z * mean[:, -1:] + cross

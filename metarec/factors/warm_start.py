@@ -47,6 +47,7 @@ def cross_fit(
 
     Built in: maml
     """
+    # The bias has this variance and p_u has 1: scaled, all coordinates have one.
     scale = model.user_covariance[-1, -1].rsqrt()
     part = torch.randperm(len(users), generator=torch.Generator().manual_seed(seed))
     part = part % parts
@@ -56,6 +57,7 @@ def cross_fit(
         for j in tqdm(range(parts), "cross-fitting", disable=not progress)
     ]
     item_rows = torch.zeros(len(histories.start) - 1, dtype=torch.long)
+    # Row 0 is for users who were not trained on: their ratings are in no copy.
     item_rows[users] = (part + 1) * histories.n_items
     return WarmStart(
         factors=torch.cat([scale * q for q, _ in tables]).float(),

@@ -20,6 +20,7 @@ def log_loss(probability: Tensor, click: Tensor, mask: Tensor) -> Tensor:
     same_shape(probability, click)
     p = _probability(torch.where(mask, probability, 0.5))
     eps = torch.finfo(p.dtype).eps
+    # One sure and wrong prediction must not make the mean infinite.
     p = p.clamp(eps, 1 - eps)
     each = -torch.where(click > 0, p.log(), (1 - p).log())
     return torch.where(mask, each, 0.0).sum(-1) / mask.sum(-1).clamp(min=1)
@@ -38,6 +39,7 @@ def auc(score: Tensor, click: Tensor, mask: Tensor) -> Tensor:
     same_shape(score, click)
     clicked, not_clicked = mask & (click > 0), mask & (click <= 0)
     rest = torch.where(not_clicked, score, torch.inf).sort(-1).values
+    # What is not asked about stands at an end of the scale, and counts nothing.
     asked = torch.where(clicked, score, -torch.inf)
     below = torch.searchsorted(rest, asked) + torch.searchsorted(
         rest, asked, right=True

@@ -63,6 +63,7 @@ def bootstrap_means(
     total = np.zeros((draws, values.shape[1]))
     for stratum in np.unique(strata):
         members = values[strata == stratum]
+        # How often each user was drawn: a product with it is a resample's sum.
         weight = rng.multinomial(
             len(members), np.full(len(members), 1 / len(members)), size=draws
         )

@@ -92,6 +92,7 @@ def chance_ndcg(relevance: Tensor, k: int | None = None) -> Tensor:
     Built in: how-a-benchmark-fools-you
     """
     gain = relevance.double()
+    # In a random order every place expects the mean gain.
     found = dcg(gain.mean(-1, keepdim=True).expand(gain.shape), k)
     ideal = dcg(gain.sort(-1, descending=True).values, k)
     return torch.where(ideal > 0, found / ideal.clamp(min=1e-300), 0.0)
@@ -108,6 +109,7 @@ def tied_relevance(rating: Tensor, n: int) -> Tensor:
     """
     if not 1 <= n <= rating.shape[-1]:
         raise ValueError(f"n must lie in 1..{rating.shape[-1]}, the items, got {n}")
+    # Only those at the edge depend on the coin.
     edge = rating.sort(-1, descending=True).values[..., n - 1, None]
     above, level = rating > edge, rating == edge
     share = (n - above.sum(-1, keepdim=True)) / level.sum(-1, keepdim=True).double()

@@ -34,6 +34,7 @@ def user_rmse(prediction: Tensor, rating: Tensor, mask: Tensor) -> Tensor:
     Built in: tasks
     """
     same_shape(prediction, rating)
+    # Selected, not multiplied: what stands under a false mask may be nan.
     error = torch.where(mask, prediction - rating, 0.0)
     return (error.square().sum(-1) / mask.sum(-1).clamp(min=1)).sqrt()
 

@@ -77,6 +77,7 @@ def user_ratings(
             what = f"is one of two: item {label!r} is rated twice"
         name = "" if who is None else f"user {who!r}: "
         raise ValueError(f"{name}the rating {rating[at]} of item {label!r} {what}")
+    # Stable, since the order of a user's ratings may mean something to a learner.
     order = np.argsort(position, kind="stable")
     count = np.bincount(position, minlength=len(user))
     start = np.concatenate([[0], count.cumsum()])
@@ -106,6 +107,7 @@ def best_items(score: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray, np.nd
     n = min(n, score.shape[1])
     if n == 0:
         return (np.zeros(0, np.int64),) * 3
+    # Only what reaches the n-th best is sorted; ties at the edge are cut by rank.
     least = np.partition(score, -n, axis=1)[:, -n]
     row, column = np.nonzero((score >= least[:, None]) & (score > -np.inf))
     order = np.lexsort((-score[row, column], row))

@@ -114,6 +114,7 @@ class MetaRecommender:
                 "meta-learning needs at least 20: lower `reserved` or bring more users"
             )
         train, validation = hold_out(histories, users, self.seed)
+        # Item vectors that know the validation users would flatter every epoch.
         others = users[~torch.isin(users, validation)]
         features = item_features(data)
         warm = self._item_vectors(histories, others, features, checkpoint, progress)
@@ -224,11 +225,13 @@ class MetaRecommender:
         else:
             table = {user: _as_pairs(own) for user, own in ratings.items()}
         given = self._checked(table)
+        # Few ratings make a mean that is high by chance: -inf keeps it off the list.
         rare = self.items["ratings"].to_numpy() < min_ratings
         model, none = self.model, np.zeros(0, np.int64)
         found = [(none, none, none, none.astype(np.float32))]
         wide = not isinstance(model, MatrixFactorization)
         bar = tqdm(total=len(given.user), unit="user", disable=not progress)
+        # Scores of a batch are forgotten once its lists are made.
         for first, last in user_batches(len(given.user), len(self.items), wide):
             profile = torch.zeros(last - first, len(self.user_features.names))
             for at, label in enumerate(given.user[first:last]):

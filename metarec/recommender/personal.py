@@ -106,6 +106,7 @@ class PersonalModel:
         items, n = self.recommender.items, int(self.support.mask.sum())
         rated, stars = self.support.x[0, :n], self.support.y[0, :n]
         profile = self.support.profile
+        # Row i of the batch is the user without rating i: n users, adapted at once.
         without = Examples(
             x=rated.expand(n, n),
             y=stars.expand(n, n),

@@ -59,6 +59,7 @@ class Processes(Workers):
     ) -> tuple[float, int]:
         """g, put in place of each process's own g_r; the mean loss and sum_r n_r."""
         own = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
+        # The loss and the count travel with the gradient: one message, one wait.
         tail = own[0].new_tensor([loss, 1.0])
         buffer = n_tasks * torch.cat([*(g.flatten() for g in own), tail])
         dist.all_reduce(buffer)

@@ -69,6 +69,7 @@ class RatingStore(RatingColumns):
         if path.exists():
             raise FileExistsError(f"{path} exists: delete it, or name another folder")
         path.parent.mkdir(parents=True, exist_ok=True)
+        # Beside its final place: a rename finishes it, and a kill leaves no half.
         folder = Path(tempfile.mkdtemp(".part", path.name, path.parent))
         try:
             n_users, n = _write_columns(folder, chunks, len(items), scale)
@@ -162,6 +163,7 @@ def _write_columns(
         files["start"].write(np.zeros(1, _COLUMNS["start"]).tobytes())
         for chunk in chunks:
             _check(chunk, n_users, n_items, scale)
+            # Where each user of the chunk ends is where the next one starts.
             start = n + np.cumsum(chunk.counts)
             values = {"start": start, "item": chunk.item, "rating": chunk.rating}
             for name, value in values.items():

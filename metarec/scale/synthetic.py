@@ -48,6 +48,7 @@ def synthetic_store(
         size = max(1, _CELLS // n_items)
         bar = tqdm(range(0, n_users, size), "drawing users", disable=not progress)
         for first in bar:
+            # A generator for each chunk: who comes later changes nobody before.
             draw = np.random.default_rng((0, first // size))
             w = draw.normal(size=(size, _DIM + 1)) * scale
             tail = draw.lognormal(np.log(_MEAN - _FEWEST) - 0.5, 1.0, size)
@@ -86,6 +87,7 @@ def _choose(
     """
     most = int(count.max())
     arrival = draw.standard_exponential((len(count), len(popularity))) / popularity
+    # The first to arrive, found without sorting the whole catalogue for each user.
     first = np.argpartition(arrival, most, axis=1)[:, :most]
     order = np.take_along_axis(arrival, first, 1).argsort(axis=1)
     return np.take_along_axis(first, order, 1)
