@@ -5,7 +5,7 @@ The interface, and those who keep it: gradient descent, the Bayesian, task atten
 
 from metarec.learners.bayesian import Bayesian, Posterior, map_estimate
 from metarec.learners.functional import predict
-from metarec.learners.gradient_descent import GradientDescent, inner_loop
+from metarec.learners.gradient_descent import GradientDescent
 from metarec.learners.heads import (
     dot,
     expand_mean,
@@ -15,6 +15,7 @@ from metarec.learners.heads import (
     residual,
     scaled,
 )
+from metarec.learners.inner_loop import MatrixRate, Objective, inner_loop
 from metarec.learners.losses import (
     Loss,
     likelihood_of,
@@ -29,6 +30,8 @@ __all__ = [
     "Bayesian",
     "GradientDescent",
     "Loss",
+    "MatrixRate",
+    "Objective",
     "Parameters",
     "Posterior",
     "Prior",
