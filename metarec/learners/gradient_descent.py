@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from metarec.learners.functional import over_tasks, twin
-from metarec.learners.heads import dot, is_head, masked_rows
+from metarec.learners.heads import expand_mean, is_head, masked_rows
 from metarec.learners.inner_loop import MatrixRate, Objective, inner_loop
 from metarec.learners.losses import (
     Loss,
@@ -57,15 +57,15 @@ class GradientDescent(TaskLearner):
         another's weights, so its gradient holds the gradient of each task, and one
         `inner_loop` adapts them all.
         """
-        start, rate = {}, {}
-        for name, mean in prior.mean.items():
-            axes = model.get_parameter(name).dim()
-            # A mean may differ between tasks, and then has their axis already.
-            own = mean.dim() > axes
-            start[name] = mean if own else mean.expand(len(support), *mean.shape)
-            rate[name] = _as_rate(prior.scale[name], axes)
         loss = self._objective(model, prior, support)
-        return inner_loop(loss, start, rate, self.steps, self.first_order)
+        if is_head(model, prior.mean):
+            # Heads are columns (B, D, 1) in the loop: what a batch of products takes.
+            column = {"head": expand_mean(prior, support)[..., None]}
+            rate = {"head": _rate_of_column(prior.scale["head"])}
+            own = inner_loop(loss, column, rate, self.steps, self.first_order)
+            return {"head": own["head"].squeeze(-1)}
+        start = {n: _own(model, n, m, support) for n, m in prior.mean.items()}
+        return inner_loop(loss, start, prior.scale, self.steps, self.first_order)
 
     def _objective(
         self, model: nn.Module, prior: Prior, support: Examples
@@ -91,31 +91,39 @@ class GradientDescent(TaskLearner):
         )
 
 
-def _as_rate(scale: Tensor | float, axes: int) -> Tensor | float | MatrixRate:
-    """The prior's scale of a parameter with so many axes, as what multiplies a step."""
-    if isinstance(scale, Tensor) and scale.dim() == 2 and axes == 1:
-        return MatrixRate(scale)
-    return scale
+def _own(model: nn.Module, name: str, mean: Tensor, support: Examples) -> Tensor:
+    """A mean with a row for each task, which it may have already."""
+    if mean.dim() > model.get_parameter(name).dim():
+        return mean
+    return mean.expand(len(support), *mean.shape)
+
+
+def _rate_of_column(scale: Tensor | float) -> Tensor | float | MatrixRate:
+    """The scale of a head, by its shape, as what multiplies a column (D, 1)."""
+    if not isinstance(scale, Tensor) or scale.dim() == 0:
+        return scale
+    return scale[:, None] if scale.dim() == 1 else MatrixRate(scale)
 
 
 def _quadratic(model: RatingModel, support: Examples, mean: bool) -> Objective:
     """The squared error of a linear head: 1/2 w' Gram w - target' w, up to a constant.
 
-    Gram = Phi' Phi (B, D, D) and target = Phi' (y - offset) (B, D), over the count for
-    the mean. The gradient is Gram w - target: no autograd, and no rating, in a step.
+    Gram = Phi' Phi (B, D, D) and target = Phi' (y - offset) (B, D, 1), over the count
+    for the mean; w (B, D, 1). The gradient is Gram w - target, which needs neither
+    autograd nor the ratings again.
     """
     phi, rest = masked_rows(model, support)
-    gram, target = torch.bmm(phi.mT, phi), dot(phi.mT, rest)
+    gram, target = torch.bmm(phi.mT, phi), torch.bmm(phi.mT, rest[..., None])
     if mean:
         count = support.mask.sum(-1, keepdim=True).clamp(min=1)
-        gram, target = gram / count[..., None], target / count
+        gram, target = gram / count[..., None], target / count[..., None]
 
     def value(weights: Parameters) -> Tensor:
         w = weights["head"]
-        return (w * (0.5 * dot(gram, w) - target)).sum()
+        return (w * (0.5 * torch.bmm(gram, w) - target)).sum()
 
     def gradient(weights: Parameters) -> Parameters:
-        return {"head": dot(gram, weights["head"]) - target}
+        return {"head": torch.baddbmm(target, gram, weights["head"], beta=-1)}
 
     return Objective(value, gradient)
 
@@ -129,8 +137,7 @@ def _by_autograd(
     """
 
     def gradient(weights: Parameters) -> Parameters:
-        # Weights that nothing before depends on, or on which the meta-gradient does not
-        # depend through this step, are leaves: what came before is not walked again.
+        # A leaf of its own, unless the meta-gradient runs back through these weights.
         at = {
             name: w if second_order and w.requires_grad else w.detach().requires_grad_()
             for name, w in weights.items()
@@ -166,4 +173,4 @@ def _score_of(
 
 
 def _linear(weights: Parameters, phi: Tensor, offset: Tensor) -> Tensor:
-    return offset + phi @ weights["head"]
+    return offset + (phi @ weights["head"]).squeeze(-1)

@@ -28,9 +28,9 @@ class Objective:
 
 @dataclass(frozen=True)
 class MatrixRate:
-    """An inner rate that is a matrix A (D, D): multiplied by g, it gives A g.
+    """An inner rate that is a matrix A (D, D): multiplied by columns g, it gives A g.
 
-    A is symmetric. Shapes: g (D,) or (B, D).
+    Shapes: g (..., D, 1).
 
     Plumbing: what `GradientDescent` gives to `inner_loop` for a full scale.
     """
@@ -39,7 +39,7 @@ class MatrixRate:
 
     def __mul__(self, gradient: Tensor) -> Tensor:
         """A g."""
-        return gradient @ self.matrix
+        return self.matrix @ gradient
 
 
 def inner_loop(
