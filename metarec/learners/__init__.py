@@ -10,7 +10,7 @@ from metarec.learners.bayesian import (
     posterior_covariance,
 )
 from metarec.learners.functional import predict
-from metarec.learners.gradient_descent import GradientDescent, inner_loop
+from metarec.learners.gradient_descent import GradientDescent
 from metarec.learners.heads import (
     dot,
     expand_mean,
@@ -20,6 +20,7 @@ from metarec.learners.heads import (
     residual,
     scaled,
 )
+from metarec.learners.inner_loop import MatrixRate, Objective, inner_loop
 from metarec.learners.losses import (
     Loss,
     likelihood_of,
@@ -34,6 +35,8 @@ __all__ = [
     "Bayesian",
     "GradientDescent",
     "Loss",
+    "MatrixRate",
+    "Objective",
     "Parameters",
     "Posterior",
     "Prior",

@@ -81,5 +81,5 @@ def dot(phi: Tensor, w: Tensor) -> Tensor:
     Plumbing: ``bmm`` costs less to call than ``matmul``, and that than ``einsum``.
     """
     if phi.dim() == 3 and len(phi) == len(w):
-        return torch.bmm(phi, w[..., None])[..., 0]
+        return torch.bmm(phi, w[..., None]).squeeze(-1)
     return (w[..., None, :] @ phi.mT)[..., 0, :]

@@ -1,0 +1,68 @@
+"""The inner loop: gradient descent as a function of its start and its rate."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from torch import Tensor
+from torch.func import grad
+
+from metarec.learners.prior import Parameters
+
+
+@dataclass(frozen=True)
+class Objective:
+    """A loss that brings its own gradient, where that costs less than to derive it.
+
+    Plumbing: what `GradientDescent` gives to `inner_loop`.
+    """
+
+    value: Callable[[Parameters], Tensor]
+    gradient: Callable[[Parameters], Parameters]
+
+    def __call__(self, weights: Parameters) -> Tensor:
+        """The loss, as any other loss."""
+        return self.value(weights)
+
+
+@dataclass(frozen=True)
+class MatrixRate:
+    """An inner rate that is a matrix A (D, D): multiplied by columns g, it gives A g.
+
+    Shapes: g (..., D, 1).
+
+    Plumbing: what `GradientDescent` gives to `inner_loop` for a full scale.
+    """
+
+    matrix: Tensor
+
+    def __mul__(self, gradient: Tensor) -> Tensor:
+        """A g."""
+        return self.matrix @ gradient
+
+
+def inner_loop(
+    loss: Callable[[Parameters], Tensor],
+    start: Parameters,
+    rate: Mapping[str, Tensor | float | MatrixRate],
+    steps: int,
+    first_order: bool = False,
+) -> Parameters:
+    """Take T steps of gradient descent as a function, leaving ``start`` untouched.
+
+    theta <- theta - alpha * grad L(theta), ``steps`` times. The result depends on
+    ``start`` and ``rate`` differentiably, through the gradients as well; with
+    ``first_order`` the gradients are taken as constants and the Hessian drops out.
+
+    Source: Finn, Abbeel & Levine (2017), equation 1.
+    Built in: inner-loop
+    """
+    gradient_at = loss.gradient if isinstance(loss, Objective) else grad(loss)
+    weights = start
+    for _ in range(steps):
+        gradient = gradient_at(weights)
+        if first_order:
+            gradient = {name: g.detach() for name, g in gradient.items()}
+        weights = {name: w - rate[name] * gradient[name] for name, w in weights.items()}
+    return weights
