@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -93,9 +94,13 @@ def training(
     name: str,
     checkpoint: Path | None = None,
     pause: float = 0.0,
+    dies: bool = False,
     broken: int | None = None,
 ) -> tuple[MAML, TrainingLog]:
-    """A whole training; each process starts from parameters of its own."""
+    """A whole training; each process starts from parameters of its own.
+
+    One that ``dies`` is killed in the epoch after the first that was saved.
+    """
     known = histories()
     meta = system(name, known, seed=workers.part[0])
     # The last meta-batch is a single task, so the second process has none.
@@ -104,6 +109,8 @@ def training(
     def batches(generator: torch.Generator) -> Iterator[Tasks]:
         for tasks in sampler(generator):
             time.sleep(pause)
+            if dies and checkpoint and checkpoint.exists():
+                os.kill(os.getpid(), signal.SIGKILL)
             if broken == workers.part[0] and len(tasks):
                 nan = torch.full_like(tasks.query.y, torch.nan)
                 tasks = replace(tasks, query=replace(tasks.query, y=nan))
@@ -134,20 +141,20 @@ def outcome(meta: MAML, log: TrainingLog) -> dict[str, Any]:
 
 
 def main(what: str, folder: Path) -> None:
-    """Run one of the jobs; process r leaves r.pt, its id and what it found."""
+    """Run one of the jobs; process r leaves what it found in r.pt."""
     torch.set_num_threads(1)
     with process_group() as workers:
         rank = workers.part[0]
-        (folder / f"{rank}.pid").write_text(str(os.getpid()))
         found: dict[str, Any] = {}
         if what == "everything":
             found["gradients"] = gradients(workers)
             found["stars"] = recommendations(workers)
             for name in ("MLP, task attention", "MF, MetaMind"):
                 found[name] = outcome(*training(workers, name))
-        elif what == "slow":
-            path = folder / "run.pt"
-            found = outcome(*training(workers, "MLP, task attention", path, 0.1))
+        elif what in {"whole", "dies"}:
+            path, dies = folder / "run.pt", what == "dies"
+            name = "MLP, task attention"
+            found = outcome(*training(workers, name, path, dies=dies))
         elif what == "diverge":
             training(workers, "MF, MAML", broken=1)
         elif what == "fail" and rank == 1:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,7 +21,7 @@ pytestmark = pytest.mark.slow
 
 SCRIPT = Path(processes.__file__)
 LAUNCH = "-m torch.distributed.run --standalone --nproc-per-node 2".split()
-LIMIT = 120  # seconds, on a machine that has much else to do
+LIMIT = 600  # seconds after which a run that hangs is ended
 
 
 def start(what: str, folder: Path) -> subprocess.Popen[str]:
@@ -106,18 +104,12 @@ def test_all_processes_end_with_the_same(two: list[dict[str, Any]]) -> None:
 def test_a_killed_run_goes_on_to_exactly_the_same(tmp_path: Path) -> None:
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     whole.mkdir(), cut.mkdir()
-    straight = start("slow", whole)
-    first = start("slow", cut)
-    deadline = time.monotonic() + LIMIT
-    while not (cut / "run.pt").exists():
-        assert first.poll() is None and time.monotonic() < deadline
-        time.sleep(0.02)
-    for rank in (1, 0):
-        os.kill(int((cut / f"{rank}.pid").read_text()), signal.SIGKILL)
+    straight = start("whole", whole)
+    first = start("dies", cut)
     finish(first)
     assert first.returncode != 0 and not (cut / "0.pt").exists()
     done = torch.load(cut / "run.pt", weights_only=True)["log"]["loss"]
-    second = start("slow", cut)
+    second = start("whole", cut)
     said = finish(second)
     assert second.returncode == 0, said
     assert finish(straight) and straight.returncode == 0

@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -273,18 +272,26 @@ def test_the_first_users_are_those_of_a_larger_population(tmp_path: Path) -> Non
 
 # A kill in the middle of a fit.
 
+HANGS = 600  # seconds after which a process is ended
+
 FIT = """
-import sys, torch
+import os, signal, sys, torch
 from pathlib import Path
 from metarec.scale import RatingStore
+from torch.optim.optimizer import register_optimizer_step_post_hook
 from metarec.recommender import MetaRecommender
 from metarec.training import TrainingConfig
 torch.set_num_threads(1)
 folder = Path(sys.argv[1])
+checkpoint = folder / sys.argv[2]
+if sys.argv[3:] == ["dies"]:
+    # Killed by its own hand in the epoch after the first that was saved.
+    def die(*_): checkpoint.exists() and os.kill(os.getpid(), signal.SIGKILL)
+    register_optimizer_step_post_hook(die)
 config = TrainingConfig(epochs=40, patience=40, learning_rate=0.05)
 store = RatingStore.open(folder / "store")
 model = MetaRecommender(dim=2, config=config)
-model.fit(store, checkpoint=folder / sys.argv[2], progress=False)
+model.fit(store, checkpoint=checkpoint, progress=False)
 torch.save(model.meta.state_dict(), folder / f"{sys.argv[2]}.end")
 """
 
@@ -295,21 +302,17 @@ def test_a_fit_that_is_killed_goes_on_to_the_same_parameters(
 ) -> None:
     RatingStore.write_data(tmp_path / "store", data)
 
-    def start(name: str) -> "subprocess.Popen[bytes]":
-        command = [sys.executable, "-c", FIT, str(tmp_path), name]
+    def start(*names: str) -> "subprocess.Popen[bytes]":
+        command = [sys.executable, "-c", FIT, str(tmp_path), *names]
         return subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1"})
 
-    killed = start("killed")
-    checkpoint, end = tmp_path / "killed", time.monotonic() + 120
-    while not checkpoint.exists() and time.monotonic() < end:
-        time.sleep(0.005)
-    os.kill(killed.pid, signal.SIGKILL)
-    assert killed.wait(60) == -signal.SIGKILL
-    done = len(torch.load(checkpoint, weights_only=True)["log"]["loss"])
+    killed = start("killed", "dies")
+    assert killed.wait(HANGS) == -signal.SIGKILL
+    done = len(torch.load(tmp_path / "killed", weights_only=True)["log"]["loss"])
     assert 0 < done < 40 and not (tmp_path / "killed.end").exists()
     written = (tmp_path / "killed.items").stat().st_mtime_ns
     runs = start("killed"), start("whole")
-    assert [run.wait(120) for run in runs] == [0, 0]
+    assert [run.wait(HANGS) for run in runs] == [0, 0]
     assert (tmp_path / "killed.items").stat().st_mtime_ns == written
     one, two = (
         torch.load(tmp_path / f"{name}.end", weights_only=True)
