@@ -151,8 +151,12 @@ class Api(SphinxDirective):
             analyzer.analyze()
             analyzer.overloads.clear()
         kind = get_documenter(self.env.app, thing, module).objtype
-        members = ["   :members:"] if kind == "class" else []
-        return [f".. auto{kind}:: {module.__name__}.{short}", *members, ""]
+        options = ["   :members:"] if kind == "class" else []
+        if any(
+            b.__module__.startswith(PACKAGE) for b in getattr(thing, "__bases__", ())
+        ):
+            options.append("   :show-inheritance:")
+        return [f".. auto{kind}:: {module.__name__}.{short}", *options, ""]
 
 
 class ApiNames(SphinxDirective):
