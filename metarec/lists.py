@@ -131,7 +131,7 @@ class ListMAML(MAML):
     model: ListModel
 
     def __init__(self, model: ListModel) -> None:
-        super().__init__(model, GradientDescent(steps=1), ["head"], rate=0.2)
+        super().__init__(model, GradientDescent(steps=1), ["head"], scale=0.2)
 
     def mean(self, support: Examples | None = None) -> Parameters:
         """theta_0 of each task, shifted by which items were rated."""

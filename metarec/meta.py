@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from math import log
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -42,6 +43,8 @@ class MetaLearner(nn.Module):
     Source: Finn, Abbeel & Levine (2017); Raghu et al. (2020) for ANIL.
     Plumbing: what the three meta-learners share.
     """
+
+    log_scale: Any  # one parameter, or one for each adapted name
 
     def __init__(
         self,

@@ -226,7 +226,7 @@ def fit_system(
     parts: Parts,
     histories: UserHistories,
     users: Tensor,
-    validate: Callable[[MAML], float],
+    validate: Callable[[MetaLearner], float],
     config: TrainingConfig | None = None,
     seed: int = 0,
     checkpoint: str | Path | None = None,

@@ -11,7 +11,7 @@ from metarec.tasks import Examples, LeakageError, Tasks, UserHistories
 
 __all__ = ["Predictor", "check_disjoint", "validation_score"]
 
-TOGETHER = 1024  # users judged at once: the bound on memory
+USERS_AT_ONCE = 1024  # users judged at once: the bound on memory
 
 
 class Predictor(Protocol):
@@ -61,9 +61,10 @@ def in_batches(histories: UserHistories, users: Tensor) -> Sequence[Tensor]:
     """Places in ``users``, so many at a time as memory holds."""
     order = torch.arange(len(users))
     # Of many, those of like length come together: they are padded less.
-    if len(users) > TOGETHER:
+    if len(users) > USERS_AT_ONCE:
         order = histories.count(users).argsort(stable=True)
-    return order.split(TOGETHER)
+    batches: Sequence[Tensor] = order.split(USERS_AT_ONCE)
+    return batches
 
 
 def clipped(predictor: Predictor, tasks: Tasks, histories: UserHistories) -> Tensor:

@@ -231,7 +231,7 @@ def test_many_users_are_judged_as_few_are(
     assert len(histories.count(users).unique()) == 5
     bias = UserItemBias.fit(histories, torch.arange(60))
     whole = cold_start(bias, histories, users, (1, 5))
-    monkeypatch.setattr("metarec.validation.TOGETHER", 2)
+    monkeypatch.setattr("metarec.validation.USERS_AT_ONCE", 2)
     found = cold_start(bias, histories, users, (1, 5))
     pd.testing.assert_frame_equal(found, whole, rtol=1e-6)
     assert whole["user"].tolist() == [19, 3, 50, 7, 31] * 2

@@ -29,7 +29,8 @@ def predict(
     apart = twin(model)
 
     def one_task(own: Parameters, *inputs: Tensor) -> Tensor:
-        return functional_call(apart, own, inputs)
+        score: Tensor = functional_call(apart, own, inputs)
+        return score
 
     inputs = (x,) if profile is None else (x, profile)
     return over_tasks(one_task, len(x))(weights, *inputs)

@@ -166,7 +166,8 @@ def _score_of(
     shared = {n: p for n, p in model.named_parameters() if n not in own}
 
     def score(weights: Parameters, *inputs: Tensor) -> Tensor:
-        return functional_call(model, {**shared, **weights}, inputs)
+        found: Tensor = functional_call(model, {**shared, **weights}, inputs)
+        return found
 
     x, profile = support.x, support.profile
     return score, (x,) if profile is None else (x, profile)
