@@ -271,16 +271,16 @@ class GaussianFactorModel:
         """
         if self.implicit is not None:
             raise ValueError("call learn_profile before learn_implicit, not after it")
-        gram, target = self._normal_equations(histories, users)
+        own_gram, own_target = self._normal_equations(histories, users)
         x = histories.profile[users].double()
         gram = x.T @ x + ridge * torch.eye(x.shape[1], dtype=x.dtype)
         effect = torch.zeros(x.shape[1], self.dim + 1, dtype=x.dtype)
         spread = self.user_covariance
         for _ in range(sweeps):
             precision = spread.inverse()
-            cov = (precision + gram / self.noise).inverse()
+            cov = (precision + own_gram / self.noise).inverse()
             mean = self.user_mean + x @ effect
-            w = apply_each(cov, target / self.noise + mean @ precision)
+            w = apply_each(cov, own_target / self.noise + mean @ precision)
             effect = torch.linalg.solve(gram, x.T @ (w - self.user_mean))
             spread = (cov + outer_products(w - self.user_mean - x @ effect)).mean(0)
         self.profile, self.profile_covariance = effect, spread
@@ -335,9 +335,9 @@ class GaussianFactorModel:
         self.implicit = None
         users = histories.usable(users)
         prior, precision, pull = self._prior(histories.everything(users, 1))
-        gram, target = self._normal_equations(histories, users)
-        cov = (precision + gram / self.noise).inverse()
-        taste = (apply_each(cov, target / self.noise + pull) - prior)[:, :-1]
+        own_gram, own_target = self._normal_equations(histories, users)
+        cov = (precision + own_gram / self.noise).inverse()
+        taste = (apply_each(cov, own_target / self.noise + pull) - prior)[:, :-1]
         generator = torch.Generator().manual_seed(seed)
         n = histories.n_items
         gram = torch.zeros(n * n, dtype=taste.dtype)
