@@ -74,8 +74,8 @@ def user_ratings(
         who, label = user[position[at]], labels[at]
         what = f"item {label!r} is rated twice: keep one of the ratings"
         if off[at]:
-            limits = f"{scale.low:g} to {scale.high:g}"
-            what = f"the rating {rating[at]} of item {label!r} is not on the scale {limits}"
+            what = f"the rating {rating[at]} of item {label!r} is not on the scale "
+            what += f"{scale.low:g} to {scale.high:g}"
         raise ValueError(what if who is None else f"user {who!r}: {what}")
     # Stable, since the order of a user's ratings may mean something to a learner.
     order = np.argsort(position, kind="stable")
