@@ -11,7 +11,7 @@ from metarec.meta import MAML
 from metarec.models import MatrixFactorization, Softmax, with_one
 from metarec.tasks import Examples, Tasks, TaskSampler, UserHistories
 
-__all__ = ["ListMAML", "ListModel", "ListSampler", "list_tasks"]
+__all__ = ["LIKE", "ListMAML", "ListModel", "ListSampler", "list_tasks"]
 
 
 LIKE = 4

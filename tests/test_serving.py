@@ -122,7 +122,7 @@ def test_nobody_gets_no_list(plain: MetaRecommender) -> None:
             "user 'y': the rating 6.0 of item 5",
         ),
         ({"y": {5: float("nan")}}, ValueError, "user 'y': the rating nan"),
-        ({"y": [(5, 2), (5, 3)]}, ValueError, "user 'y': .* is one of two"),
+        ({"y": [(5, 2), (5, 3)]}, ValueError, "user 'y': item 5 is rated twice"),
         (pd.DataFrame({"user_id": [1]}), ValueError, "no column .* 'rating'"),
         (
             pd.DataFrame({"user_id": [None], "item_id": [3], "rating": [4]}),

@@ -18,7 +18,7 @@ from metarec.validation import Predictor, check_disjoint
 
 
 def item_histories(
-    data: RatingData, vocabulary: Tensor, order: str = "random", seed: int = 0
+    data: RatingData, vocabulary: Tensor, order: str = "random"
 ) -> UserHistories:
     """Take items for tasks: their raters are what users' items were.
 
@@ -30,7 +30,7 @@ def item_histories(
 
     Built in: new-items
     """
-    histories = UserHistories(transposed(data), order, seed=seed)
+    histories = UserHistories(transposed(data), order)
     names = item_feature_names(replace(data, items=data.items.iloc[vocabulary.numpy()]))
     every = item_feature_names(data)
     x = item_features(data)[:, [every.index(name) for name in names]]

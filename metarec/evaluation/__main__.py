@@ -42,32 +42,22 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--data", default="ml-100k", metavar="SOURCE", help=SOURCE_HELP)
     add_csv_arguments(made)
-    made.add_argument(
-        "--methods",
-        nargs="+",
-        default=["baselines"],
-        metavar="METHOD",
-        help=f"names, or {', '.join(GROUPS)} (default: baselines; see --list)",
+    add = made.add_argument
+    groups = f"names, or {', '.join(GROUPS)} (default: baselines; see --list)"
+    add("--methods", nargs="+", default=["baselines"], metavar="METHOD", help=groups)
+    add("--list", action="store_true", help="list the methods and stop")
+    add("--rival", default=RIVAL, help="default: %(default)s")
+    add("--order", choices=ORDERS, default="time", help="of a user's ratings")
+    add("--folds", type=int, default=5, help="default: %(default)s")
+    reserved = (
+        "first ratings of a user, which supports are cut from and no query holds "
+        "(default: %(default)s); users with no more than that are not judged"
     )
-    made.add_argument("--list", action="store_true", help="list the methods and stop")
-    made.add_argument("--rival", default=RIVAL, help="default: %(default)s")
-    made.add_argument(
-        "--order", choices=ORDERS, default="time", help="of a user's ratings"
-    )
-    made.add_argument("--folds", type=int, default=5, help="default: %(default)s")
-    made.add_argument(
-        "--reserved",
-        type=int,
-        default=15,
-        help="first ratings of a user, which supports are cut from and no query holds "
-        "(default: %(default)s); users with no more than that are not judged",
-    )
-    made.add_argument("--seed", type=int, default=0, help="default: %(default)s")
-    made.add_argument(
-        "--out", type=Path, help="folder for the results (default: leaderboard-<data>)"
-    )
-    made.add_argument("--fresh", action="store_true", help="forget earlier results")
-    made.add_argument("--quiet", action="store_true", help="no progress bar, no table")
+    add("--reserved", type=int, default=15, help=reserved)
+    add("--seed", type=int, default=0, help="default: %(default)s")
+    add("--out", type=Path, help="folder for the results (default: leaderboard-<data>)")
+    add("--fresh", action="store_true", help="forget earlier results")
+    add("--quiet", action="store_true", help="no progress bar, no table")
     return made
 
 

@@ -72,11 +72,11 @@ def user_ratings(
     if (bad := off | again).any():
         at = int(bad.argmax())
         who, label = user[position[at]], labels[at]
-        what = f"is not on the scale {scale.low:g} to {scale.high:g}"
-        if not off[at]:
-            what = f"is one of two: item {label!r} is rated twice"
-        name = "" if who is None else f"user {who!r}: "
-        raise ValueError(f"{name}the rating {rating[at]} of item {label!r} {what}")
+        what = f"item {label!r} is rated twice: keep one of the ratings"
+        if off[at]:
+            what = f"the rating {rating[at]} of item {label!r} is not on the scale "
+            what += f"{scale.low:g} to {scale.high:g}"
+        raise ValueError(what if who is None else f"user {who!r}: {what}")
     # Stable, since the order of a user's ratings may mean something to a learner.
     order = np.argsort(position, kind="stable")
     count = np.bincount(position, minlength=len(user))

@@ -120,18 +120,11 @@ class MetaRecommender:
         warm = self._item_vectors(histories, others, features, checkpoint, progress)
         parts = Parts.of(histories, train, warm, features)
         sizes = [k for k in SUPPORT_SIZES if 0 < k <= self.reserved]
-        meta = fit_system(
-            self.system,
-            parts,
-            histories,
-            train,
-            lambda meta: validation_score(meta, histories, validation, sizes),
-            self.config,
-            self.seed,
-            checkpoint,
-            progress,
-            workers,
+        score = partial(
+            validation_score, histories=histories, users=validation, sizes=sizes
         )
+        fit = partial(fit_system, self.system, parts, histories, train, score)
+        meta = fit(self.config, self.seed, checkpoint, progress, workers)
         self.scale, self.user_features = data.scale, histories.user_features
         count = histories.item_counts(others)
         items = data.items[["item_id", "title"]].assign(ratings=count.numpy())
