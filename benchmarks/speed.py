@@ -6,7 +6,8 @@ Four tables, in benchmarks/results/:
 
 speed.csv         one meta-training epoch: MF, MLP (head, all weights), attention; 1 and
                   5 steps; second and first order; a per-task autograd loop,
-                  learn2learn, higher, vmap(grad), metarec and torch.compile
+                  learn2learn, higher, vmap(grad), metarec, torch.compile and, for a
+                  head, the adjoint by hand
 speed_users.csv   adaptation and the best 10 of 1,682 items, for one user and for all
 speed_memory.csv  peak memory of one meta-batch of all users, a process for each way
 speed_growth.csv  time as users, items, steps and the meta-batch grow
@@ -51,8 +52,9 @@ from metarec.evaluation import write_table
 PARTS = {"training": training, "users": users, "memory": memory, "growth": growth}
 NOTES = {
     "training": [
-        "way: metarec is the closed form with its adjoint for a head, and one pass "
-        "backward for all tasks for any other weights",
+        "way: metarec is inner_loop with the closed gradient for a head, and with one "
+        "pass backward for all tasks for any other weights",
+        "adjoint: the closed form with its way back by hand, for a head, second order",
         "times_x: how many times faster than x, median of the ratios within rounds",
         "warm_up_s: the first call on one meta-batch, which compiles where it must",
         "torch.compile: second order alone, as each case is compiled anew",

@@ -11,9 +11,11 @@ import importlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.func import functional_call, grad, vmap
 
 from metarec.learners import GradientDescent, dot, inner_loop, squared_error
@@ -246,6 +248,62 @@ def head_errors_by_vmap(case: Case) -> Errors:
     return errors
 
 
+class AffineSteps(torch.autograd.Function):
+    """w_T of w <- P w + c, and its way back by hand, as the chapter on speed builds it.
+
+    With lambda_T the gradient at w_T: lambda_t = P' lambda_{t+1}; the gradient of c is
+    the sum of lambda_{t+1} over t, that of P the sum of lambda_{t+1} w_t'.
+
+    Shapes: P (B, D, D), c and w (B, D, 1).
+    """
+
+    @staticmethod
+    def forward(ctx: Any, p: Tensor, c: Tensor, w: Tensor, steps: int) -> Tensor:
+        """Run the steps and keep their path, where somebody will ask for it."""
+        path = [w]
+        for _ in range(steps):
+            path.append(torch.baddbmm(c, p, path[-1]))
+        asked = any(ctx.needs_input_grad[:2])
+        ctx.save_for_backward(p, *(path[:-1] if asked else []))
+        ctx.steps = steps
+        return path[-1]
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, adjoint: Tensor) -> tuple[Tensor | None, ...]:
+        """Run the adjoint recursion, from the last step to the first."""
+        p, *path = ctx.saved_tensors
+        later, back = [], p.mT
+        for _ in range(ctx.steps):
+            later.append(adjoint)
+            adjoint = torch.bmm(back, adjoint)
+        if not path:
+            return None, None, adjoint, None
+        # later[j] belongs to step T - j, whose input is path[T - 1 - j].
+        sums = torch.cat(later, -1)
+        of_p = sums @ torch.cat(path[::-1], -1).mT
+        return of_p, sums.sum(-1, keepdim=True), adjoint, None
+
+
+def by_adjoint(case: Case) -> Loss:
+    """How far one can go for a head: the closed form, and no graph of the steps."""
+    model = case.model
+    assert isinstance(model, RatingModel)
+
+    def loss(tasks: Tasks) -> Tensor:
+        (phi_s, rest_s), (phi_q, rest_q) = (
+            (model.features(part.x), (part.y - model.offset(part.x))[..., None])
+            for part in (tasks.support, tasks.query)
+        )
+        p = torch.eye(phi_s.shape[-1]) - RATE * torch.bmm(phi_s.mT, phi_s)
+        c = RATE * torch.bmm(phi_s.mT, rest_s)
+        w = case.start["head"][:, None].expand(len(tasks), -1, 1)
+        w = AffineSteps.apply(p, c, w, case.steps)
+        return 0.5 * (torch.bmm(phi_q, w) - rest_q).square().mean()
+
+    return loss
+
+
 def package(case: Case) -> MAML:
     """metarec as its users call it."""
     learner = GradientDescent(case.steps, squared_error, case.first_order)
@@ -309,6 +367,8 @@ def ways(case: Case, batch: int, compile_too: bool) -> dict[str, Gradient]:
         "vmap(grad)": by_vmap(case),
         "metarec": package(case).loss,
     }
+    if case.own == ("head",) and not case.first_order:
+        losses["adjoint"] = by_adjoint(case)
     start, absent = list(case.start.values()), missing()
     found = {
         name: gradient_of(loss, start)

@@ -1,25 +1,32 @@
 """The inner loop and the meta-gradient against numbers from outside."""
 
+import subprocess
+import sys
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from assignments.course import assignments
+from assignments.withhold import withhold
 from metarec.learners import (
     GradientDescent,
     Loss,
+    Objective,
     Prior,
     TaskLearner,
+    gradient_descent,
     inner_loop,
     mean_squared_error,
     predict,
     squared_error,
 )
 from metarec.meta import MAML
-from metarec.models import MLP, MatrixFactorization
+from metarec.models import MLP, Bernoulli, MatrixFactorization
 from metarec.tasks import Examples, Tasks
 
 
@@ -489,3 +496,105 @@ def test_the_meta_loss_of_a_head_has_the_gradient_of_autograd(
     for mine, theirs in zip(fast, plain, strict=True):
         assert torch.allclose(mine, theirs, rtol=0, atol=1e-10)
     assert all(part.abs().max() > 1e-3 for part in plain)
+
+
+def every_path() -> dict[str, tuple[nn.Module, Prior, Examples]]:
+    """A head under each kind of loss, and a module with other weights."""
+    generator = torch.Generator().manual_seed(0)
+    q = torch.randn(6, 3, generator=generator).double()
+    items = torch.randint(6, (4, 5), generator=generator)
+    mask = torch.arange(5) < torch.tensor([[5], [0], [2], [4]])
+    liked = (torch.rand(4, 5, generator=generator) < 0.5).double()
+    stars, clicks = (MatrixFactorization.from_items(q, q[:, 0]) for _ in range(2))
+    clicks.likelihood = Bernoulli()
+    rate = torch.tensor(0.1, dtype=torch.float64)
+    rated = Examples(items, liked, mask)
+    paths: dict[str, tuple[nn.Module, Prior, Examples]] = {}
+    for name, model in (("stars", stars), ("clicks", clicks)):
+        model = model.double()
+        paths[name] = model, Prior({"head": model.head}, {"head": rate}), rated
+    bent = Bent()
+    start = {"w": bent.w, "v": bent.v}
+    paths["module"] = bent, Prior(start, dict.fromkeys(start, rate)), TWO[0]
+    return paths
+
+
+@pytest.mark.parametrize("name", ["stars", "clicks", "module"])
+@pytest.mark.parametrize("first_order", [False, True])
+def test_adapt_runs_the_public_inner_loop(
+    name: str, first_order: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, prior, support = every_path()[name]
+    learner = GradientDescent(2, first_order=first_order)
+    expected = learner.adapt(model, prior, support)
+    seen: list[Objective] = []
+
+    def plain(
+        loss: Objective, *arguments: object, **named: object
+    ) -> dict[str, Tensor]:
+        seen.append(loss)
+        # Without the gradient that it brings: that of torch.func.grad.
+        return inner_loop(loss.value, *arguments, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(gradient_descent, "inner_loop", plain)
+    found = learner.adapt(model, prior, support)
+    assert len(seen) == 1
+    for key, value in expected.items():
+        close(found[key], value, 1e-12)
+        slopes = [
+            torch.autograd.grad(w.square().sum(), prior.mean[key], retain_graph=True)
+            for w in (found[key], value)
+        ]
+        close(slopes[0][0], slopes[1][0], 1e-10)
+
+
+RAISING = """
+import sys
+sys.path[:0] = {paths!r}
+import torch
+from classroom import plug
+from metarec.learners import GradientDescent, Prior
+from metarec.models import MatrixFactorization
+from metarec.tasks import Examples
+
+def mine(*arguments, **named):
+    raise ZeroDivisionError("mine")
+
+model = MatrixFactorization(6, 2)
+prior = Prior({{"head": model.head}}, {{"head": torch.tensor(0.1)}})
+support = Examples(torch.tensor([[1]]), torch.tensor([[5.0]]), torch.tensor([[True]]))
+for wrong in (NotImplementedError, ZeroDivisionError):
+    try:
+        GradientDescent().adapt(model, prior, support)
+    except wrong:
+        plug("learners.inner_loop", mine)
+    else:
+        raise SystemExit("adapted without an inner loop")
+"""
+
+
+def test_a_hand_out_adapts_by_the_inner_loop_that_is_plugged(tmp_path: Path) -> None:
+    root = Path(__file__).resolve().parents[1]
+    task = assignments()["inner-loop"]
+    withhold(root / "metarec", tmp_path / "metarec", task.withheld, "yours")
+    code = RAISING.format(paths=[str(tmp_path), str(root / "assignments")])
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("name", ["stars", "clicks"])
+def test_a_full_rate_multiplies_each_step(name: str) -> None:
+    model, prior, support = every_path()[name]
+    assert isinstance(model, MatrixFactorization)
+    root = torch.randn(4, 4, generator=torch.Generator().manual_seed(3)).double()
+    rate = 0.05 * root @ root.T
+    learner = GradientDescent(3)
+    found = learner.adapt(model, Prior(prior.mean, {"head": rate}), support)["head"]
+    for task in range(len(support)):
+        mask = support.mask[task]
+        x, y, w = support.x[task][mask], support.y[task][mask], model.head
+        for _ in range(3):
+            score = model.offset(x) + model.features(x) @ w
+            error = model.likelihood.mean(score) - y
+            w = w - rate @ (model.features(x).T @ error)
+        close(found[task], w, 1e-12)

@@ -20,7 +20,7 @@ from metarec.learners.heads import (
     residual,
     scaled,
 )
-from metarec.learners.inner_loop import MatrixRate, Objective, inner_loop
+from metarec.learners.loop import MatrixRate, Objective, inner_loop
 from metarec.learners.losses import (
     Loss,
     likelihood_of,

@@ -11,7 +11,7 @@ from torch.func import functional_call
 
 from metarec.learners.functional import over_tasks, twin
 from metarec.learners.heads import expand_mean, is_head, masked_rows
-from metarec.learners.inner_loop import MatrixRate, Objective, inner_loop
+from metarec.learners.loop import MatrixRate, Objective, inner_loop
 from metarec.learners.losses import (
     Loss,
     likelihood_of,
