@@ -19,7 +19,10 @@ TOP_LEVEL = {
     ".ci",
     ".github",
     ".gitignore",
+    ".pre-commit-config.yaml",
+    "CHANGELOG.md",
     "CITATION.cff",
+    "CONTRIBUTING.md",
     "LICENSE",
     "Makefile",
     "README.md",
@@ -134,6 +137,30 @@ def test_the_book_is_pinned_and_the_package_is_not() -> None:
     ranges = project["project"]["dependencies"]
     assert all(">=" in line and "==" not in line for line in ranges)
     assert {line.split(">=")[0] for line in ranges} <= set(pins)
+
+
+def test_the_hook_takes_a_subject_of_72_characters() -> None:
+    config = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text("utf-8"))
+    (hooks,) = [repository["hooks"] for repository in config["repos"]]
+    (refuses,) = [hook["entry"] for hook in hooks if hook["id"] == "subject"]
+    body = "\n\n" + 80 * "b" + "\n"
+    assert not re.search(refuses, 72 * "a" + body)
+    assert re.search(refuses, 73 * "a" + body)
+
+
+def test_the_loops_leave_out_only_marks_that_exist() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    marks = project["tool"]["pytest"]["ini_options"]["markers"]
+    said = re.findall(r'-m "not \((.*?)\)"', (ROOT / "Makefile").read_text("utf-8"))
+    check, test = [set(line.split(" or ")) for line in said]
+    assert check == {line.split(":")[0] for line in marks}
+    assert test == check - {"slow"}
+
+
+def test_the_changelog_has_the_version() -> None:
+    version = yaml.safe_load((ROOT / "CITATION.cff").read_text("utf-8"))["version"]
+    text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert re.search(rf"^## {re.escape(version)}$", text, re.MULTILINE)
 
 
 def test_the_citation_and_the_package_agree_on_the_version() -> None:
