@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -12,6 +13,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+
+from assignments.course import HERE, assignments
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -168,6 +171,23 @@ def test_the_citation_and_the_package_agree_on_the_version() -> None:
 
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
     assert citation["version"] == metarec.__version__
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("id", assignments())
+def test_the_checks_of_an_assignment_have_types(id: str) -> None:
+    """Each has modules `checks` and `classroom`, so each is looked at by itself."""
+    files = [f"source/{id}/checks.py", f"hidden/{id.replace('-', '_')}.py", "classroom"]
+    command = [sys.executable, "-m", "mypy", "--config-file=", "--python-version=3.11"]
+    command += ["--check-untyped-defs", "--ignore-missing-imports"]
+    done = subprocess.run(
+        [*command, "--explicit-package-bases", *files],
+        cwd=HERE,
+        env={**os.environ, "MYPYPATH": f"{HERE}:source/{id}:{ROOT}"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.slow
