@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -13,13 +14,18 @@ from pathlib import Path
 import pytest
 import yaml
 
+from assignments.course import HERE, assignments
+
 ROOT = Path(__file__).resolve().parents[1]
 
 TOP_LEVEL = {
     ".ci",
     ".github",
     ".gitignore",
+    ".pre-commit-config.yaml",
+    "CHANGELOG.md",
     "CITATION.cff",
+    "CONTRIBUTING.md",
     "LICENSE",
     "Makefile",
     "README.md",
@@ -136,11 +142,52 @@ def test_the_book_is_pinned_and_the_package_is_not() -> None:
     assert {line.split(">=")[0] for line in ranges} <= set(pins)
 
 
+def test_the_hook_takes_a_subject_of_72_characters() -> None:
+    config = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text("utf-8"))
+    (hooks,) = [repository["hooks"] for repository in config["repos"]]
+    (refuses,) = [hook["entry"] for hook in hooks if hook["id"] == "subject"]
+    body = "\n\n" + 80 * "b" + "\n"
+    assert not re.search(refuses, 72 * "a" + body)
+    assert re.search(refuses, 73 * "a" + body)
+
+
+def test_the_loops_leave_out_only_marks_that_exist() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    marks = project["tool"]["pytest"]["ini_options"]["markers"]
+    said = re.findall(r'-m "not \((.*?)\)"', (ROOT / "Makefile").read_text("utf-8"))
+    check, test = [set(line.split(" or ")) for line in said]
+    assert check == {line.split(":")[0] for line in marks}
+    assert test == check - {"slow"}
+
+
+def test_the_changelog_has_the_version() -> None:
+    version = yaml.safe_load((ROOT / "CITATION.cff").read_text("utf-8"))["version"]
+    text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert re.search(rf"^## {re.escape(version)}$", text, re.MULTILINE)
+
+
 def test_the_citation_and_the_package_agree_on_the_version() -> None:
     import metarec
 
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
     assert citation["version"] == metarec.__version__
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("id", assignments())
+def test_the_checks_of_an_assignment_have_types(id: str) -> None:
+    """Each has modules `checks` and `classroom`, so each is looked at by itself."""
+    files = [f"source/{id}/checks.py", f"hidden/{id.replace('-', '_')}.py", "classroom"]
+    command = [sys.executable, "-m", "mypy", "--config-file=", "--python-version=3.11"]
+    command += ["--check-untyped-defs", "--ignore-missing-imports"]
+    done = subprocess.run(
+        [*command, "--explicit-package-bases", *files],
+        cwd=HERE,
+        env={**os.environ, "MYPYPATH": f"{HERE}:source/{id}:{ROOT}"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.slow

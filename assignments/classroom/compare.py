@@ -31,7 +31,8 @@ def tensor_of_shape(value: Any, shape: tuple[int, ...], what: str) -> Tensor:
         )
     if not torch.isfinite(value).all():
         raise Wrong(f"{what} has entries that are not finite numbers")
-    return value.detach().double()
+    answer: Tensor = value.detach().double()
+    return answer
 
 
 def same(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import checks
 import torch
@@ -105,9 +105,9 @@ def share(inside: Tensor) -> float:
     return float(inside.double().mean())
 
 
-def stack(pairs: object) -> Pair:
+def stack(pairs: Iterable[Pair]) -> Pair:
     """Means and covariances of several users, one below the other."""
-    means, covariances = zip(*pairs, strict=True)  # type: ignore[call-overload]
+    means, covariances = zip(*pairs, strict=True)
     return torch.stack(means), torch.stack(covariances)
 
 
@@ -229,7 +229,7 @@ def users_of_many_lengths(student: Student) -> None:
         belief = posterior(x[own], y[own], *belief, noise)
         carried.append(belief)
     together = posterior(phi[mask], rest[mask], m, s, noise)
-    mistakes = {
+    mistakes: dict[str, Pair | list[Pair]] = {
         checks.PADDING: [
             posterior_all(phi, rest, everything, m, s, noise),
             # The ratings were masked, but not what the prior mean expects of them.
@@ -284,11 +284,11 @@ def gradient_agrees(
                     f"{name} is wrong as a number, so its gradient cannot be right: "
                     "the checks above say more"
                 )
-        found = [part for part in found if isinstance(part, Tensor)]
-        if len(found) < 2 or not all(part.requires_grad for part in found):
+        parts = [part for part in found if isinstance(part, Tensor)]
+        if len(parts) < 2 or not all(part.requires_grad for part in parts):
             raise Wrong(f"{what} {checks.DETACHED}")
-        total = sum((part * by).sum() for part, by in zip(found, weight, strict=True))
-        slopes = torch.autograd.grad(total, list(own.values()), allow_unused=True)
+        sums = [(part * by).sum() for part, by in zip(parts, weight, strict=True)]
+        slopes = torch.autograd.grad(sums, list(own.values()), allow_unused=True)
         for name, slope in zip(own, slopes, strict=True):
             if slope is None:
                 raise Wrong(

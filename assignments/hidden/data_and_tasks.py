@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import checks
 import torch
@@ -73,7 +74,7 @@ def short_histories_and_bad_sizes(student: Student) -> None:
     time = torch.tensor(shuffled(student, 20))
     for k, why in ((7, "it would reach into the query"), (-1, "there is no such size")):
         checks.refuses(
-            lambda k=k: student.support_and_query(time, k, 5),
+            partial(student.support_and_query, time, k, 5),
             f"K = {k} with 5 reserved ratings should raise a ValueError: {why}",
         )
 

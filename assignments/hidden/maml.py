@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 import checks
@@ -158,10 +159,9 @@ def gradient_of(value: Tensor, weights: Weights) -> Weights:
 
 def small_network(student: Student) -> tuple[nn.Module, Loss]:
     """A small network with biases, and half the sum of its squared errors."""
-    net = nn.Sequential(
-        nn.Linear(2, student.integer(3, 6)), nn.Tanh(), nn.Linear(1, 1), nn.Flatten(0)
-    )
-    net[2] = nn.Linear(net[0].out_features, 1)
+    first = nn.Linear(2, student.integer(3, 6))
+    net = nn.Sequential(first, nn.Tanh(), nn.Linear(1, 1), nn.Flatten(0))
+    net[2] = nn.Linear(first.out_features, 1)
     net = net.double()
     with torch.no_grad():
         for p in net.parameters():
@@ -406,7 +406,7 @@ def several_steps_of_adam(student: Student) -> None:
         def one(model: nn.Module, optimizer: Any, tasks: Sequence[Task]) -> float:
             if zero:
                 optimizer.zero_grad()
-            theta = dict(model.named_parameters())
+            theta: Weights = dict(model.named_parameters())
             value = maml_loss(loss, theta, tasks, RATE, 2)
             (sign * value).backward()
             last = adapted(loss, theta, tasks[-1][0], RATE, 2)
@@ -443,20 +443,18 @@ def several_steps_of_adam(student: Student) -> None:
 
         def one(model: nn.Module, optimizer: Any, tasks: Sequence[Task]) -> None:
             step()(model, optimizer, tasks)
-            theta = dict(model.named_parameters())
+            theta: Weights = dict(model.named_parameters())
             found.append(maml_loss(loss, theta, tasks, RATE, 2).item())
 
         train(one)
         return found
 
+    def mistake(number: int) -> dict[str, float]:
+        return {checks.LOSS_AFTER: after()[number]}
+
     for number, (value, expected) in enumerate(zip(said, values, strict=True)):
-        named(
-            same,
-            value,
-            expected,
-            f"the meta-loss that step {number + 1} returns",
-            lambda number=number: {checks.LOSS_AFTER: after()[number]},
-        )
+        what = f"the meta-loss that step {number + 1} returns"
+        named(same, value, expected, what, partial(mistake, number))
 
 
 NEW_ADAM = (
@@ -481,7 +479,7 @@ def a_training_run(student: Student) -> None:
                 own = optimizer(model.parameters(), lr=0.15)
             if zero:
                 own.zero_grad()
-            theta = dict(model.named_parameters())
+            theta: Weights = dict(model.named_parameters())
             value = maml_loss(loss, theta, batch, 0.05, 2)
             value.backward()
             own.step()

@@ -43,7 +43,8 @@ def sizes(
 def size_of_rows(model: Model, users: Tensor, items: Tensor) -> Tensor:
     """The squares of these users' and these films' rows."""
     rows = {"user": users, "item": items}
-    return sum(model[name][rows[name[:4]]].square().sum() for name in TABLES)
+    sizes = [model[name][rows[name[:4]]].square().sum() for name in TABLES]
+    return torch.stack(sizes).sum()
 
 
 def objective(
@@ -124,7 +125,9 @@ def compare_scores(
 
 def batches_of_many_lengths(student: Student) -> None:
     lengths = [student.integer(5, 9), student.integer(5, 9), student.integer(1, 3), 1]
-    batches, squares, errors = [], [], []
+    batches: list[tuple[Tensor, Tensor]] = []
+    squares: list[Tensor] = []
+    errors: list[Tensor] = []
     for n in lengths:
         rating = torch.tensor([float(student.integer(1, 5)) for _ in range(n)]).double()
         error = (0.5 + len(squares)) * (1 + student.normal(n).abs())
@@ -132,15 +135,14 @@ def batches_of_many_lengths(student: Student) -> None:
         squares.append(error.square())
         errors.append(error.abs())
     every = torch.cat(squares)
+    means = torch.stack([s.mean() for s in squares])
     same(
         student.rmse(batches),
         every.mean().sqrt(),
         "the RMSE over batches of different lengths",
         {
-            checks.MEAN_OF_ROOTS: sum(s.mean().sqrt() for s in squares) / len(lengths),
-            checks.MEAN_OF_MEANS: (
-                sum(s.mean() for s in squares) / len(lengths)
-            ).sqrt(),
+            checks.MEAN_OF_ROOTS: means.sqrt().mean(),
+            checks.MEAN_OF_MEANS: means.mean().sqrt(),
             checks.NO_ROOT: every.mean(),
             checks.ABSOLUTE: torch.cat(errors).mean(),
             checks.SUM_ROOT: every.sum().sqrt(),
@@ -362,7 +364,8 @@ def step_of_a_batch(student: Student) -> None:
 
 def step_of_one_rating(student: Student) -> None:
     model, penalty, rate = random_model(student), 0.2, 0.1
-    batch = tuple(part[-1:] for part in random_batch(student, model, 4))
+    users, items, ratings = random_batch(student, model, 4)
+    batch = users[-1:], items[-1:], ratings[-1:]
     given = checks.copy(model)
     found = student.sgd_step(given, *batch, penalty, rate)
     checks.unchanged(given, model)

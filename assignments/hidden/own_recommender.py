@@ -75,7 +75,9 @@ def three_kinds(student: Student) -> tuple[UserHistories, UserSplit]:
     rng = np.random.default_rng(student.integer(0, 10**6))
     total = sum(n for _, n in KINDS.values())
     label = rng.permutation(total)
-    rows, parts, begin = [], [], 0
+    rows: list[tuple[Any, ...]] = []
+    parts: list[Tensor] = []
+    begin = 0
     for kind, (shift, n) in KINDS.items():
         own = label[begin : begin + n]
         parts.append(torch.from_numpy(np.sort(own)))
@@ -152,13 +154,18 @@ def errors_by_hand(
     return pd.DataFrame(rows, columns=["user", "k", "rmse", "n"])
 
 
+def key(k: Any) -> int:
+    """K as pandas has it in an index, where anything may stand."""
+    return int(k)
+
+
 def pooled(errors: pd.DataFrame, batch: int) -> dict[int, float]:
     """The mean over batches of the pooled RMSE, users in their order, for each k."""
     curve = {}
     for k, rows in errors.groupby("k"):
         square, n = (rows["rmse"] ** 2 * rows["n"]).to_numpy(), rows["n"].to_numpy()
         starts = range(0, len(rows), batch)
-        curve[int(k)] = float(
+        curve[key(k)] = float(
             np.mean(
                 [
                     (square[s : s + batch].sum() / n[s : s + batch].sum()) ** 0.5
@@ -284,20 +291,20 @@ def errors_and_curve(student: Student) -> None:
     for batch in (2, 3, 4, 5):
         wrong[checks.BATCHES + "." * batch] = pooled(right, batch)
     weighted = {
-        int(k): float(np.average(rows["rmse"], weights=rows["n"]))
+        key(k): float(np.average(rows["rmse"], weights=rows["n"]))
         for k, rows in right.groupby("k")
     }
     wrong[checks.POOLED + "."] = weighted
     wrong[
         "this is the curve of the validation users: it is asked of the test users"
     ] = {
-        int(k): v
+        key(k): v
         for k, v in judged(trial.split.validation, known)
         .groupby("k")["rmse"]
         .mean()
         .items()
     }
-    means = {int(k): v for k, v in right.groupby("k")["rmse"].mean().items()}
+    means = {key(k): v for k, v in right.groupby("k")["rmse"].mean().items()}
     checks.the_same_curve(curve, means, wrong)
 
 

@@ -132,7 +132,7 @@ def untouched(call: Callable[..., Any], *starts: dict) -> Any:
     for start, name, w, old in before:
         if not torch.equal(w.detach(), old):
             raise Wrong(IN_PLACE.format(name))
-        if start.get(name) is not w:
+        if name not in start or start[name] is not w:
             raise Wrong(DICTIONARY.format(name))
         if w.grad is not None:
             raise Wrong(BACKWARD)
