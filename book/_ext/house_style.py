@@ -115,7 +115,7 @@ def cells(row: Tag) -> list[Tag]:
 
 def written(cell: Tag) -> str:
     """What is written in a cell."""
-    return cell.get_text(" ", strip=True)
+    return str(cell.get_text(" ", strip=True))
 
 
 def lift_index_names(head: Tag) -> None:
