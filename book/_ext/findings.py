@@ -31,7 +31,6 @@ from docutils.parsers.rst import directives
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
-VERDICTS = ("gains", "loses", "undecided")
 SHOWN = {"gains": "gains", "loses": "loses", "undecided": "no difference seen"}
 
 
@@ -112,7 +111,7 @@ class Finding(SphinxDirective):
         "better": lambda word: directives.choice(word, ("lower", "higher")),
         "unit": directives.unchanged_required,
         "axis": float,
-        "verdict": lambda word: directives.choice(word, VERDICTS),
+        "verdict": lambda word: directives.choice(word, tuple(SHOWN)),
     }
 
     def run(self) -> list[nodes.Node]:

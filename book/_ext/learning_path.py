@@ -13,7 +13,6 @@ before it have built, each a link to its entry in the API reference.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,25 +31,23 @@ BEFORE = "## Further reading"
 FACTORY = BeautifulSoup("", "html.parser")
 
 
-@dataclass(frozen=True)
-class Part:
-    """A part of the book: its caption, its chapters, and how many came before."""
-
-    caption: str
-    chapters: tuple[str, ...]
-    before: int
-
-
-def parts(root: Path) -> list[Part]:
-    """The parts that have chapters to work through, in order."""
+def parts(root: Path) -> dict[str, list[str]]:
+    """Caption to chapters, for the parts that have chapters to work through."""
     toc = yaml.safe_load((root / "_toc.yml").read_text(encoding="utf-8"))
-    found: list[Part] = []
-    for part in toc.get("parts", []):
-        files = [entry["file"] for entry in part["chapters"]]
-        if all((root / f"{file}.ipynb").exists() for file in files):
-            before = sum(len(earlier.chapters) for earlier in found)
-            found.append(Part(part["caption"], tuple(files), before))
-    return found
+    found = {
+        part["caption"]: [entry["file"] for entry in part["chapters"]]
+        for part in toc.get("parts", [])
+    }
+    return {
+        caption: files
+        for caption, files in found.items()
+        if all((root / f"{file}.ipynb").exists() for file in files)
+    }
+
+
+def chapters(root: Path) -> list[str]:
+    """All chapters, in the order of the book."""
+    return [chapter for files in parts(root).values() for chapter in files]
 
 
 class LearningPath(SphinxDirective):
@@ -64,13 +61,13 @@ class LearningPath(SphinxDirective):
         about = {caption.strip(): text.strip() for caption, _, text in said if text}
         toc = Path(self.env.srcdir) / "_toc.yml"
         self.env.note_dependency(str(toc))
-        book = {part.caption: part for part in parts(toc.parent)}
+        book = parts(toc.parent)
         if unknown := set(about) - set(book):
             raise self.error(f"learning-path: no part {', '.join(sorted(unknown))}")
         lines = []
         for caption in filter(about.__contains__, book):
             lines.append(f"1. **{caption}** {about[caption]}")
-            lines += [f"   1. {{doc}}`/{file}`" for file in book[caption].chapters]
+            lines += [f"   1. {{doc}}`/{file}`" for file in book[caption]]
         box = nodes.container(classes=["path"])
         self.state.nested_parse(StringList(lines, str(toc)), 0, box)
         return [box]
@@ -93,21 +90,20 @@ def stations(page: Page) -> None:
 
 def place(page: Page) -> None:
     """Say above a chapter's title which part it is in, and how far along the path."""
-    book = parts(page.root)
-    total = sum(len(part.chapters) for part in book)
-    for at, part in enumerate(book, start=1):
-        if page.name in part.chapters:
-            number = part.before + part.chapters.index(page.name) + 1
+    book = chapters(page.root)
+    for at, (part, files) in enumerate(parts(page.root).items(), start=1):
+        if page.name in files:
             above = FACTORY.new_tag("p", attrs={"class": f"eyebrow part-{at}"})
             caption = FACTORY.new_tag("span", attrs={"class": "eyebrow__part"})
-            caption.string = part.caption
-            above.extend([caption, f" Chapter {number} of {total}"])
+            caption.string = part
+            number = book.index(page.name) + 1
+            above.extend([caption, f" Chapter {number} of {len(book)}"])
             page.article.insert(0, above)
 
 
 def sidebar(page: Page) -> None:
     """Give the captions in the sidebar the class of their part, and arrows a name."""
-    number = {part.caption: at for at, part in enumerate(parts(page.root), start=1)}
+    number = {caption: at for at, caption in enumerate(parts(page.root), start=1)}
     for caption in page.soup.select("nav.bd-links p.caption"):
         if at := number.get(caption.get_text(strip=True)):
             caption["class"] = ["caption", f"part-{at}"]
@@ -124,7 +120,7 @@ def builds(root: Path, page: str) -> list[str]:
 
 def built_so_far(root: Path, page: str) -> list[tuple[str, list[str]]]:
     """The chapter and its pieces, then the chapters before it that built some."""
-    book = [chapter for part in parts(root) for chapter in part.chapters]
+    book = chapters(root)
     if page not in book:
         return []
     order = [page, *book[: book.index(page)]]
