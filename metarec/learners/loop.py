@@ -28,9 +28,9 @@ class Objective:
 
 @dataclass(frozen=True)
 class MatrixRate:
-    """An inner rate that is a matrix A (D, D): multiplied by columns g, it gives A g.
+    """An inner rate with an entry for each pair of weights: it mixes their steps.
 
-    Shapes: g (..., D, 1).
+    Shapes: ``matrix`` (D, D), a gradient (..., D, 1).
 
     Plumbing: what `GradientDescent` gives to `inner_loop` for a full scale.
     """
@@ -38,7 +38,7 @@ class MatrixRate:
     matrix: Tensor
 
     def __mul__(self, gradient: Tensor) -> Tensor:
-        """A g."""
+        """The matrix times the gradient, a column."""
         return self.matrix @ gradient
 
 
