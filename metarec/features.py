@@ -19,7 +19,19 @@ def item_feature_names(data: Catalogue) -> list[str]:
 
     A data set without genres and years has no such column.
 
-    Plumbing: labels for plots of attention.
+    Parameters
+    ----------
+    data
+        Ratings with a table of items.
+
+    Returns
+    -------
+    list[str]
+        The names, F of them.
+
+    Plumbing
+    --------
+    Labels for plots of attention.
     """
     genres = sorted({genre for row in data.items["genres"] for genre in row})
     return genres + ["year"] * bool(data.items["year"].notna().any())
@@ -28,9 +40,22 @@ def item_feature_names(data: Catalogue) -> list[str]:
 def item_features(data: Catalogue) -> Tensor:
     """Genres as 0 and 1, and the year in units of 15 years: shape (n_items, F).
 
-    A year that is not known counts as the mean year. F = 0 without side information.
+    A year that is not known counts as the mean year. ``F = 0`` without side
+    information.
 
-    Plumbing: side information for the Gaussian factor model and the rating models.
+    Parameters
+    ----------
+    data
+        Ratings with a table of items.
+
+    Returns
+    -------
+    Tensor
+        Features, shape (n_items, F).
+
+    Plumbing
+    --------
+    Side information for the Gaussian factor model and the rating models.
     """
     names = item_feature_names(data)
     table = np.zeros((data.n_items, len(names)))
@@ -52,7 +77,16 @@ class UserFeatures:
     a row of zeros stands for somebody of whom nothing is known. A gender or occupation
     that they do not have counts as not known.
 
-    Plumbing: side information for the rating models.
+    Parameters
+    ----------
+    names
+        Names of the columns, F of them.
+    mean
+        Mean of each column over the users that it was fitted on.
+
+    Plumbing
+    --------
+    Side information for the rating models.
     """
 
     names: tuple[str, ...]
@@ -60,7 +94,18 @@ class UserFeatures:
 
     @classmethod
     def fit(cls, users: pd.DataFrame) -> Self:
-        """Take the vocabulary and the means from a table of users."""
+        """Take the vocabulary and the means from a table of users.
+
+        Parameters
+        ----------
+        users
+            Table of users with age, gender and occupation, as far as known.
+
+        Returns
+        -------
+        UserFeatures
+            The fitted object.
+        """
         names = ["age"] * ("age" in users)
         for column in ("gender", "occupation"):
             if column in users:
@@ -69,7 +114,18 @@ class UserFeatures:
         return cls(plain.names, tuple(plain.encode(users).double().mean(0).tolist()))
 
     def encode(self, users: pd.DataFrame) -> Tensor:
-        """Rows of numbers, shape (n, F)."""
+        """Rows of numbers, shape (n, F).
+
+        Parameters
+        ----------
+        users
+            Table of users.
+
+        Returns
+        -------
+        Tensor
+            Features, shape (n, F).
+        """
         table = np.zeros((len(users), len(self.names)))
         for at, (name, mean) in enumerate(zip(self.names, self.mean, strict=True)):
             column, _, value = name.partition("=")
@@ -87,7 +143,20 @@ class UserFeatures:
     def encode_one(self, known: Mapping[str, Any] | None) -> Tensor:
         """One row (1, F) for a user of whom some columns, or none, are known.
 
-        Raises ``ValueError`` for a column that the features do not have.
+        Parameters
+        ----------
+        known
+            Column to value for what is known of the user.
+
+        Returns
+        -------
+        Tensor
+            Features, shape (1, F).
+
+        Raises
+        ------
+        ValueError
+            For a column that the features do not have.
         """
         known = known or {}
         columns = {name.partition("=")[0] for name in self.names}

@@ -27,21 +27,47 @@ __all__ = ["MAML", "MetaLearner", "MetaMind", "MetaSGD"]
 class MetaLearner(nn.Module):
     """Learn a prior from many users' histories; the parent of all meta-learners.
 
-    min over the prior of sum_u L_query(A(prior, S_u); Q_u), with A the task-learner,
-    S_u the support and Q_u the query of user u. The gradient runs through the inner
-    steps (second order) unless the learner is ``first_order``.
+    Its parameters minimise the meta-loss::
+
+        sum_u L_query(A(prior, S_u); Q_u)
+
+    with A the task-learner, ``S_u`` the support and ``Q_u`` the query of user u. The
+    gradient runs through the inner steps (second order) unless the learner is
+    ``first_order``.
 
     A child says what the prior's ``scale`` is, and may let its ``mean`` depend on the
     task. ``adapt`` names the parameters that are a user's own (all by default;
     ``["head"]`` alone is ANIL); the model's others are shared, and learned too where
     they require a gradient. ``scale`` is where the prior's scale starts, the learner's
     own default if it is not given; it is learned as its logarithm, or fixed if
-    ``learn_scale`` is false. The noise sigma^2 starts at 1 and is learned where the
+    ``learn_scale`` is false. The noise ``sigma^2`` starts at 1 and is learned where the
     learner reads it.
 
-    Raises ``ValueError`` for a name in ``adapt`` that the model does not have.
-    Source: Finn, Abbeel & Levine (2017); Raghu et al. (2020) for ANIL.
-    Plumbing: what the three meta-learners share.
+    Parameters
+    ----------
+    model
+        The model whose parameters are adapted; it holds ``theta_0``.
+    learner
+        The task-learner.
+    adapt
+        Names of the parameters that are a user's own; all of the model's if not given.
+    scale
+        Where the prior's scale starts; the learner's default if not given.
+    learn_scale
+        Whether the scale is learned, as its logarithm, or fixed.
+
+    Raises
+    ------
+    ValueError
+        For a name in ``adapt`` that the model does not have.
+
+    Source
+    ------
+    Finn, Abbeel & Levine (2017); Raghu et al. (2020) for ANIL.
+
+    Plumbing
+    --------
+    What the three meta-learners share.
     """
 
     log_scale: Any  # one parameter, or one for each adapted name
@@ -69,18 +95,43 @@ class MetaLearner(nn.Module):
             self.log_noise = nn.Parameter(torch.tensor(0.0))
 
     def start_scale(self, log_start: float, learn: bool) -> None:
-        """Make the parameter behind `scale`: a logarithm, one for all weights."""
+        """Make the parameter behind `scale`: a logarithm, one for all weights.
+
+        Parameters
+        ----------
+        log_start
+            Logarithm of where the scale starts.
+        learn
+            Whether it is learned or stays.
+        """
         self.log_scale = nn.Parameter(torch.tensor(log_start), learn)
 
     def _theta_0(self) -> Parameters:
         return {name: self.model.get_parameter(name) for name in self.adapted}
 
     def scale(self) -> Parameters:
-        """The prior's scale for each adapted parameter."""
+        """The prior's scale for each adapted parameter.
+
+        Returns
+        -------
+        dict[str, Tensor]
+            The scale by name.
+        """
         return dict.fromkeys(self.adapted, self.log_scale.exp())
 
     def mean(self, support: Examples | None = None) -> Parameters:
-        """The prior's mean: theta_0, shifted by what was rated if the model does so."""
+        """The prior's mean ``theta_0``, shifted by what was rated if the model does so.
+
+        Parameters
+        ----------
+        support
+            The support sets, for a mean that depends on them.
+
+        Returns
+        -------
+        dict[str, Tensor]
+            The mean by name; with a leading task axis where it depends on the task.
+        """
         theta = self._theta_0()
         if support is not None and isinstance(self.model, RatingModel):
             shift = self.model.shift(support.x, support.mask)
@@ -93,18 +144,51 @@ class MetaLearner(nn.Module):
 
         The mean may depend on the task: it is that of the tasks of ``support``, or of
         a task without ratings if there is none.
+
+        Parameters
+        ----------
+        support
+            The support sets; a task without ratings if not given.
+
+        Returns
+        -------
+        Prior
+            The prior.
         """
         noise = self.log_noise.exp() if self.learner.noisy else 1.0
         return Prior(self.mean(support), self.scale(), noise)
 
     def adapt(self, support: Examples) -> Parameters:
-        """Each task's own weights, learned from its support."""
+        """Each task's own weights, learned from its support.
+
+        Parameters
+        ----------
+        support
+            Ratings to adapt on, of B users or tasks.
+
+        Returns
+        -------
+        dict[str, Tensor]
+            Weights of each task by name, each with a leading task axis.
+        """
         return self.learner.adapt(self.model, self.prior(support), support)
 
     def predict(self, support: Examples, x: Tensor) -> Tensor:
         """Adapt to ``support``, then predict ``x``: shape (B, N).
 
         Stars under a Gaussian likelihood, probabilities under a Bernoulli.
+
+        Parameters
+        ----------
+        support
+            Ratings to adapt on, of B users or tasks.
+        x
+            Items to score, shape (B, N).
+
+        Returns
+        -------
+        Tensor
+            Scores, in stars, shape (B, N).
         """
         score = predict(self.model, self.adapt(support), x, support.profile)
         return likelihood_of(self.model).mean(score)
@@ -114,6 +198,16 @@ class MetaLearner(nn.Module):
 
         Each task counts once, since the metric averages over users. Banks of tasks are
         computed anew with the model as it stands.
+
+        Parameters
+        ----------
+        tasks
+            Tasks, each with a support and a query.
+
+        Returns
+        -------
+        Tensor
+            A number.
         """
         banks = [part for part in self.modules() if isinstance(part, TaskBank)]
         if banks and isinstance(self.model, RatingModel):
@@ -128,27 +222,92 @@ class MetaLearner(nn.Module):
 class MAML(MetaLearner):
     """Learn the initialisation from which a few inner steps serve a new user best.
 
-    min over theta_0 and alpha of sum_u L_query(A(theta_0, alpha, S_u); Q_u): one
-    initialisation and one scale, which is the inner rate alpha of gradient descent.
-    The arguments are those of `MetaLearner`.
+    min over ``theta_0`` and ``alpha`` of
+    ``sum_u L_query(A(theta_0, alpha, S_u); Q_u)``: one initialisation and one scale,
+    which is the inner rate ``alpha`` of gradient descent. The arguments are those of
+    `MetaLearner`.
 
-    Source: Finn, Abbeel & Levine (2017).
-    Built in: maml
+    Parameters
+    ----------
+    model
+        The model whose parameters are adapted; it holds ``theta_0``.
+    learner
+        The task-learner.
+    adapt
+        Names of the parameters that are a user's own; all of the model's if not given.
+    scale
+        Where the prior's scale starts; the learner's default if not given.
+    learn_scale
+        Whether the scale is learned, as its logarithm, or fixed.
+
+    Source
+    ------
+    Finn, Abbeel & Levine (2017).
+
+    Built in
+    --------
+    maml
+
+    Examples
+    --------
+    >>> import torch
+    >>> from metarec.learners import GradientDescent
+    >>> from metarec.meta import MAML
+    >>> from metarec.models import MatrixFactorization
+    >>> model = MatrixFactorization.from_items(torch.eye(2), torch.full((2,), 3.0))
+    >>> meta = MAML(model, GradientDescent(steps=2), adapt=["head"], scale=0.1)
+    >>> meta.scale()["head"].detach()
+    tensor(0.1000)
     """
 
 
 class MetaSGD(MetaLearner):
     """Learn a scale for every weight along with the initialisation.
 
-    w <- w - alpha o grad L(w), alpha with one entry for each weight; the other learners
-    read the same numbers as prior variances, or as a metric in their keys. alpha is
-    learned as its logarithm, so it stays positive: a step never goes uphill, and alpha
-    remains a variance. ``full`` learns a matrix A = C C' for the head instead, by its
-    factor C.
+    ``w <- w - alpha o grad L(w)``, ``alpha`` with one entry for each weight; the other
+    learners read the same numbers as prior variances, or as a metric in their keys.
+    ``alpha`` is learned as its logarithm, so it stays positive: a step never goes
+    uphill, and ``alpha`` remains a variance. ``full`` learns a matrix ``A = C C'`` for
+    the head instead, by its factor C.
 
-    Raises ``ValueError`` if ``full`` is asked for and more than a head is adapted.
-    Source: Li et al. (2017), who let alpha change sign.
-    Built in: meta-sgd
+    Parameters
+    ----------
+    model
+        The model whose parameters are adapted; it holds ``theta_0``.
+    learner
+        The task-learner.
+    adapt
+        Names of the parameters that are a user's own; all of the model's if not given.
+    scale
+        Where the prior's scale starts; the learner's default if not given.
+    learn_scale
+        Whether the scale is learned, as its logarithm, or fixed.
+    full
+        Whether to learn a matrix for the head in place of one number for each weight.
+
+    Raises
+    ------
+    ValueError
+        If ``full`` is asked for and more than a head is adapted.
+
+    Source
+    ------
+    Li et al. (2017), who let alpha change sign.
+
+    Built in
+    --------
+    meta-sgd
+
+    Examples
+    --------
+    >>> import torch
+    >>> from metarec.learners import GradientDescent
+    >>> from metarec.meta import MetaSGD
+    >>> from metarec.models import MatrixFactorization
+    >>> model = MatrixFactorization.from_items(torch.eye(2), torch.full((2,), 3.0))
+    >>> meta = MetaSGD(model, GradientDescent(steps=2), adapt=["head"], scale=0.1)
+    >>> meta.scale()["head"].detach()
+    tensor([0.1000, 0.1000, 0.1000])
     """
 
     def __init__(
@@ -166,7 +325,15 @@ class MetaSGD(MetaLearner):
             raise ValueError('a full scale is for a linear head: pass adapt=["head"]')
 
     def start_scale(self, log_start: float, learn: bool) -> None:
-        """Make a logarithm for every weight, and the rest of the factor C if asked."""
+        """Make a logarithm for every weight, and the rest of the factor C if asked.
+
+        Parameters
+        ----------
+        log_start
+            Logarithm of where each scale starts.
+        learn
+            Whether they are learned or stay.
+        """
         self.log_scale = nn.ParameterDict(
             {
                 _key(name): nn.Parameter(torch.full_like(theta, log_start), learn)
@@ -178,7 +345,15 @@ class MetaSGD(MetaLearner):
             self.lower = nn.Parameter(theta.new_zeros(len(theta), len(theta)), learn)
 
     def scale(self) -> Parameters:
-        """One number for each weight, or C C' with C = (I + L) diag(sqrt alpha)."""
+        """One number for each weight, or a full matrix.
+
+        The matrix is ``C C'`` with ``C = (I + L) diag(sqrt alpha)``.
+
+        Returns
+        -------
+        dict[str, Tensor]
+            The scale by name.
+        """
         scales = {name: self.log_scale[_key(name)].exp() for name in self.adapted}
         if self.full:
             one = torch.eye(len(self.lower)).to(self.lower)
@@ -196,19 +371,56 @@ def _key(name: str) -> str:
 class MetaMind(MetaLearner):
     """Attention between tasks gives each task an initialisation of its own.
 
-    theta_0(task) = theta_0 + sum_m a_m Delta_m, with a = softmax_m(k_m . c + b_m) and
-    the task's code c = Phi' e / (K + 5), what its support says about the head.
+    ``theta_0(task) = theta_0 + sum_m a_m Delta_m``, with
+    ``a = softmax_m(k_m . c + b_m)`` and the task's code ``c = Phi' e / (K + 5)``, what
+    its support says about the head.
 
-    The M slots are learned ``prototypes`` (k_m, Delta_m and b_m all learned) or, with a
-    ``bank``, the training tasks themselves: key W Delta_t and value V Delta_t with
-    Delta_t what task t learned, W and V learned matrices; a task never attends to
-    itself, and a null slot stands for none of them. The scale is one number, as for
-    `MAML`.
+    The M slots are learned ``prototypes`` (``k_m``, ``Delta_m`` and ``b_m`` all
+    learned) or, with a ``bank``, the training tasks themselves: key ``W Delta_t`` and
+    value ``V Delta_t`` with ``Delta_t`` what task t learned, W and V learned matrices;
+    a task never attends to itself, and a null slot stands for none of them. The scale
+    is one number, as for `MAML`.
 
     "MetaMind" is the course's name; see the chapter for what else is meant by it.
 
-    Source: Yao et al. (2019), HSML, and Dong et al. (2020), MAMO, are relatives.
-    Built in: metamind
+    Parameters
+    ----------
+    model
+        The model whose parameters are adapted; it holds ``theta_0``.
+    learner
+        The task-learner.
+    adapt
+        Names of the parameters that are a user's own; all of the model's if not given.
+    scale
+        Where the prior's scale starts; the learner's default if not given.
+    learn_scale
+        Whether the scale is learned, as its logarithm, or fixed.
+    prototypes
+        Number M of learned slots; ignored with a bank.
+    bank
+        The training tasks as slots; learned prototypes if not given.
+    generator
+        Source of the random numbers.
+
+    Source
+    ------
+    Yao et al. (2019), HSML, and Dong et al. (2020), MAMO, are relatives.
+
+    Built in
+    --------
+    metamind
+
+    Examples
+    --------
+    >>> import torch
+    >>> from metarec.meta import MetaMind
+    >>> from metarec.models import MatrixFactorization
+    >>> from metarec.tasks import Examples
+    >>> model = MatrixFactorization.from_items(torch.eye(2), torch.full((2,), 3.0))
+    >>> meta = MetaMind(model, adapt=["head"], prototypes=4)
+    >>> rated = torch.tensor([[0]])
+    >>> meta.attention(Examples(rated, torch.tensor([[5.0]]), rated == 0)).shape
+    torch.Size([1, 4])
     """
 
     model: RatingModel
@@ -244,14 +456,36 @@ class MetaMind(MetaLearner):
         )
 
     def code(self, support: Examples) -> Tensor:
-        """c = Phi' (y - offset - Phi theta_0) / (K + 5), shape (B, D); 0 at K = 0."""
+        """``c = Phi' (y - offset - Phi theta_0) / (K + 5)``, shape (B, D); 0 at K = 0.
+
+        Parameters
+        ----------
+        support
+            Ratings to adapt on, of B users or tasks.
+
+        Returns
+        -------
+        Tensor
+            Codes, shape (B, D).
+        """
         head = self.model.head.expand(len(support), -1)
         phi, error = residual(self.model, head, support)
         count = support.mask.sum(-1, keepdim=True)
         return torch.einsum("bnd,bn->bd", phi, error) / (count + 5)
 
     def attention(self, support: Examples) -> Tensor:
-        """The weights a_m of each task, (B, M); a bank's null slot is the last."""
+        """The weights ``a_m`` of each task, (B, M); a bank's null slot is the last.
+
+        Parameters
+        ----------
+        support
+            Ratings to adapt on, of B users or tasks.
+
+        Returns
+        -------
+        Tensor
+            Weights, shape (B, M).
+        """
         code = self.code(support)
         if self.bank is None:
             return (code @ self.keys.T + self.bias).softmax(-1)
@@ -262,7 +496,18 @@ class MetaMind(MetaLearner):
         return torch.cat([logits, null], -1).softmax(-1)
 
     def mean(self, support: Examples | None = None) -> Parameters:
-        """theta_0 + sum_m a_m Delta_m for each task, with a leading task axis."""
+        """``theta_0 + sum_m a_m Delta_m`` for each task, with a leading task axis.
+
+        Parameters
+        ----------
+        support
+            The support sets; a task without ratings if not given.
+
+        Returns
+        -------
+        dict[str, Tensor]
+            The mean by name, with a leading task axis.
+        """
         theta = super().mean(support)
         if support is None:
             head = self.model.head

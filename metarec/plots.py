@@ -18,7 +18,9 @@ def use_style() -> None:
     Figures have a white ground. The site turns black and white over in the dark, so
     that hues keep their meaning and a shade does not: say "blue", not "dark".
 
-    Plumbing: every chapter calls it once.
+    Plumbing
+    --------
+    Every chapter calls it once.
     """
     plt.style.use("metarec.book")  # the file book.mplstyle of this package
 
@@ -35,7 +37,25 @@ def plot_curves(
     the few ratings that matter. Each curve has a marker of its own, beside its colour;
     from the fifth on they are dashed.
 
-    Plumbing: every chapter that compares methods over K.
+    Parameters
+    ----------
+    table
+        One column for each curve, one row for each K.
+    ax
+        Axes to draw on; new ones if not given.
+    ylabel
+        Label of the vertical axis.
+    labels
+        Names in the legend; those of the columns if not given.
+
+    Returns
+    -------
+    Axes
+        The axes.
+
+    Plumbing
+    --------
+    Every chapter that compares methods over K.
     """
     ax = plt.subplots()[1] if ax is None else ax
     at = np.arange(len(table))

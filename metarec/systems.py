@@ -34,13 +34,17 @@ MODELS = {
 }
 """The recommenders by name.
 
-Plumbing: a constant.
+Plumbing
+--------
+A constant.
 """
 
 METAS = {"maml": MetaLearner, "meta-sgd": MetaSGD, "metamind": MetaMind}
 """The meta-learners by name.
 
-Plumbing: a constant.
+Plumbing
+--------
+A constant.
 """
 
 LEARNERS = {
@@ -50,7 +54,9 @@ LEARNERS = {
 }
 """The task-learners by name.
 
-Plumbing: a constant.
+Plumbing
+--------
+A constant.
 """
 
 
@@ -58,12 +64,29 @@ Plumbing: a constant.
 class System:
     """The names of a recommender, a meta-learner and a task-learner.
 
-    ``implicit`` adds the shift by which items were rated,
-    ``full`` gives Meta-SGD a full matrix for its scale, ``steps`` is T of gradient
-    descent.
+    Parameters
+    ----------
+    model
+        Name of the recommender, one of `MODELS`.
+    meta
+        Name of the meta-learner, one of `METAS`.
+    learner
+        Name of the task-learner, one of `LEARNERS`.
+    implicit
+        Whether which items were rated shifts the prior.
+    full
+        Whether Meta-SGD learns a full matrix.
+    steps
+        T of gradient descent.
 
-    Raises ``ValueError`` for a name that does not exist or parts that do not fit.
-    Built in: full-system
+    Raises
+    ------
+    ValueError
+        For a name that does not exist or parts that do not fit.
+
+    Built in
+    --------
+    full-system
     """
 
     model: str = "mf"
@@ -95,7 +118,21 @@ def default_config(system: System, seed: int = 0) -> TrainingConfig:
 
     Chosen on validation users.
 
-    Built in: full-system
+    Parameters
+    ----------
+    system
+        The names of the parts.
+    seed
+        Seed of everything that is drawn.
+
+    Returns
+    -------
+    TrainingConfig
+        The settings.
+
+    Built in
+    --------
+    full-system
     """
     rate = 0.01 if system.model == "mf" else 0.003
     return TrainingConfig(learning_rate=rate, seed=seed)
@@ -105,12 +142,22 @@ def default_config(system: System, seed: int = 0) -> TrainingConfig:
 class Parts:
     """What a system is put together from.
 
-    ``warm`` holds the item table with its copies and where the head's constant starts,
-    ``item_features`` is (n_items, F), ``n_profile`` the number of user features,
-    ``n_tasks`` that of the tasks which task attention looks at, and ``history`` makes
-    those tasks, unless they are to be loaded.
+    Parameters
+    ----------
+    warm
+        The item table with its copies, and where the head's constant starts.
+    item_features
+        What is known of each item, shape (n_items, F).
+    n_profile
+        Number of user features.
+    n_tasks
+        Number of tasks that task attention looks at.
+    history
+        Makes those tasks; None where a saved bank is to be loaded.
 
-    Plumbing: handed to `build_system`.
+    Plumbing
+    --------
+    Handed to `build_system`.
     """
 
     warm: WarmStart
@@ -127,7 +174,24 @@ class Parts:
         warm: WarmStart,
         item_features: Tensor,
     ) -> Self:
-        """Parts to train on ``users``, who are also the bank."""
+        """Parts to train on ``users``, who are also the bank.
+
+        Parameters
+        ----------
+        histories
+            Ratings of all users, each user's in one order.
+        users
+            Users to train on, shape (U,), who are also the bank.
+        warm
+            Item vectors to start from, cross-fitted.
+        item_features
+            What is known of each item, shape (n_items, F).
+
+        Returns
+        -------
+        Parts
+            The parts.
+        """
         # Made where it is needed: only task attention reads it, and it is large.
         history = partial(histories.everything, users, 64)
         n_profile = histories.profile.shape[1]
@@ -135,7 +199,18 @@ class Parts:
 
     @classmethod
     def blank(cls, sizes: Mapping[str, int]) -> Self:
-        """Parts of these `sizes` alone, for a system whose numbers are to be loaded."""
+        """Parts of these `sizes` alone, for a system whose numbers are to be loaded.
+
+        Parameters
+        ----------
+        sizes
+            What `sizes` of the saved system said.
+
+        Returns
+        -------
+        Parts
+            Parts full of zeros.
+        """
         table = torch.zeros(sizes["n_items"], sizes["dim"])
         warm = WarmStart(table, table.sum(1), torch.zeros(0), 0.0, table)
         features = torch.zeros(sizes["n_items"], sizes["n_features"])
@@ -155,10 +230,30 @@ class Parts:
 
 
 def build_system(system: System, parts: Parts, seed: int = 0) -> MetaLearner:
-    """Put the parts together, ready for `training.meta_train`.
+    """Put the parts together, ready for `meta_train`.
 
-    Raises ``ValueError`` if the system needs a part that is not there.
-    Built in: full-system
+    Parameters
+    ----------
+    system
+        The names of the parts.
+    parts
+        What the system is put together from.
+    seed
+        Seed of everything that is drawn.
+
+    Returns
+    -------
+    MetaLearner
+        The meta-learner with its model and task-learner.
+
+    Raises
+    ------
+    ValueError
+        If the system needs a part that is not there.
+
+    Built in
+    --------
+    full-system
     """
     generator = torch.Generator().manual_seed(seed)
     model: RatingModel
@@ -211,7 +306,31 @@ def item_vectors(
 
     ``implicit`` adds what a choice of items says. Bit for bit the same for one seed.
 
-    Plumbing: the first half of the recipe.
+    Parameters
+    ----------
+    histories
+        Ratings of all users, each user's in one order.
+    users
+        Indices of users, shape (U,).
+    features
+        Features of the items, shape (I, F).
+    dim
+        Length of an item vector.
+    implicit
+        What a choice of items says, shape (I, dim); None if nothing.
+    seed
+        Seed of everything that is drawn.
+    progress
+        Whether to show a progress bar on a terminal.
+
+    Returns
+    -------
+    WarmStart
+        The item table, with its copies.
+
+    Plumbing
+    --------
+    The first half of the recipe.
     """
     model = GaussianFactorModel.fit(
         histories, users, dim, features, seed=seed, progress=progress
@@ -239,7 +358,37 @@ def fit_system(
     stands, lower is better; ``seed`` is that of what the build draws. The item table
     that is left is the one for new users.
 
-    Plumbing: `MetaRecommender`, the evaluation and the page in the browser.
+    Parameters
+    ----------
+    system
+        The names of the parts.
+    parts
+        What the system is put together from.
+    histories
+        Ratings of all users, each user's in one order.
+    users
+        Indices of users, shape (U,).
+    validate
+        Score on validation users, lower is better.
+    config
+        Settings of the outer loop; those that suit it, if not given.
+    seed
+        Seed of everything that is drawn.
+    checkpoint
+        File in which an interrupted run goes on; none is written if not given.
+    progress
+        Whether to show a progress bar on a terminal.
+    workers
+        The processes that share the work; this one alone if not given.
+
+    Returns
+    -------
+    MetaLearner
+        The system, trained.
+
+    Plumbing
+    --------
+    `MetaRecommender`, the evaluation and the page in the browser.
     """
     workers = Workers() if workers is None else workers
     # The seed of the build is not that of the epochs, which `config` holds.
@@ -261,7 +410,23 @@ def hold_out(
 ) -> tuple[Tensor, Tensor]:
     """Cut the usable ``users`` at random: nine tenths train, a tenth validates.
 
-    Plumbing: whoever has no split of their own.
+    Parameters
+    ----------
+    histories
+        Ratings of all users, each user's in one order.
+    users
+        Indices of users, shape (U,).
+    seed
+        Seed of everything that is drawn.
+
+    Returns
+    -------
+    tuple[Tensor, Tensor]
+        Users to train on, then users to validate on.
+
+    Plumbing
+    --------
+    Whoever has no split of their own.
     """
     usable = histories.usable(users)
     generator = torch.Generator().manual_seed(seed)

@@ -25,13 +25,17 @@ __all__ = [
 SUPPORT_SIZES = (0, 1, 2, 3, 5, 10, 15)
 """The sizes K of the support set at which the course judges a recommender.
 
-Plumbing: a constant.
+Plumbing
+--------
+A constant.
 """
 
 ORDERS = ("time", "time, ties shuffled", "random")
 """The orders in which a user's ratings can stand.
 
-Plumbing: a constant.
+Plumbing
+--------
+A constant.
 """
 
 
@@ -41,7 +45,9 @@ CHUNK = 2**20  # ratings in memory at once where all are read
 class LeakageError(AssertionError):
     """Something of the test users got into what was learned or decided.
 
-    Plumbing: raised by the guards of `metarec.evaluation`.
+    Plumbing
+    --------
+    Raised by the guards of `metarec.evaluation`.
     """
 
 
@@ -49,16 +55,40 @@ class LeakageError(AssertionError):
 class Examples:
     """Inputs and targets of ``B`` tasks, padded to ``N`` examples each.
 
-    Shapes: ``x`` (B, N) item indices or (B, N, F) features, ``y`` (B, N) targets,
-    ``mask`` (B, N), true where an example exists. What stands under a false mask must
-    not matter, NaN included: losses select by the mask.
+    ``rated`` (B, I), set in tasks over the whole catalogue alone, is 1 where an item
+    was rated, liked or not.
 
-    ``profile`` (B, F), where given, is what is known of each task's user beside the
-    ratings. ``user`` (B,), set in meta-training alone, says who each task is, so that
-    attention between tasks can leave the task itself out. ``rated`` (B, I), set in
-    tasks over the whole catalogue alone, is 1 where an item was rated, liked or not.
+    Parameters
+    ----------
+    x
+        Item indices, shape (B, N), or features, shape (B, N, F).
+    y
+        Targets, shape (B, N).
+    mask
+        True where there is an example, shape (B, N).
+    profile
+        What is known of each task's user beside the ratings, shape (B, F).
+    user
+        Who each task is, shape (B,); set in meta-training alone, so that attention
+        between tasks can leave the task itself out.
+    rated
+        In tasks over the whole catalogue, 1 where an item was rated, liked or not,
+        shape (B, I).
 
-    Built in: tasks
+    Raises
+    ------
+    ValueError
+        If shapes would broadcast into a wrong answer.
+
+    Shapes
+    ------
+    ``x`` (B, N) item indices or (B, N, F) features, ``y`` (B, N) targets, ``mask`` (B,
+    N), true where an example exists. What stands under a false mask must not matter,
+    NaN included: losses select by the mask.
+
+    Built in
+    --------
+    tasks
     """
 
     x: Tensor
@@ -86,9 +116,18 @@ class Examples:
 class Tasks:
     """A meta-batch: for each task a support set to adapt on, a query to judge by.
 
-    ``user`` (B,) holds the index of each task's user, or -1 where a task is no user.
+    Parameters
+    ----------
+    support
+        What to adapt on.
+    query
+        What to be judged by.
+    user
+        Index of each task's user, shape (B,), or -1 where a task is no user.
 
-    Built in: tasks
+    Built in
+    --------
+    tasks
     """
 
     support: Examples
@@ -104,9 +143,25 @@ class Tasks:
 class UserSplit:
     """Three disjoint sets of users: meta-train, validation and test.
 
-    Each is a 1-D tensor of user indices. Raises ``ValueError`` if a user is in two.
+    Each is a 1-D tensor of user indices.
 
-    Built in: tasks
+    Parameters
+    ----------
+    train
+        Users to learn from, shape (n_train,).
+    validation
+        Users who choose hyper-parameters, shape (n_validation,).
+    test
+        Users who judge, shape (n_test,).
+
+    Raises
+    ------
+    ValueError
+        If a user is in two.
+
+    Built in
+    --------
+    tasks
     """
 
     train: Tensor
@@ -132,9 +187,32 @@ def split_users(
     The folds of one seed partition the users, so every user is a test user once.
     ``n_validation`` users (a tenth of all by default) choose hyper-parameters.
 
-    Raises ``ValueError`` for a fold that does not exist or a part that is empty.
+    Parameters
+    ----------
+    n_users
+        Number of users.
+    fold
+        Which fold is the test, from 0.
+    n_folds
+        Number of folds.
+    n_validation
+        Number of validation users; a tenth of all if not given.
+    seed
+        Seed of everything that is drawn.
 
-    Built in: tasks
+    Returns
+    -------
+    UserSplit
+        The three sets of users.
+
+    Raises
+    ------
+    ValueError
+        For a fold that does not exist or a part that is empty.
+
+    Built in
+    --------
+    tasks
     """
     if not 0 <= fold < n_folds:
         raise ValueError(f"fold must be in 0..{n_folds - 1}, got {fold}")
@@ -169,8 +247,38 @@ class UserHistories:
     ``vocabulary`` are the users whose age, gender and occupation say which user
     features there are and what their means are: the training users (all by default).
 
-    Raises ``ValueError`` for an order that does not exist, or that a store is not in.
-    Built in: tasks
+    Parameters
+    ----------
+    data
+        The ratings.
+    order
+        Order of a user's ratings, one of `ORDERS`.
+    reserved
+        Ratings of a user from which the support is cut: K is at most that.
+    seed
+        Seed of everything that is drawn.
+    vocabulary
+        The users, shape (V,), who say which features there are and what their means
+        are.
+
+    Raises
+    ------
+    ValueError
+        For an order that does not exist, or that a store is not in.
+
+    Built in
+    --------
+    tasks
+
+    Examples
+    --------
+    >>> import torch
+    >>> from metarec.data import synthetic_population
+    >>> from metarec.tasks import UserHistories
+    >>> data, truth = synthetic_population(n_users=40, n_items=60, seed=0)
+    >>> tasks = UserHistories(data).tasks(torch.arange(4), k=5)
+    >>> tasks.support.x.shape, tasks.query.mask.sum(1).min() > 0
+    (torch.Size([4, 5]), tensor(True))
     """
 
     def __init__(
@@ -225,6 +333,16 @@ class UserHistories:
 
         Whoever fits on the sealed copy cannot look at test users, be it for a mean or
         for the choice of a hyper-parameter: asking raises `LeakageError`.
+
+        Parameters
+        ----------
+        users
+            Whose ratings are given out no more, shape (U,).
+
+        Returns
+        -------
+        UserHistories
+            The sealed copy.
         """
         # The ratings are shared with the original; who is sealed is the copy's own.
         sealed = copy(self)
@@ -243,15 +361,48 @@ class UserHistories:
         return self.start[users]
 
     def count(self, users: Tensor) -> Tensor:
-        """Number of ratings of each of ``users``, shape (B,)."""
+        """Number of ratings of each of ``users``, shape (B,).
+
+        Parameters
+        ----------
+        users
+            Indices of users, shape (U,).
+
+        Returns
+        -------
+        Tensor
+            Numbers of ratings, shape (U,).
+        """
         return self.start[users + 1] - self.start[users]
 
     def usable(self, users: Tensor) -> Tensor:
-        """Those of ``users`` who have a query: more than ``reserved`` ratings."""
+        """Those of ``users`` who have a query: more than ``reserved`` ratings.
+
+        Parameters
+        ----------
+        users
+            Indices of users, shape (U,).
+
+        Returns
+        -------
+        Tensor
+            Indices of users, shape (n,).
+        """
         return users[self.count(users) > self.reserved]
 
     def ratings_of(self, users: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """All ratings of ``users``, flat: (position in ``users``, item, rating)."""
+        """All ratings of ``users``, flat: (position in ``users``, item, rating).
+
+        Parameters
+        ----------
+        users
+            Indices of users, shape (U,).
+
+        Returns
+        -------
+        tuple[Tensor, Tensor, Tensor]
+            Position in the given users, item and rating, each of shape (n,).
+        """
         counts = self.count(users)
         position = torch.repeat_interleave(torch.arange(len(users)), counts)
         before = counts.cumsum(0) - counts
@@ -266,6 +417,19 @@ class UserHistories:
 
         A chunk has at most ``most`` ratings, or one user. Sums over chunks are sums
         over ``users``, and no more than a chunk is in memory.
+
+        Parameters
+        ----------
+        users
+            Indices of users, shape (U,).
+        most
+            Most ratings of a chunk.
+
+        Yields
+        ------
+        tuple[Tensor, Tensor, Tensor, Tensor]
+            The users of a chunk, then position, item and rating as `ratings_of` has
+            them.
         """
         total = self.count(users).cumsum(0)
         first = 0
@@ -278,7 +442,18 @@ class UserHistories:
             first = last
 
     def item_counts(self, users: Tensor) -> Tensor:
-        """How many ratings of each item ``users`` gave: (n_items,)."""
+        """How many ratings of each item ``users`` gave: (n_items,).
+
+        Parameters
+        ----------
+        users
+            Indices of users, shape (U,).
+
+        Returns
+        -------
+        Tensor
+            Numbers of ratings, shape (n_items,).
+        """
         total = torch.zeros(self.n_items, dtype=torch.long)
         for _, _, item, _ in self.in_chunks(users):
             total += torch.bincount(item, minlength=self.n_items)
@@ -298,7 +473,20 @@ class UserHistories:
         )
 
     def everything(self, users: Tensor, most: int) -> Examples:
-        """The earliest ``most`` ratings of each user, or all where there are fewer."""
+        """The earliest ``most`` ratings of each user, or all where there are fewer.
+
+        Parameters
+        ----------
+        users
+            Indices of users, shape (U,).
+        most
+            Most ratings of a user.
+
+        Returns
+        -------
+        tasks.Examples
+            The ratings, padded, shape (U, N).
+        """
         length = self.count(users).clamp(max=most)
         window = self._window(self._first(users), length)
         return replace(window, profile=self.profile[users], user=users)
@@ -309,6 +497,20 @@ class UserHistories:
         """K successive ratings of each user, K from ``sizes``: half from the start.
 
         The other half begin anywhere in the history.
+
+        Parameters
+        ----------
+        users
+            Indices of users, shape (U,).
+        sizes
+            Support sizes K.
+        generator
+            Source of the random numbers.
+
+        Returns
+        -------
+        tasks.Examples
+            The ratings, padded, shape (U, N).
         """
         drawn = torch.randint(len(sizes), (len(users),), generator=generator)
         k = torch.minimum(torch.as_tensor(sizes)[drawn], self.count(users))
@@ -321,8 +523,23 @@ class UserHistories:
     def tasks(self, users: Tensor, k: int | Tensor) -> Tasks:
         """Cut ``users`` into tasks whose support has ``k`` ratings, one K or each its.
 
-        Raises ``ValueError`` if K exceeds ``reserved`` (support and query would
-        overlap) or a user has no rating left for the query.
+        Parameters
+        ----------
+        users
+            Indices of users, shape (U,).
+        k
+            Support size K, one number or one for each user, shape (U,).
+
+        Returns
+        -------
+        Tasks
+            The tasks, in the order of the users.
+
+        Raises
+        ------
+        ValueError
+            If K exceeds ``reserved`` (support and query would overlap) or a user has no
+            rating left for the query.
         """
         k = torch.as_tensor(k).expand(len(users))
         if (k < 0).any() or (k > self.reserved).any():
@@ -346,16 +563,44 @@ class UserHistories:
 class TaskSampler:
     """One epoch of meta-batches: every user once, in random order, with a random K.
 
-    ``sizes`` are the support sizes to draw from. ``item_rows`` (n_users,), where given,
-    is added to a task's item indices: it points user ``u`` at a copy of the item table
-    that was fitted without u's ratings (see ``factors.WarmStart``).
+    A part is cut from every meta-batch, and no more: the draw is that of the whole, so
+    P processes share out the tasks of one. A part may be empty where the meta-batch is
+    smaller than P.
 
-    ``part`` (r, P) cuts the r-th of P parts of every meta-batch, from 0, and no more:
-    the draw is that of the whole, so P processes share out the tasks of one. A part may
-    be empty where the meta-batch is smaller than P.
+    Parameters
+    ----------
+    histories
+        Ratings of all users, each user's in one order.
+    users
+        Indices of users, shape (U,).
+    sizes
+        Support sizes K to draw from.
+    meta_batch
+        Number of tasks in a meta-batch.
+    item_rows
+        Added to a task's item indices, shape (n_users,): a copy of the item table that
+        was fitted without the user (see `WarmStart`).
+    part
+        ``(r, P)``, the r-th of P parts, from 0.
 
-    Raises ``ValueError`` if there are no users.
-    Built in: maml
+    Raises
+    ------
+    ValueError
+        If there are no users.
+
+    Built in
+    --------
+    maml
+
+    Examples
+    --------
+    >>> import torch
+    >>> from metarec.data import synthetic_population
+    >>> from metarec.tasks import TaskSampler, UserHistories
+    >>> data, truth = synthetic_population(n_users=40, n_items=60, seed=0)
+    >>> sampler = TaskSampler(UserHistories(data), torch.arange(40), meta_batch=16)
+    >>> [len(tasks.user) for tasks in sampler(torch.Generator().manual_seed(0))]
+    [16, 16, 8]
     """
 
     histories: UserHistories
@@ -382,7 +627,20 @@ class TaskSampler:
             yield self.cut(self.users[mine], k)
 
     def cut(self, users: Tensor, k: Tensor) -> Tasks:
-        """Support and query of ``users``, each with its own copy of the item table."""
+        """Support and query of ``users``, each with its own copy of the item table.
+
+        Parameters
+        ----------
+        users
+            Indices of users, shape (U,).
+        k
+            Support size K.
+
+        Returns
+        -------
+        Tasks
+            The tasks.
+        """
         tasks = self.histories.tasks(users, k)
         if self.item_rows is None:
             return tasks
@@ -397,13 +655,34 @@ class TaskSampler:
 def sinusoid_tasks(
     n_tasks: int, shots: int, generator: torch.Generator, query: int | None = None
 ) -> Tasks:
-    """Draw the regression tasks of the MAML paper: y = A sin(x - phase).
+    """Draw the regression tasks of the MAML paper: ``y = A sin(x - phase)``.
 
-    A ~ U[0.1, 5], phase ~ U[0, pi], x ~ U[-5, 5]; ``shots`` support points and as many
-    query points unless ``query`` says otherwise. ``x`` has shape (B, N, 1).
+    ``A ~ U[0.1, 5]``, ``phase ~ U[0, pi]``, ``x ~ U[-5, 5]``; ``shots`` support points
+    and as many query points unless ``query`` says otherwise. ``x`` has shape (B, N, 1).
 
-    Source: Finn, Abbeel & Levine (2017), section 5.1.
-    Built in: maml
+    Parameters
+    ----------
+    n_tasks
+        Number of tasks.
+    shots
+        Number of support points of a task.
+    generator
+        Source of the random numbers.
+    query
+        Number of query points; as many as support points if not given.
+
+    Returns
+    -------
+    Tasks
+        The tasks.
+
+    Source
+    ------
+    Finn, Abbeel & Levine (2017), section 5.1.
+
+    Built in
+    --------
+    maml
     """
     query = shots if query is None else query
     amplitude = 0.1 + 4.9 * torch.rand(n_tasks, 1, generator=generator)

@@ -30,12 +30,26 @@ class TrainingConfig:
     """How the outer loop runs: at most ``epochs``, fewer when validation says so.
 
     Training stops after ``patience`` epochs without a better validation score and goes
-    back to the best one. ``learning_rate`` is Adam's, ``clip`` bounds the norm of the
-    meta-gradient, ``penalty`` adds penalty / 2 times the sum of squares of what the
-    model shrinks (see `RatingModel.shrunk`), ``seed`` fixes the order of users and the
-    drawn K.
+    back to the best one. What a model shrinks is said by `RatingModel.shrunk`.
 
-    Built in: maml
+    Parameters
+    ----------
+    epochs
+        Most epochs to train for.
+    learning_rate
+        Step size of Adam.
+    patience
+        Epochs without a better validation score before training stops.
+    clip
+        Bound of the norm of the meta-gradient.
+    penalty
+        Weight of half the sum of squares of what the model shrinks.
+    seed
+        Seed of the order of users and the drawn K.
+
+    Built in
+    --------
+    maml
     """
 
     epochs: int = 100
@@ -50,7 +64,18 @@ class TrainingConfig:
 class TrainingLog:
     """What happened, epoch by epoch: meta-loss and validation score, and the best.
 
-    Built in: maml
+    Parameters
+    ----------
+    loss
+        Meta-loss of each epoch.
+    validation
+        Validation score of each epoch.
+    best_epoch
+        The epoch of the best score.
+
+    Built in
+    --------
+    maml
     """
 
     loss: list[float] = field(default_factory=list)
@@ -61,10 +86,12 @@ class TrainingLog:
 class Workers:
     """Who trains: one process, which does everything itself.
 
-    `scale.Processes` answers the same calls for many. ``part`` (r, P) says which
-    part of a meta-batch is this process's own (see `tasks.TaskSampler`).
+    `Processes` answers the same calls for many. ``part`` (r, P) says which part of a
+    meta-batch is this process's own (see `TaskSampler`).
 
-    Plumbing: what `meta_train` asks of the processes it runs on.
+    Plumbing
+    --------
+    What `meta_train` asks of the processes it runs on.
     """
 
     part: tuple[int, int] = (0, 1)
@@ -75,7 +102,18 @@ class Workers:
         return self.part[0] == 0
 
     def once(self, make: Callable[[], T]) -> T:
-        """Call ``make`` on the first process; its result goes to all."""
+        """Call ``make`` on the first process; its result goes to all.
+
+        Parameters
+        ----------
+        make
+            What is to be called.
+
+        Returns
+        -------
+        object
+            What it returned.
+        """
         return make()
 
     def all_reduce(
@@ -84,6 +122,20 @@ class Workers:
         """Turn the gradient of this part's mean loss into that of the whole batch.
 
         Returns the mean loss and the number of tasks of the whole.
+
+        Parameters
+        ----------
+        parameters
+            Parameters whose gradients are replaced.
+        loss
+            Mean loss of this part's tasks.
+        n_tasks
+            Number of this part's tasks.
+
+        Returns
+        -------
+        tuple[float, int]
+            Mean loss and number of tasks of the whole batch.
         """
         return loss, n_tasks
 
@@ -99,16 +151,55 @@ def meta_train(
 ) -> TrainingLog:
     """Train ``meta`` in place and leave it at its best epoch.
 
-    ``batches`` yields one epoch of meta-batches (see `tasks.TaskSampler`); ``validate``
-    scores the learner as it stands, lower is better. With ``checkpoint`` every epoch is
-    saved there (aside, then renamed), and a run that was interrupted goes on from it
-    to the same parameters as one that was not. ``workers`` are the processes that share
-    the work (see `scale.together`), this one alone by default.
+    With ``checkpoint`` every epoch is saved there (aside, then renamed), and a run that
+    was interrupted goes on from it to the same parameters as one that was not.
 
-    Raises ``ValueError`` if the checkpoint belongs to another configuration,
-    ``FloatingPointError`` if the meta-loss is not finite.
+    Parameters
+    ----------
+    meta
+        The meta-learner, trained in place.
+    batches
+        One epoch of meta-batches for a generator of random numbers, as `TaskSampler`
+        makes them.
+    validate
+        Score of the learner as it stands, lower is better.
+    config
+        Settings of the outer loop; those that suit it, if not given.
+    checkpoint
+        File in which an interrupted run goes on; none is written if not given.
+    progress
+        Whether to show a progress bar on a terminal.
+    workers
+        The processes that share the work; this one alone if not given.
 
-    Built in: maml
+    Returns
+    -------
+    TrainingLog
+        Loss and validation score of each epoch.
+
+    Raises
+    ------
+    ValueError
+        If the checkpoint belongs to another configuration.
+    FloatingPointError
+        If the meta-loss is not finite.
+
+    Built in
+    --------
+    maml
+
+    Examples
+    --------
+    >>> import torch
+    >>> from metarec.meta import MAML
+    >>> from metarec.tasks import sinusoid_tasks
+    >>> from metarec.training import TrainingConfig, meta_train
+    >>> meta = MAML(torch.nn.Sequential(torch.nn.Linear(1, 1), torch.nn.Flatten(-2)))
+    >>> batches = lambda generator: iter([sinusoid_tasks(25, 10, generator)])
+    >>> config = TrainingConfig(epochs=3)
+    >>> log = meta_train(meta, batches, lambda: 0.0, config, progress=False)
+    >>> len(log.loss)
+    3
     """
     config = TrainingConfig() if config is None else config
     workers = Workers() if workers is None else workers
@@ -199,7 +290,9 @@ def read_run(path: Path | None, what: str, run: object) -> dict[str, Any] | None
 
     The file says under "run" whose it is.
 
-    Plumbing: checkpoints, and the item vectors beside them.
+    Plumbing
+    --------
+    Checkpoints, and the item vectors beside them.
     """
     if path is None or not path.exists():
         return None
@@ -221,7 +314,16 @@ def read_run(path: Path | None, what: str, run: object) -> dict[str, Any] | None
 def save_aside(path: Path, write: Callable[[Path], object]) -> None:
     """Write beside ``path`` and rename: the old file stays whole if writing fails.
 
-    Plumbing: whatever is saved goes through it.
+    Parameters
+    ----------
+    path
+        The file.
+    write
+        Writes to the path that it is given.
+
+    Plumbing
+    --------
+    Whatever is saved goes through it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     # Beside the file, since a rename is one step only within one file system.
@@ -249,12 +351,45 @@ def train_table(
 ) -> list[float]:
     """Fit a warm recommender by minibatches: the mean squared error of each epoch.
 
-    min sum_(u,i) (r_ui - r_hat_ui)^2 + penalty (|p_u|^2 + b_u^2 + |q_i|^2 + b_i^2),
-    the penalty once for each rating. Offsets start at the mean rating mu, and b_i is
-    penalised as its distance from mu. ``user``, ``item``, ``rating`` have shape (N,).
+    ``min sum_(u,i) (r_ui - r_hat_ui)^2 + penalty (|p_u|^2 + b_u^2 + |q_i|^2 + b_i^2)``,
+    the penalty once for each rating. Offsets start at the mean rating ``mu``, and
+    ``b_i`` is penalised as its distance from ``mu``.
 
-    Source: Koren, Bell & Volinsky (2009).
-    Built in: matrix-factorization
+    Parameters
+    ----------
+    table
+        The model with a head for each user, trained in place.
+    user
+        Indices of users, shape (N,).
+    item
+        Rows of the item table, shape (N,).
+    rating
+        Ratings, in stars, shape (N,).
+    epochs
+        Number of passes over the ratings.
+    batch
+        Number of ratings in a batch.
+    learning_rate
+        Step size of Adam.
+    penalty
+        Weight of the squares, once for each rating.
+    seed
+        Seed of everything that is drawn.
+    progress
+        Whether to show a progress bar on a terminal.
+
+    Returns
+    -------
+    list[float]
+        Mean squared error of each epoch.
+
+    Source
+    ------
+    Koren, Bell & Volinsky (2009).
+
+    Built in
+    --------
+    matrix-factorization
     """
     model, mu = table.model, rating.mean()
     with torch.no_grad():

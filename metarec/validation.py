@@ -17,11 +17,26 @@ USERS_AT_ONCE = 1024  # users judged at once: the bound on memory
 class Predictor(Protocol):
     """Whatever turns a support set into predictions, baselines and learners alike.
 
-    Plumbing: a type.
+    Plumbing
+    --------
+    A type.
     """
 
     def predict(self, support: Examples, x: Tensor) -> Tensor:
-        """Scores (B, N) of the items ``x`` (B, N) for the users of ``support``."""
+        """Scores (B, N) of the items ``x`` (B, N) for the users of ``support``.
+
+        Parameters
+        ----------
+        support
+            Ratings to adapt on, of B users or tasks.
+        x
+            Items to score, shape (B, N).
+
+        Returns
+        -------
+        Tensor
+            Scores, in stars, shape (B, N).
+        """
 
 
 def validation_score(
@@ -32,8 +47,30 @@ def validation_score(
 ) -> float:
     """Mean per-user RMSE over ``users`` and ``sizes``: what early stopping looks at.
 
-    Raises ``ValueError`` if no user has more ratings than the reserved ones.
-    Built in: maml
+    Parameters
+    ----------
+    predictor
+        What is judged.
+    histories
+        Ratings of all users, each user's in one order.
+    users
+        Validation users, shape (U,).
+    sizes
+        Support sizes K.
+
+    Returns
+    -------
+    float
+        RMSE, in stars.
+
+    Raises
+    ------
+    ValueError
+        If no user has more ratings than the reserved ones.
+
+    Built in
+    --------
+    maml
     """
     users = judged_users(histories, users)
     # The mean is taken in double precision, as in the tables of `cold_start`.
@@ -48,7 +85,15 @@ def validation_score(
 
 
 def judged_users(histories: UserHistories, users: Tensor) -> Tensor:
-    """Those of ``users`` who have a query; raises ``ValueError`` if nobody has."""
+    """Those of ``users`` who have a query; raises ``ValueError`` if nobody has.
+
+    Parameters
+    ----------
+    histories
+        Ratings of all users, each user's in one order.
+    users
+        Indices of users, shape (U,).
+    """
     usable = histories.usable(users)
     if len(usable) == 0:
         raise ValueError(
@@ -58,7 +103,15 @@ def judged_users(histories: UserHistories, users: Tensor) -> Tensor:
 
 
 def in_batches(histories: UserHistories, users: Tensor) -> Sequence[Tensor]:
-    """Places in ``users``, so many at a time as memory holds."""
+    """Places in ``users``, so many at a time as memory holds.
+
+    Parameters
+    ----------
+    histories
+        Ratings of all users, each user's in one order.
+    users
+        Indices of users, shape (U,).
+    """
     order = torch.arange(len(users))
     # Of many, those of like length come together: they are padded less.
     if len(users) > USERS_AT_ONCE:
@@ -70,8 +123,20 @@ def in_batches(histories: UserHistories, users: Tensor) -> Sequence[Tensor]:
 def clipped(predictor: Predictor, tasks: Tasks, histories: UserHistories) -> Tensor:
     """Predict the query of each task, clipped to the scale: (B, N).
 
-    Raises ``ValueError`` for a prediction that is not a number: a mean over users would
-    leave its user out, and the rest might look good.
+    Parameters
+    ----------
+    predictor
+        What is judged.
+    tasks
+        Tasks to predict the query of.
+    histories
+        Ratings of all users, each user's in one order.
+
+    Raises
+    ------
+    ValueError
+        For a prediction that is not a number: a mean over users would leave its user
+        out, and the rest might look good.
     """
     with torch.no_grad():
         scores = predictor.predict(tasks.support, tasks.query.x)
@@ -86,9 +151,21 @@ def clipped(predictor: Predictor, tasks: Tasks, histories: UserHistories) -> Ten
 def check_disjoint(tasks: Tasks) -> None:
     """Refuse tasks whose query holds an item of the support.
 
-    Raises `LeakageError`. Inputs must be items, (B, N), as those of `UserHistories`.
+    Inputs must be items, (B, N), as those of `UserHistories`.
 
-    Plumbing: the protocols call it on whatever they judge.
+    Parameters
+    ----------
+    tasks
+        Tasks whose inputs are items, shape (B, N).
+
+    Raises
+    ------
+    LeakageError
+        If a query holds an item of its support.
+
+    Plumbing
+    --------
+    The protocols call it on whatever they judge.
     """
     support, query = tasks.support, tasks.query
     # Padding names an item too, so only places under both masks count.

@@ -16,18 +16,33 @@ from metarec.tasks import Examples, UserHistories
 class ALS:
     """Probabilistic matrix factorisation by alternating ridge regressions.
 
-    With e = r - b_i - b_0 what the offset and the mean bias of `UserItemBias` leave,
+    With ``e = r - b_i - b_0`` what the offset and the mean bias of `UserItemBias`
+    leave, ::
 
         min sum_(u,i) (e_ui - p_u . q_i - b_u)^2
             + penalty (sum_u |p_u|^2 + sum_i |q_i|^2) + shrinkage sum_u b_u^2,
 
-    in turns over all (p_u, b_u) and over all q_i. A new user's (p_u, b_u) is the same
-    ridge regression on the support, the q_i (I, dim) held fixed. K = 0 gives the
-    biases. ``dim`` and ``penalty`` have the values that suit validation users of
-    MovieLens-100K; ``shrinkage`` is that of the biases.
+    in turns over all ``(p_u, b_u)`` and over all ``q_i``. A new user's ``(p_u, b_u)``
+    is the same ridge regression on the support, the ``q_i`` (I, dim) held fixed. K = 0
+    gives the biases. ``dim`` and ``penalty`` have the values that suit validation users
+    of MovieLens-100K; ``shrinkage`` is that of the biases.
 
-    Source: Salakhutdinov & Mnih (2008) for the model; Zhou et al. (2008) for the turns.
-    Built in: leaderboard
+    Parameters
+    ----------
+    bias
+        The biases that the method corrects.
+    q
+        Item vectors, shape (I, dim).
+    penalty
+        ``R``, the penalty of (p_u, b_u), shape (dim + 1, dim + 1).
+
+    Source
+    ------
+    Salakhutdinov & Mnih (2008) for the model; Zhou et al. (2008) for the turns.
+
+    Built in
+    --------
+    leaderboard
     """
 
     bias: UserItemBias
@@ -44,7 +59,28 @@ class ALS:
         sweeps: int = 20,
         seed: int = 0,
     ) -> Self:
-        """Take ``sweeps`` turns on the ratings of ``users`` alone."""
+        """Take ``sweeps`` turns on the ratings of ``users`` alone.
+
+        Parameters
+        ----------
+        histories
+            Ratings of all users, each user's in one order.
+        users
+            Indices of users, shape (U,).
+        dim
+            Length of an item vector.
+        penalty
+            Weight of the squares of vectors.
+        sweeps
+            Number of turns.
+        seed
+            Seed of everything that is drawn.
+
+        Returns
+        -------
+        ALS
+            The fitted object.
+        """
         bias = UserItemBias.fit(histories, users)
         user, item, rating = histories.ratings_of(users)
         rest = (rating - bias.offset[item] - bias.mean_bias).double()
@@ -67,9 +103,22 @@ class ALS:
         return cls(bias, q, ridge)
 
     def fold_in(self, support: Examples) -> Tensor:
-        """w_u = (p_u, b_u - b_0) = (Z'Z + R)^-1 Z'e, (B, dim + 1); Z has rows (q_i, 1).
+        """The ridge regression of the support's residuals, shape (B, dim + 1).
 
-        R is diagonal: ``penalty`` for p_u, the biases' shrinkage for b_u.
+        ``w_u = (p_u, b_u - b_0) = (Z'Z + R)^-1 Z'e``, where Z has the rows
+        ``(q_i, 1)``.
+
+        R is diagonal: ``penalty`` for ``p_u``, the biases' shrinkage for ``b_u``.
+
+        Parameters
+        ----------
+        support
+            Ratings to adapt on, of B users or tasks.
+
+        Returns
+        -------
+        Tensor
+            The weights ``w_u``, shape (B, D).
         """
         rest = support.y - self.bias.offset[support.x] - self.bias.mean_bias
         return ridge_regression(
@@ -77,18 +126,50 @@ class ALS:
         )
 
     def predict(self, support: Examples, x: Tensor) -> Tensor:
-        """Scores (B, N): offset_i + b_0 + (q_i, 1) . w_u."""
+        """Scores (B, N): ``offset_i + b_0 + (q_i, 1) . w_u``.
+
+        Parameters
+        ----------
+        support
+            Ratings to adapt on, of B users or tasks.
+        x
+            Items to score, shape (B, N).
+
+        Returns
+        -------
+        Tensor
+            Scores, in stars, shape (B, N).
+        """
         taste = with_one(self.q)[x] @ self.fold_in(support)[..., None]
         return self.bias.offset[x] + self.bias.mean_bias + taste[..., 0].float()
 
 
 def ridge_regression(z: Tensor, rest: Tensor, mask: Tensor, penalty: Tensor) -> Tensor:
-    """min_w sum_n mask_n (e_n - z_n . w)^2 + w' R w for each task, (B, D).
+    """``min_w sum_n mask_n (e_n - z_n' w)^2 + w' R w`` for each task, (B, D).
 
-    Shapes: ``z`` (B, N, D) in float64, ``rest`` e and ``mask`` (B, N), ``penalty`` R
-    (D, D).
+    Parameters
+    ----------
+    z
+        Features, float64, shape (B, N, D).
+    rest
+        ``e``, shape (B, N).
+    mask
+        True where there is an example, shape (B, N).
+    penalty
+        ``R``, shape (D, D).
 
-    Plumbing: the fold-in of `ALS` and of `GenreRidge`.
+    Returns
+    -------
+    Tensor
+        Weights, shape (B, D).
+
+    Shapes
+    ------
+    ``z`` (B, N, D) in float64, ``rest`` e and ``mask`` (B, N), ``penalty`` R (D, D).
+
+    Plumbing
+    --------
+    The fold-in of `ALS` and of `GenreRidge`.
     """
     z = z * mask[..., None]
     rest = torch.where(mask, rest, 0.0).double()

@@ -14,8 +14,8 @@ from metarec.tasks import Examples, UserHistories
 class ItemKNN:
     """Move a prediction by how the user rated similar items.
 
-    With e = r - b the residuals of `UserItemBias`, of ``similarity`` (I, I) over the
-    n_ij training users who rated both items,
+    With ``e = r - b`` the residuals of `UserItemBias`, of ``similarity`` (I, I) over
+    the ``n_ij`` training users who rated both items, ::
 
         s_ij = n_ij / (n_ij + shrinkage)
                sum_u e_ui e_uj / sqrt(sum_u e_ui^2 sum_u e_uj^2)
@@ -25,8 +25,22 @@ class ItemKNN:
     off. K = 0 gives the biases. ``shrinkage`` and ``doubt`` have the values that suit
     validation users of MovieLens-100K.
 
-    Source: Koren (2008), section 2.2.
-    Built in: leaderboard
+    Parameters
+    ----------
+    bias
+        The biases that the method corrects.
+    similarity
+        Similarity of all pairs of items, shape (I, I).
+    doubt
+        What is added to the sum of similarities.
+
+    Source
+    ------
+    Koren (2008), section 2.2.
+
+    Built in
+    --------
+    leaderboard
     """
 
     bias: UserItemBias
@@ -41,14 +55,44 @@ class ItemKNN:
         shrinkage: float = 100.0,
         doubt: float = 1.0,
     ) -> Self:
-        """Compare all pairs of items by the ratings of ``users`` alone."""
+        """Compare all pairs of items by the ratings of ``users`` alone.
+
+        Parameters
+        ----------
+        histories
+            Ratings of all users, each user's in one order.
+        users
+            Indices of users, shape (U,).
+        shrinkage
+            Number of common users at which a similarity is halved.
+        doubt
+            What is added to the sum of similarities.
+
+        Returns
+        -------
+        ItemKNN
+            The fitted object.
+        """
         bias = UserItemBias.fit(histories, users)
         rest, rated = _table(histories.everything(users, histories.n_items), bias)
         similarity = _similarity(rest.T, rated.T, rest.T, rated.T, shrinkage)
         return cls(bias, similarity, doubt)
 
     def predict(self, support: Examples, x: Tensor) -> Tensor:
-        """Scores (B, N): the biases and a weighted mean of the support's residuals."""
+        """Scores (B, N): the biases and a weighted mean of the support's residuals.
+
+        Parameters
+        ----------
+        support
+            Ratings to adapt on, of B users or tasks.
+        x
+            Items to score, shape (B, N).
+
+        Returns
+        -------
+        Tensor
+            Scores, in stars, shape (B, N).
+        """
         weight = self.similarity[x[:, :, None], support.x[:, None, :]]
         weight = weight * support.mask[:, None, :]
         total = (weight @ _rest(support, self.bias)[..., None])[..., 0]
@@ -61,8 +105,8 @@ class ItemKNN:
 class UserKNN:
     """Move a prediction by how similar training users rated the item.
 
-    With e = r - b the residuals of `UserItemBias`, and n_uv the number of items that
-    new user u and training user v both rated,
+    With ``e = r - b`` the residuals of `UserItemBias`, and ``n_uv`` the number of items
+    that new user u and training user v both rated, ::
 
         s_uv = n_uv / (n_uv + shrinkage)
                sum_i e_ui e_vi / sqrt(sum_i e_ui^2 sum_i e_vi^2)
@@ -71,11 +115,28 @@ class UserKNN:
     the sums over the items in common, then over the training users who rated item i.
     All of them are neighbours: keeping the most similar alone did not help validation
     users of MovieLens-100K, whom ``shrinkage`` and ``doubt`` suit. K = 0 gives the
-    biases. ``rest`` and ``rated`` (U, I) hold the training users' residuals and where
-    there is one.
+    biases.
 
-    Source: Herlocker et al. (1999).
-    Built in: leaderboard
+    Parameters
+    ----------
+    bias
+        The biases that the method corrects.
+    rest
+        Residuals of the training users, shape (U, I).
+    rated
+        1 where there is a residual, shape (U, I).
+    shrinkage
+        Number of common items at which a similarity is halved.
+    doubt
+        What is added to the sum of similarities.
+
+    Source
+    ------
+    Herlocker et al. (1999).
+
+    Built in
+    --------
+    leaderboard
     """
 
     bias: UserItemBias
@@ -92,13 +153,43 @@ class UserKNN:
         shrinkage: float = 20.0,
         doubt: float = 3.0,
     ) -> Self:
-        """Keep the residuals of ``users``: there is nothing else to learn."""
+        """Keep the residuals of ``users``: there is nothing else to learn.
+
+        Parameters
+        ----------
+        histories
+            Ratings of all users, each user's in one order.
+        users
+            Indices of users, shape (U,).
+        shrinkage
+            Number of common items at which a similarity is halved.
+        doubt
+            What is added to the sum of similarities.
+
+        Returns
+        -------
+        UserKNN
+            The fitted object.
+        """
         bias = UserItemBias.fit(histories, users)
         table = _table(histories.everything(users, histories.n_items), bias)
         return cls(bias, *table, shrinkage, doubt)
 
     def predict(self, support: Examples, x: Tensor) -> Tensor:
-        """Scores (B, N): the biases and a weighted mean of other users' residuals."""
+        """Scores (B, N): the biases and a weighted mean of other users' residuals.
+
+        Parameters
+        ----------
+        support
+            Ratings to adapt on, of B users or tasks.
+        x
+            Items to score, shape (B, N).
+
+        Returns
+        -------
+        Tensor
+            Scores, in stars, shape (B, N).
+        """
         own = _table(support, self.bias)
         weight = _similarity(*own, self.rest, self.rated, self.shrinkage)
         total, size = weight @ self.rest, weight.abs() @ self.rated
@@ -107,7 +198,7 @@ class UserKNN:
 
 
 def _rest(ratings: Examples, bias: UserItemBias) -> Tensor:
-    """e = r - b, shape (B, N), 0 where there is no rating."""
+    """``e = r - b``, shape (B, N), 0 where there is no rating."""
     score = bias.predict(ratings, ratings.x)
     return torch.where(ratings.mask, ratings.y - score, 0.0)
 

@@ -18,7 +18,9 @@ from metarec.training import TrainingConfig, meta_train
 RATES = (0.001, 0.003, 0.01, 0.03, 0.1)
 """The rates of fine-tuning to choose from.
 
-Plumbing: a constant.
+Plumbing
+--------
+A constant.
 """
 
 
@@ -26,14 +28,24 @@ Plumbing: a constant.
 class PooledMLP:
     """An `MLP` with one head for all users, trained on their pooled ratings.
 
-    min over all weights of the mean over users of 1/2 mean_i (r_ui - r_hat_ui)^2: no
-    support, no inner loop, T = 0. It starts from the same item vectors as the
+    min over all weights of the mean over users of ``1/2 mean_i (r_ui - r_hat_ui)^2``:
+    no support, no inner loop, ``T = 0``. It starts from the same item vectors as the
     meta-learners and sees the same user features, so that what is left between them is
     the inner loop. `fit` ignores a support; `fine_tuned` takes T steps of gradient
     descent on the head, which nothing in the training prepared for.
 
-    Source: Raghu et al. (2020) compare the two kinds of training.
-    Built in: leaderboard
+    Parameters
+    ----------
+    meta
+        The network with its one head.
+
+    Source
+    ------
+    Raghu et al. (2020) compare the two kinds of training.
+
+    Built in
+    --------
+    leaderboard
     """
 
     meta: MAML
@@ -48,7 +60,28 @@ class PooledMLP:
         validate: Callable[[Self], float],
         config: TrainingConfig | None = None,
     ) -> Self:
-        """Train on all ratings of ``users``; ``validate`` scores validation users."""
+        """Train on all ratings of ``users``; ``validate`` scores validation users.
+
+        Parameters
+        ----------
+        histories
+            Ratings of all users, each user's in one order.
+        users
+            Indices of users, shape (U,).
+        warm
+            Item vectors to start from, cross-fitted.
+        features
+            What is known of each item, shape (I, F).
+        validate
+            Score on validation users, lower is better.
+        config
+            Settings of the outer loop; those that suit it, if not given.
+
+        Returns
+        -------
+        PooledMLP
+            The fitted object.
+        """
         config = TrainingConfig(learning_rate=0.003) if config is None else config
         generator = torch.Generator().manual_seed(config.seed)
         n_profile = histories.profile.shape[1]
@@ -70,7 +103,20 @@ class PooledMLP:
     def fine_tuned(self, validate: Callable[[Self], float], steps: int = 5) -> Self:
         """Take ``steps`` on the head for each new user, at the rate that suits best.
 
-        One rate of `RATES`, by ``validate`` on validation users. The network is shared.
+        One rate of ``RATES``, by ``validate`` on validation users. The network is
+        shared.
+
+        Parameters
+        ----------
+        validate
+            Score on validation users, lower is better.
+        steps
+            Steps on the head for each new user.
+
+        Returns
+        -------
+        PooledMLP
+            The same network with steps on the head.
         """
         tuned = [
             type(self)(
@@ -81,6 +127,19 @@ class PooledMLP:
         return min(tuned, key=validate)
 
     def predict(self, support: Examples, x: Tensor) -> Tensor:
-        """Scores (B, N), after the steps of fine-tuning on the support if any."""
+        """Scores (B, N), after the steps of fine-tuning on the support if any.
+
+        Parameters
+        ----------
+        support
+            Ratings to adapt on, of B users or tasks.
+        x
+            Items to score, shape (B, N).
+
+        Returns
+        -------
+        Tensor
+            Scores, in stars, shape (B, N).
+        """
         with torch.no_grad():
             return self.meta.predict(support, x)

@@ -19,17 +19,56 @@ class Online(Predictor, Protocol):
 
     ``predict(support, x)`` equals ``score(observe(start(B), support), x)``.
 
-    Plumbing: a type.
+    Plumbing
+    --------
+    A type.
     """
 
     def start(self, n: int) -> Posterior:
-        """What is believed of ``n`` users before any rating."""
+        """What is believed of ``n`` users before any rating.
+
+        Parameters
+        ----------
+        n
+            Number of users B.
+
+        Returns
+        -------
+        Posterior
+            The belief, a posterior of n heads.
+        """
 
     def observe(self, belief: Posterior, ratings: Examples) -> Posterior:
-        """What is believed after further ratings, in order of time."""
+        """What is believed after further ratings, in order of time.
+
+        Parameters
+        ----------
+        belief
+            What is believed of each user, a posterior of B heads.
+        ratings
+            Further ratings, in order of time.
+
+        Returns
+        -------
+        Posterior
+            The belief after them.
+        """
 
     def score(self, belief: Posterior, x: Tensor) -> Tensor:
-        """Scores (B, N) of the items ``x`` (B, N)."""
+        """Scores (B, N) of the items ``x`` (B, N).
+
+        Parameters
+        ----------
+        belief
+            What is believed of each user, a posterior of B heads.
+        x
+            Items to score, shape (B, N).
+
+        Returns
+        -------
+        Tensor
+            Scores, shape (B, N).
+        """
 
 
 def prequential(
@@ -47,10 +86,36 @@ def prequential(
     the scale). `rmse_of_users` makes one number a user of it. Users with no more than
     ``first`` ratings are left out.
 
-    Raises ``ValueError`` if ``block`` is below 1, ``first`` below 0, or no user is
-    long enough.
-    Source: Dawid (1984).
-    Built in: sparsity-and-drift
+    Parameters
+    ----------
+    predictor
+        What is judged.
+    histories
+        Ratings of all users, each user's in one order.
+    users
+        Indices of users, shape (U,).
+    block
+        Ratings in a block.
+    first
+        Ratings before the first block.
+
+    Returns
+    -------
+    pd.DataFrame
+        One row for each user and block: user, block, seen, n and rmse.
+
+    Raises
+    ------
+    ValueError
+        If ``block`` is below 1, ``first`` below 0, or no user is long enough.
+
+    Source
+    ------
+    Dawid (1984).
+
+    Built in
+    --------
+    sparsity-and-drift
     """
     if block < 1 or first < 0:
         raise ValueError(f"need block >= 1 and first >= 0, got {block} and {first}")
@@ -91,11 +156,23 @@ def prequential(
 
 
 def rmse_of_users(table: pd.DataFrame) -> pd.Series:
-    """RMSE of each user over all their blocks: sqrt(sum n RMSE^2 / sum n).
+    """RMSE of each user over all their blocks: ``sqrt(sum n RMSE^2 / sum n)``.
 
     ``table`` is what `prequential` returns, or some of its rows.
 
-    Plumbing: a sum over the rows of `prequential`.
+    Parameters
+    ----------
+    table
+        A table with one row for each user and block.
+
+    Returns
+    -------
+    pd.Series
+        RMSE, in stars, by user.
+
+    Plumbing
+    --------
+    A sum over the rows of `prequential`.
     """
     square = (table["n"] * table["rmse"] ** 2).groupby(table["user"]).sum()
     return (square / table.groupby("user")["n"].sum()) ** 0.5

@@ -15,11 +15,24 @@ from metarec.tasks import Examples
 class Windowed:
     """Believe the ``last`` ratings, and forget all others.
 
-    The posterior of ``model`` given the newest ``last`` ratings of the support, which
-    stands in order of time.
+    The posterior of the model given the newest ratings of the support, which stands in
+    order of time.
 
-    Raises ``ValueError`` if ``last`` is below 1.
-    Built in: sparsity-and-drift
+    Parameters
+    ----------
+    model
+        The fitted model.
+    last
+        Number of ratings that are believed.
+
+    Raises
+    ------
+    ValueError
+        If ``last`` is below 1.
+
+    Built in
+    --------
+    sparsity-and-drift
     """
 
     model: GaussianFactorModel
@@ -31,21 +44,48 @@ class Windowed:
             raise ValueError(f"a window needs last >= 1 ratings, got {self.last}")
 
     def predict(self, support: Examples, x: Tensor) -> Tensor:
-        """Scores (B, N), in stars."""
+        """Scores (B, N), in stars.
+
+        Parameters
+        ----------
+        support
+            Ratings to adapt on, of B users or tasks.
+        x
+            Items to score, shape (B, N).
+
+        Returns
+        -------
+        Tensor
+            Scores, in stars, shape (B, N).
+        """
         recent = support.mask & (_age(support.mask) < self.last)
         return self.model.predict(replace(support, mask=recent), x)
 
 
 @dataclass(frozen=True)
 class Decayed:
-    """Let a rating count 2^(-age / h): half for each ``half_life`` ratings since.
+    """Let a rating count ``2^(-age / h)``: half for each ``half_life`` ratings since.
 
-    Precision = Sigma^-1 + sum_S w z z' / s and evidence = sum_S w z (r - offset_i) / s,
-    w = 2^(-age / h), the newest rating of age 0: each rating's noise variance grows as
-    s / w. An infinite half-life gives the posterior of ``model``.
+    ``Precision = Sigma^-1 + sum_S w z z' / s`` and
+    ``evidence = sum_S w z (r - offset_i) / s``, ``w = 2^(-age / h)``, the newest rating
+    of age 0: each rating's noise variance grows as ``s / w``. An infinite half-life
+    gives the posterior of ``model``.
 
-    Raises ``ValueError`` if the half-life is not above 0.
-    Built in: sparsity-and-drift
+    Parameters
+    ----------
+    model
+        The fitted model.
+    half_life
+        Ratings after which a rating counts half.
+
+    Raises
+    ------
+    ValueError
+        If the half-life is not above 0.
+
+    Built in
+    --------
+    sparsity-and-drift
     """
 
     model: GaussianFactorModel
@@ -56,30 +96,62 @@ class Decayed:
         _retention(self.half_life)
 
     def predict(self, support: Examples, x: Tensor) -> Tensor:
-        """Scores (B, N), in stars."""
+        """Scores (B, N), in stars.
+
+        Parameters
+        ----------
+        support
+            Ratings to adapt on, of B users or tasks.
+        x
+            Items to score, shape (B, N).
+
+        Returns
+        -------
+        Tensor
+            Scores, in stars, shape (B, N).
+        """
         weight = torch.exp2(-_age(support.mask).double() / self.half_life)
         return self.model.predict(support, x, weight)
 
 
 @dataclass(frozen=True)
 class KalmanFilter:
-    """A prior that moves: the posterior of a w_t that drifts between ratings.
+    """A prior that moves: the posterior of a ``w_t`` that drifts between ratings.
 
-    w_{t+1} = m + A (w_t - m) + e, e ~ N(0, Sigma - A Sigma A'), so that every w_t has
-    the prior N(m, Sigma) of ``model``. A = L diag(a) L^-1 with Sigma = L L' (Cholesky)
-    and a = 2^(-1 / half-life): the half-life ``taste``, in ratings, for p_u and the
-    part of the bias that p_u explains, ``bias`` for the rest of b_u. (Two half-lives
-    on p_u and b_u themselves would not leave a correlated Sigma in place.) Equal
-    half-lives give A = a I, infinite ones the posterior of ``model``.
+    ``w_{t+1} = m + A (w_t - m) + e``, ``e ~ N(0, Sigma - A Sigma A')``, so that every
+    ``w_t`` has the prior ``N(m, Sigma)`` of ``model``. ``A = L diag(a) L^-1`` with
+    ``Sigma = L L'`` (Cholesky) and ``a = 2^(-1 / half-life)``: the half-life ``taste``,
+    in ratings, for ``p_u`` and the part of the bias that ``p_u`` explains, ``bias`` for
+    the rest of ``b_u``. (Two half-lives on ``p_u`` and ``b_u`` themselves would not
+    leave a correlated Sigma in place.) Equal half-lives give ``A = a I``, infinite ones
+    the posterior of ``model``.
 
-    Before each rating the belief N(mean, C) moves: mean <- m + A (mean - m) and
-    C <- A C A' + Sigma - A Sigma A'. The rating then adds E[z z'] / s to the precision,
-    the item vectors' own uncertainty counted as in ``model``.
+    Before each rating the belief ``N(mean, C)`` moves: ``mean <- m + A (mean - m)`` and
+    ``C <- A C A' + Sigma - A Sigma A'``. The rating then adds ``E[z z'] / s`` to the
+    precision, the item vectors' own uncertainty counted as in ``model``.
 
-    Raises ``ValueError`` if a half-life is not above 0, or ``model`` shifts its prior
-    by a profile or by the choice of items, which need the whole support.
-    Source: Kalman (1960).
-    Built in: sparsity-and-drift
+    Parameters
+    ----------
+    model
+        The fitted model.
+    taste
+        Half-life of ``p_u``, and of the part of the bias that it explains, in ratings.
+    bias
+        Half-life of the rest of ``b_u``, in ratings.
+
+    Raises
+    ------
+    ValueError
+        If a half-life is not above 0, or the model shifts its prior by a profile or by
+        the choice of items, which need the whole support.
+
+    Source
+    ------
+    Kalman (1960).
+
+    Built in
+    --------
+    sparsity-and-drift
     """
 
     model: GaussianFactorModel
@@ -95,13 +167,37 @@ class KalmanFilter:
             )
 
     def start(self, n: int) -> Posterior:
-        """The prior, once for each of ``n`` users."""
+        """The prior, once for each of ``n`` users.
+
+        Parameters
+        ----------
+        n
+            Number of users B.
+
+        Returns
+        -------
+        Posterior
+            The belief, a posterior of n heads.
+        """
         mean, covariance = self.model.user_mean, self.model.user_covariance
         noise = self.model.temper * self.model.noise
         return Posterior(mean.expand(n, -1), covariance.expand(n, -1, -1), noise)
 
     def observe(self, belief: Posterior, ratings: Examples) -> Posterior:
-        """Move and learn, rating by rating; a masked one leaves the belief as it is."""
+        """Move and learn, rating by rating; a masked one leaves the belief as it is.
+
+        Parameters
+        ----------
+        belief
+            What is believed of each user, a posterior of B heads.
+        ratings
+            Further ratings, in order of time.
+
+        Returns
+        -------
+        Posterior
+            The belief after them.
+        """
         z, zz, _ = moments(self.model.v, self.model.v_cov)
         rest = ratings.y.double() - self.model.offset[ratings.x]
         keep, fresh = self._dynamics()
@@ -131,21 +227,58 @@ class KalmanFilter:
         return keep, covariance - keep @ covariance @ keep.T
 
     def _moved(self, mean: Tensor, keep: Tensor) -> Tensor:
-        """m + A (mean - m), for each row."""
+        """``m + A (mean - m)``, for each row."""
         return self.model.user_mean + (mean - self.model.user_mean) @ keep.T
 
     def posterior(self, support: Examples) -> Posterior:
-        """The belief about w at the last rating of the support; K = 0 the prior."""
+        """The belief about w at the last rating of the support; K = 0 the prior.
+
+        Parameters
+        ----------
+        support
+            Ratings to adapt on, of B users or tasks.
+
+        Returns
+        -------
+        Posterior
+            The posterior of B heads.
+        """
         return self.observe(self.start(len(support)), support)
 
     def score(self, belief: Posterior, x: Tensor) -> Tensor:
-        """Scores (B, N) of the next rating: offset_i + z_i . (m + A (mean - m))."""
+        """Scores (B, N) of the next rating: ``offset_i + z_i . (m + A (mean - m))``.
+
+        Parameters
+        ----------
+        belief
+            What is believed of each user, a posterior of B heads.
+        x
+            Items to score, shape (B, N).
+
+        Returns
+        -------
+        Tensor
+            Scores, shape (B, N).
+        """
         mean = self._moved(belief.mean, self._dynamics()[0])
         taste = torch.einsum("bnd,bd->bn", self.model.q[x], mean[:, :-1])
         return (self.model.offset[x] + mean[:, -1:] + taste).float()
 
     def predict(self, support: Examples, x: Tensor) -> Tensor:
-        """Scores (B, N) of the next rating given the support, in order of time."""
+        """Scores (B, N) of the next rating given the support, in order of time.
+
+        Parameters
+        ----------
+        support
+            Ratings to adapt on, of B users or tasks.
+        x
+            Items to score, shape (B, N).
+
+        Returns
+        -------
+        Tensor
+            Scores, in stars, shape (B, N).
+        """
         return self.score(self.posterior(support), x)
 
 
@@ -155,7 +288,7 @@ def _age(mask: Tensor) -> Tensor:
 
 
 def _retention(half_life: float) -> float:
-    """What is left of a deviation after one rating: 2^(-1 / half-life)."""
+    """What is left of a deviation after one rating: ``2^(-1 / half-life)``."""
     if not half_life > 0:
         raise ValueError(f"a half-life must be above 0 (or infinite), got {half_life}")
     return 2 ** (-1 / half_life)
@@ -164,12 +297,30 @@ def _retention(half_life: float) -> float:
 def measurement_update(
     belief: Posterior, z: Tensor, zz: Tensor, rest: Tensor
 ) -> Posterior:
-    """Add one rating's E[z z'] / s to the precision and z rest / s to the evidence.
+    """Add one rating's ``E[z z'] / s`` to the precision and z rest / s to the evidence.
 
-    E[z] is ``z`` (B, D) and E[z z'] is ``zz`` (B, D, D); ``rest`` (B,) is the rating
-    without its offset, in stars; s is the noise of the ``belief``.
+    ``E[z]`` is ``z`` (B, D) and ``E[z z']`` is ``zz`` (B, D, D); ``rest`` (B,) is the
+    rating without its offset, in stars; s is the noise of the ``belief``.
 
-    Plumbing: a step of `KalmanFilter`.
+    Parameters
+    ----------
+    belief
+        What is believed of each user, a posterior of B heads.
+    z
+        Means of the items' features, shape (B, D).
+    zz
+        Their second moments, shape (B, D, D).
+    rest
+        The rating without its offset, in stars, shape (B,).
+
+    Returns
+    -------
+    Posterior
+        The belief after the rating.
+
+    Plumbing
+    --------
+    A step of `KalmanFilter`.
     """
     one = torch.eye(z.shape[-1], dtype=z.dtype)
     # (C^-1 + zz / s)^-1, without inverting C.

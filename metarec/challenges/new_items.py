@@ -22,13 +22,30 @@ def item_histories(
 ) -> UserHistories:
     """Take items for tasks: their raters are what users' items were.
 
-    Whatever runs on `UserHistories` runs on items then: w_i = (q_i, b_i) is the head of
-    the task, fitted on K ratings of the item, and x_i, its genres and year, the
-    profile, shape (n_items, F). ``vocabulary`` are the items, the training items, that
-    say which genres there are and what the means are. The profile is 0 where nothing
-    is known: an item without a year, or with genres that none of them has.
+    Whatever runs on `UserHistories` runs on items then: ``w_i = (q_i, b_i)`` is the
+    head of the task, fitted on K ratings of the item, and ``x_i``, its genres and year,
+    the profile, shape (n_items, F). ``vocabulary`` are the items, the training items,
+    that say which genres there are and what the means are. The profile is 0 where
+    nothing is known: an item without a year, or with genres that none of them has.
 
-    Built in: new-items
+    Parameters
+    ----------
+    data
+        The ratings.
+    vocabulary
+        Training items, shape (V,), who say which genres there are and what the means
+        are.
+    order
+        Order of an item's ratings, one of `ORDERS`.
+
+    Returns
+    -------
+    UserHistories
+        Histories whose users are the items.
+
+    Built in
+    --------
+    new-items
     """
     histories = UserHistories(transposed(data), order)
     names = item_feature_names(replace(data, items=data.items.iloc[vocabulary.numpy()]))
@@ -51,8 +68,26 @@ def newest_items(data: RatingData, share: float = 0.2) -> UserSplit:
     as old. Unlike a random split it asks about items that resemble no training item of
     their own age.
 
-    Raises ``ValueError`` if a part would be empty.
-    Built in: new-items
+    Parameters
+    ----------
+    data
+        The ratings.
+    share
+        Share of the items that is held out.
+
+    Returns
+    -------
+    UserSplit
+        Three sets of items.
+
+    Raises
+    ------
+    ValueError
+        If a part would be empty.
+
+    Built in
+    --------
+    new-items
     """
     first = data.ratings.groupby("item")["timestamp"].min()
     first = first.reindex(range(data.n_items), fill_value=0)
@@ -72,14 +107,25 @@ def newest_items(data: RatingData, share: float = 0.2) -> UserSplit:
 
 @dataclass(frozen=True)
 class BothCold:
-    """New users meet new items: K ratings of the one side, K' of the other.
+    """New users meet new items: K ratings of the one side, ``K'`` of the other.
 
     ``seen`` holds what may be learned from: everybody's ratings of old items and, of
-    each new item, at most K' = ``shown`` ratings by training users. ``asked`` holds the
+    each new item, at most ``K' = shown`` ratings by training users. ``asked`` holds the
     query: what ``users``, the test users, said of the new items. It is the same for
-    every K and K'.
+    every K and ``K'``.
 
-    Built in: new-items
+    Parameters
+    ----------
+    seen
+        What may be learned from.
+    asked
+        The test users' ratings of new items: the query.
+    users
+        The test users, shape (U,).
+
+    Built in
+    --------
+    new-items
     """
 
     seen: UserHistories
@@ -95,10 +141,33 @@ class BothCold:
         shown: int,
         reserved: int = 15,
     ) -> Self:
-        """Cut the ratings; which K' ratings are shown is drawn, nested over K'.
+        """Cut the ratings; which ``K'`` ratings are shown is drawn, nested over ``K'``.
 
         Test users have more than ``reserved`` ratings of old items and one of a new
-        item. Raises ``ValueError`` if there is none.
+        item.
+
+        Parameters
+        ----------
+        data
+            The ratings.
+        users
+            Who is trained on, and who is judged.
+        new_items
+            Rows of the new items, shape (n_new,).
+        shown
+            K', the ratings of each new item that may be learned from.
+        reserved
+            Ratings of a user from which the support is cut: K is at most that.
+
+        Returns
+        -------
+        BothCold
+            The cut.
+
+        Raises
+        ------
+        ValueError
+            If there is none.
         """
         table = data.ratings.sample(frac=1, random_state=0)
         new = table["item"].isin(new_items.numpy())
@@ -124,14 +193,38 @@ class BothCold:
         return cls(seen, query, judged)
 
     def tasks(self, k: int) -> Tasks:
-        """Support: the earliest K ratings of old items; query: all of new items."""
+        """Support: the earliest K ratings of old items; query: all of new items.
+
+        Parameters
+        ----------
+        k
+            Support size K.
+
+        Returns
+        -------
+        Tasks
+            The tasks.
+        """
         support = self.seen.tasks(self.users, k).support
         return Tasks(support, self.asked.tasks(self.users, 0).query, self.users)
 
     def judge(
         self, predictor: Predictor, sizes: Sequence[int] = SUPPORT_SIZES
     ) -> pd.DataFrame:
-        """Errors as `cold_start` gives them: one row for each user and K."""
+        """Errors as `cold_start` gives them: one row for each user and K.
+
+        Parameters
+        ----------
+        predictor
+            What is judged.
+        sizes
+            Support sizes K; those of the protocol if not given.
+
+        Returns
+        -------
+        pd.DataFrame
+            One row for each user and K: user, k, rmse, mae and n.
+        """
         tables = []
         for k in sizes:
             tasks = self.tasks(k)

@@ -11,12 +11,24 @@ from metarec.data.table import RatingData
 def transposed(data: RatingData) -> RatingData:
     """Return the same ratings with the two sides exchanged, so that items are tasks.
 
-    r'_iu = r_ui: row u of `ratings` keeps its stars and its time. What described items
-    describes users now and the other way round; title, year and genres, which the
-    canonical table of items must have, are empty for what were users. Transposing
-    twice gives the data back, to the last byte of the content hash.
+    ``r'_iu = r_ui``: row u of ``ratings`` keeps its stars and its time. What described
+    items describes users now and the other way round; title, year and genres, which the
+    canonical table of items must have, are empty for what were users. Transposing twice
+    gives the data back, to the last byte of the content hash.
 
-    Plumbing: `item_histories` and the chapter on new items.
+    Parameters
+    ----------
+    data
+        Ratings of items by users.
+
+    Returns
+    -------
+    RatingData
+        Ratings of users by items.
+
+    Plumbing
+    --------
+    `item_histories` and the chapter on new items.
     """
     ratings = data.ratings.rename(columns={"user": "item", "item": "user"})
     items = data.users.rename(columns={"user_id": "item_id"})

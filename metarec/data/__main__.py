@@ -1,4 +1,4 @@
-"""Fetch a data set and describe it: `python -m metarec.data ml-100k`."""
+"""Fetch a data set and describe it: ``python -m metarec.data ml-100k``."""
 
 import argparse
 import logging
@@ -13,7 +13,13 @@ from metarec.data.source import SOURCE_HELP, add_csv_arguments, load_source
 
 
 def describe(data: RatingData) -> str:
-    """Say in a few lines of text what a data set holds."""
+    """Say in a few lines of text what a data set holds.
+
+    Parameters
+    ----------
+    data
+        The ratings.
+    """
     ratings = data.ratings
     per_user = ratings.groupby("user").size()
     lines = [
@@ -38,7 +44,13 @@ def describe(data: RatingData) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; return 0, or 1 if a data set could not be read."""
+    """Run the command; return 0, or 1 if a data set could not be read.
+
+    Parameters
+    ----------
+    arguments
+        Words of the command line; those of the process if not given.
+    """
     parser = argparse.ArgumentParser(
         prog="python -m metarec.data",
         description="Fetch data sets into the cache and describe them. The cache is "

@@ -27,16 +27,42 @@ def rating_data(
 ) -> RatingData:
     """Check a table of ratings and bring it into the canonical form.
 
-    `columns` maps user, item, rating and (if there is one) timestamp to the names in
-    `frame`; a role that it leaves out has its own name. Timestamps are seconds or
-    datetimes. `users` (column user_id) and `items` (column item_id, optionally title,
-    year, genres) fix the order of the indices and may hold rows without a rating;
-    without them the indices follow the sorted labels. Of ratings of one pair
-    `duplicates="last"` keeps the latest, by timestamp and then by order.
+    Timestamps are seconds or datetimes. The tables of users and items fix the order of
+    the indices and may hold rows without a rating; without them the indices follow the
+    sorted labels. Of ratings of one pair ``duplicates="last"`` keeps the latest, by
+    timestamp and then by order.
 
-    Raises ValueError that names the column or the row (counted from 0) which is wrong:
-    a missing column, an empty table, a missing value, a rating that is not a number or
-    not on `scale`, a pair rated twice, a user or item that its table does not know.
+    Parameters
+    ----------
+    frame
+        One row for each rating.
+    columns
+        Role (user, item, rating, timestamp) to name of the column; a role that is left
+        out has its own name.
+    scale
+        The ratings that are allowed.
+    name
+        Name of the data set.
+    users
+        Table with a column user_id, which fixes the order of the indices.
+    items
+        Table with a column item_id and, where known, title, year and genres.
+    duplicates
+        What to do with two ratings of a pair: refuse them, or keep the last.
+    citation
+        How to cite the data, and the terms of their use.
+
+    Returns
+    -------
+    RatingData
+        The checked ratings.
+
+    Raises
+    ------
+    ValueError
+        For a missing column, an empty table, a missing value, a rating that is not a
+        number or not on the scale, a pair rated twice, a user or item that its table
+        does not know. The message names the column, or the row counted from 0.
     """
     columns = _mapping(frame, columns)
     if frame.empty:
@@ -76,10 +102,43 @@ def read_csv(
     scale: RatingScale = FIVE_STARS,
     duplicates: Duplicates = "error",
 ) -> RatingData:
-    """Read a comma-separated file with a header; see `rating_data` for the rest.
+    r"""Read a comma-separated file with a header; see `rating_data` for the rest.
 
-    Raises FileNotFoundError if there is no such file, otherwise as `rating_data`, where
-    row 0 is the first line below the header.
+    Parameters
+    ----------
+    path
+        The file.
+    columns
+        Role (user, item, rating, timestamp) to name of the column; a role that is left
+        out has its own name.
+    scale
+        The ratings that are allowed.
+    duplicates
+        What to do with two ratings of a pair: refuse them, or keep the last.
+
+    Returns
+    -------
+    RatingData
+        The checked ratings.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        As `rating_data`, where row 0 is the first line below the header.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from tempfile import mkdtemp
+    >>> from metarec.data import RatingScale, read_csv
+    >>> path = Path(mkdtemp()) / "stars.csv"
+    >>> lines = ["user,item,rating", "Ada,Alien,5", "Ada,Brazil,2", "Ben,Alien,4"]
+    >>> _ = path.write_text("\n".join(lines))
+    >>> data = read_csv(path, scale=RatingScale(1, 5, 1))
+    >>> data.n_users, data.n_items
+    (2, 2)
     """
     try:
         frame, name = pd.read_csv(path), Path(path).stem
@@ -203,7 +262,24 @@ def _described(items: pd.DataFrame) -> pd.DataFrame:
 def clicks(data: RatingData, at: float = 4.0) -> RatingData:
     """Turn ratings into clicks: 1 where a rating is ``at`` or more, 0 elsewhere.
 
-    The same pairs with the scale 0, 1. Raises ValueError if all would be alike.
+    The same pairs with the scale 0, 1.
+
+    Parameters
+    ----------
+    data
+        Ratings in stars.
+    at
+        Stars from which on a rating is a click.
+
+    Returns
+    -------
+    RatingData
+        The same pairs with the scale 0, 1.
+
+    Raises
+    ------
+    ValueError
+        If all would be alike.
     """
     liked = data.ratings["rating"] >= at
     if liked.all() or not liked.any():

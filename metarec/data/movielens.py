@@ -64,16 +64,32 @@ def load_movielens_100k(
 ) -> RatingData:
     """Load MovieLens-100K: 100,000 ratings of 1,682 films by 943 users, in 1997-98.
 
-    `path`, or else the environment variable METAREC_DATA, names the archive
-    ml-100k.zip, the RecBole wheel, or a folder with the files of either. Without them
-    the cache is read, and if it is empty the archive is fetched from GroupLens or,
-    failing that, the RecBole 1.2.1 wheel by pip. Every route ends in the same table, of
-    the same content hash. `progress` shows a bar while downloading, on a terminal.
-    Titles stand without the year; the year is the title's, not the release date's;
-    genres have the order of GroupLens' flags.
+    Without a path the environment variable ``METAREC_DATA`` may name one. Without
+    either the cache is read, and if it is empty the archive is fetched from GroupLens
+    or, failing that, the RecBole 1.2.1 wheel by pip. Every route ends in the same
+    table, of the same content hash. Titles stand without the year; the year is the
+    title's, not the release date's; genres have the order of GroupLens' flags.
 
-    Raises ValueError if `path` holds something else, and FileNotFoundError, which lists
-    every route's reason and says which file to put where, if no route works.
+    Parameters
+    ----------
+    path
+        The archive ml-100k.zip, the RecBole wheel, or a folder with the files of
+        either.
+    progress
+        Whether to show a progress bar on a terminal.
+
+    Returns
+    -------
+    RatingData
+        The ratings.
+
+    Raises
+    ------
+    ValueError
+        If the path holds something else.
+    FileNotFoundError
+        If no route works: the message lists every route's reason and says which file to
+        put where.
     """
     if path := path or os.environ.get("METAREC_DATA"):
         return _checked_100k(Path(path).expanduser())
@@ -87,11 +103,27 @@ def load_movielens_1m(
 ) -> RatingData:
     """Load MovieLens-1M: 1,000,209 ratings of 3,883 films by 6,040 users, in 2000-03.
 
-    `path` names the archive ml-1m.zip or a folder with its files; without it the
-    archive is taken from the cache or fetched from GroupLens. `age` is the lower end of
-    a band (1 means below 18).
+    A user's ``age`` is the lower end of a band (1 means below 18).
 
-    Raises as `load_movielens_100k`.
+    Parameters
+    ----------
+    path
+        The archive ml-1m.zip or a folder with its files; cache or GroupLens if not
+        given.
+    progress
+        Whether to show a progress bar on a terminal.
+
+    Returns
+    -------
+    RatingData
+        The ratings.
+
+    Raises
+    ------
+    ValueError
+        If the path holds something else.
+    FileNotFoundError
+        If no route works, as for `load_movielens_100k`.
     """
     source = Path(path).expanduser() if path else _fetch("ml-1m", progress)
     files = _read_files(source, ("ratings.dat", "users.dat", "movies.dat"))
@@ -110,11 +142,27 @@ def load_movielens_small(
 ) -> RatingData:
     """Load MovieLens-latest-small (of 9/2018): 100,836 ratings in half stars.
 
-    `path` names the archive ml-latest-small.zip or a folder with its files; without it
-    the archive is taken from the cache or fetched from GroupLens. Nothing is known of a
-    user but the label.
+    Nothing is known of a user but the label.
 
-    Raises as `load_movielens_100k`.
+    Parameters
+    ----------
+    path
+        The archive ml-latest-small.zip or a folder with its files; cache or GroupLens
+        if not given.
+    progress
+        Whether to show a progress bar on a terminal.
+
+    Returns
+    -------
+    RatingData
+        The ratings.
+
+    Raises
+    ------
+    ValueError
+        If the path holds something else.
+    FileNotFoundError
+        If no route works, as for `load_movielens_100k`.
     """
     source = Path(path).expanduser() if path else _fetch("ml-latest-small", progress)
     files = _read_files(source, ("ratings.csv", "movies.csv"))
@@ -132,7 +180,12 @@ def load_movielens_small(
 def read_movielens_100k(source: Path) -> RatingData:
     """Read a zip file or folder in GroupLens' or in RecBole's layout, as it is.
 
-    Raises FileNotFoundError if `source` does not exist, ValueError if it is neither.
+    Raises
+    ------
+    FileNotFoundError
+        If there is nothing at the path.
+    ValueError
+        If it is in neither layout.
     """
     files = _read_files(source, ("u.data", "u.user", "u.item"), tuple(RECBOLE_SHA256))
     if "u.data" in files:
@@ -305,7 +358,7 @@ def _pick(
 def _table(
     content: bytes, sep: str, names: list[str] | None = None, encoding: str = "utf-8"
 ) -> pd.DataFrame:
-    """Read a table without a header (`names` given), or replace its header."""
+    """Read a table without a header (``names`` given), or replace its header."""
     return pd.read_csv(
         # A separator of two characters would take pandas' slow parser.
         io.BytesIO(content.replace(b"::", b"\t") if sep == "::" else content),

@@ -47,7 +47,21 @@ def load_source(
 
     ``name=path`` takes the named set from a file or folder that is there already.
 
-    Raises ``ValueError`` or ``OSError`` where it cannot be read.
+    Parameters
+    ----------
+    source
+        Name of a data set, a CSV file, or ``name=path``.
+    options
+        What ``add_csv_arguments`` reads.
+    progress
+        Whether to show a progress bar on a terminal.
+
+    Raises
+    ------
+    ValueError
+        Where it cannot be read.
+    OSError
+        Where it cannot be read.
     """
     if not 2 <= len(options.scale) <= 3:
         raise ValueError("--scale takes LOW HIGH or LOW HIGH STEP")

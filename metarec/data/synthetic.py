@@ -11,11 +11,24 @@ from metarec.data.table import RatingData, RatingScale
 
 @dataclass(frozen=True, eq=False)
 class SyntheticTruth:
-    """What the ratings were made from.
+    """What the ratings were made from: biases, factors and noise.
 
-    mu and sigma (the noise) are numbers; b_i (n_items,), q_i (n_items, dim),
-    b_u (n_users,) and p_u (n_users, dim) the biases and factors; `covariance`
-    (dim + 1, dim + 1) is Sigma, that of the vectors (p_u, b_u).
+    Parameters
+    ----------
+    mu
+        Mean of all ratings, in stars.
+    sigma
+        Standard deviation of the noise, in stars.
+    b_i
+        Biases of the items, shape (n_items,).
+    q_i
+        Vectors of the items, shape (n_items, dim).
+    b_u
+        Biases of the users, shape (n_users,).
+    p_u
+        Vectors of the users, shape (n_users, dim).
+    covariance
+        ``Sigma``, that of the vectors (p_u, b_u), shape (dim + 1, dim + 1).
     """
 
     mu: float
@@ -31,9 +44,29 @@ class SyntheticTruth:
 class DriftingTruth(SyntheticTruth):
     """What the ratings of users who change were made from.
 
-    As `SyntheticTruth`, but w_u = (p_u, b_u) is a path: `w` (n_users, ratings_per_user,
-    dim + 1) holds it at each rating, b_u and p_u are where it begins. `half_life` is
-    counted in ratings.
+    As `SyntheticTruth`, but ``w_u = (p_u, b_u)`` is a path, and ``b_u`` and ``p_u`` are
+    where it begins.
+
+    Parameters
+    ----------
+    mu
+        Mean of all ratings, in stars.
+    sigma
+        Standard deviation of the noise, in stars.
+    b_i
+        Biases of the items, shape (n_items,).
+    q_i
+        Vectors of the items, shape (n_items, dim).
+    b_u
+        Biases of the users, shape (n_users,).
+    p_u
+        Vectors of the users, shape (n_users, dim).
+    covariance
+        ``Sigma``, that of the vectors w, shape (dim + 1, dim + 1).
+    w
+        ``w_u = (p_u, b_u)`` at each rating, shape (n_users, ratings_per_user, dim + 1).
+    half_life
+        Half-life of a deviation, in ratings.
     """
 
     w: np.ndarray
@@ -51,12 +84,37 @@ def synthetic_population(
 ) -> tuple[RatingData, SyntheticTruth]:
     """Draw users from a Gaussian prior and let each rate distinct random items.
 
-    r_ui = mu + b_i + b_u + p_u . q_i + e, with (p_u, b_u) ~ N(0, Sigma) and
-    e ~ N(0, noise^2); clipped to [1, 5] if `clip`, unbounded otherwise. Sigma is
-    correlated, so a prior of independent weights is not the right one. A user's
-    ratings stand in order of time, a minute apart.
+    ``r_ui = mu + b_i + b_u + p_u . q_i + e``, with ``(p_u, b_u) ~ N(0, Sigma)`` and
+    ``e ~ N(0, noise^2)``; clipped to [1, 5] if ``clip``, unbounded otherwise. Sigma is
+    correlated, so a prior of independent weights is not the right one. A user's ratings
+    stand in order of time, a minute apart.
 
-    Raises ValueError if a user is to rate more items than there are.
+    Parameters
+    ----------
+    n_users
+        Number of users.
+    n_items
+        Number of items.
+    dim
+        Length of the vectors.
+    ratings_per_user
+        Number of ratings of each user.
+    noise
+        Standard deviation of a rating around its expectation.
+    seed
+        Seed of everything that is drawn.
+    clip
+        Whether ratings are clipped to [1, 5].
+
+    Returns
+    -------
+    tuple[RatingData, SyntheticTruth]
+        The ratings, and what they were made from.
+
+    Raises
+    ------
+    ValueError
+        If a user is to rate more items than there are.
     """
     # Users who stay are those whose half-life is infinite.
     return drifting_population(
@@ -76,17 +134,45 @@ def drifting_population(
 ) -> tuple[RatingData, DriftingTruth]:
     """Draw users as `synthetic_population` does, and let them change as they rate.
 
-    w_u = (p_u, b_u) is an Ornstein-Uhlenbeck process, from one rating to the next:
-    w_{t+1} = a w_t + e, e ~ N(0, (1 - a^2) Sigma), a = 2^(-1 / half_life). After
-    `half_life` ratings half of a deviation is left on average; N(0, Sigma) is the
-    distribution of w_t at every t. With an infinite half-life nobody changes and the
-    ratings are those of `synthetic_population`; items and noise are the same for every
-    half-life.
+    ``w_u = (p_u, b_u)`` is an Ornstein-Uhlenbeck process, from one rating to the next:
+    ``w_{t+1} = a w_t + e``, ``e ~ N(0, (1 - a^2) Sigma)``, ``a = 2^(-1 / half_life)``.
+    After ``half_life`` ratings half of a deviation is left on average; ``N(0, Sigma)``
+    is the distribution of ``w_t`` at every t. With an infinite half-life nobody changes
+    and the ratings are those of `synthetic_population`; items and noise are the same
+    for every half-life.
 
-    Raises ValueError if the half-life is not above 0 or a user is to rate more items
-    than there are.
+    Parameters
+    ----------
+    half_life
+        Ratings after which half of a deviation is left.
+    n_users
+        Number of users.
+    n_items
+        Number of items.
+    dim
+        Length of the vectors.
+    ratings_per_user
+        Number of ratings of each user.
+    noise
+        Standard deviation of a rating around its expectation.
+    seed
+        Seed of everything that is drawn.
+    clip
+        Whether ratings are clipped to [1, 5].
 
-    Source: Uhlenbeck & Ornstein (1930).
+    Returns
+    -------
+    tuple[RatingData, DriftingTruth]
+        The ratings, and what they were made from.
+
+    Raises
+    ------
+    ValueError
+        If the half-life is not above 0 or a user is to rate more items than there are.
+
+    Source
+    ------
+    Uhlenbeck & Ornstein (1930).
     """
     if not 1 <= ratings_per_user <= n_items:
         raise ValueError(
@@ -140,7 +226,7 @@ def drifting_population(
 def _path(
     start: np.ndarray, root: np.ndarray, steps: int, half_life: float, seed: int
 ) -> np.ndarray:
-    """Each user's w at each of `steps` ratings: (n_users, steps, dim + 1)."""
+    """Each user's w at each of ``steps`` ratings: (``n_users``, steps, dim + 1)."""
     if np.isinf(half_life):
         return np.repeat(start[:, None], steps, axis=1)
     # A generator of its own, so that all else is as without drift.

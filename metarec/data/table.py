@@ -12,8 +12,21 @@ import pandas as pd
 class RatingScale:
     """The ratings that are allowed: low, low + step, ..., high.
 
-    Without a step every value in [low, high] is allowed. Raises ValueError if the
-    scale is empty.
+    Without a step every value in [low, high] is allowed.
+
+    Parameters
+    ----------
+    low
+        The lowest rating.
+    high
+        The highest rating.
+    step
+        Distance between neighbours; None allows all values between.
+
+    Raises
+    ------
+    ValueError
+        If the scale is empty.
     """
 
     low: float
@@ -33,7 +46,18 @@ class RatingScale:
         return f"{self.low:g} to {self.high:g}{steps}"
 
     def contains(self, ratings: np.ndarray) -> np.ndarray:
-        """Tell for each rating, shape (n,), whether it lies on the scale."""
+        """Tell for each rating, shape (n,), whether it lies on the scale.
+
+        Parameters
+        ----------
+        ratings
+            Ratings, shape (n,).
+
+        Returns
+        -------
+        np.ndarray
+            True where a rating is allowed, shape (n,).
+        """
         inside = (ratings >= self.low) & (ratings <= self.high)
         if self.step is None:
             return inside
@@ -45,13 +69,28 @@ class RatingScale:
 class Catalogue:
     """What is known of users and items beside the ratings, in whatever form these are.
 
-    `users`, one row a user: user_id (the label in the source), then what is known, for
-    MovieLens age (int64), gender and occupation (str). `items`, one row an item:
-    item_id (the label in the source), title (str), year (Int64, <NA> if unknown) and
-    genres (a tuple of str, empty if unknown). `citation` says how to cite the data and
-    under which terms they may be used.
+    ``users``, one row a user: ``user_id`` (the label in the source), then what is
+    known, for MovieLens age (int64), gender and occupation (str). ``items``, one row an
+    item: ``item_id`` (the label in the source), title (str), year (Int64, <NA> if
+    unknown) and genres (a tuple of str, empty if unknown). ``citation`` says how to
+    cite the data and under which terms they may be used.
 
-    Plumbing: the half that `RatingData` and `RatingColumns` share.
+    Parameters
+    ----------
+    name
+        Name of the data set.
+    users
+        Indices of users, shape (U,).
+    items
+        Rows of the item table, shape (..., N).
+    scale
+        The ratings that are allowed.
+    citation
+        How to cite the data, and the terms of their use.
+
+    Plumbing
+    --------
+    The half that `RatingData` and `RatingColumns` share.
     """
 
     name: str
@@ -75,18 +114,34 @@ class Catalogue:
 class RatingData(Catalogue):
     """One set of ratings in the canonical form, whatever file it came from.
 
-    `ratings`, one row a rating, in the order of the source file:
+    ``ratings``, one row a rating, in the order of the source file:
 
     | column | dtype | meaning |
     |---|---|---|
-    | user | int64 | row of `users`, 0 .. n_users - 1 |
-    | item | int64 | row of `items`, 0 .. n_items - 1 |
-    | rating | float32 | on `scale` |
+    | user | int64 | row of ``users``, 0 .. n_users - 1 |
+    | item | int64 | row of ``items``, 0 .. n_items - 1 |
+    | rating | float32 | on ``scale`` |
     | timestamp | int64 | seconds since 1970-01-01 UTC, 0 where unknown |
 
-    A pair (user, item) occurs once; `users` and `items` are those of `Catalogue`.
+    A pair ``(user, item)`` occurs once; ``users`` and ``items`` are those of
+    `Catalogue`.
 
     Built by `rating_data`, `read_csv` and the loaders, which check all of this.
+
+    Parameters
+    ----------
+    name
+        Name of the data set.
+    users
+        One row for each user: user_id, then what is known.
+    items
+        One row for each item: item_id, title, year and genres.
+    scale
+        The ratings that are allowed.
+    citation
+        How to cite the data, and the terms of their use.
+    ratings
+        One row for each rating, see above.
     """
 
     ratings: pd.DataFrame
@@ -96,6 +151,11 @@ class RatingData(Catalogue):
 
         It depends on the names of the columns, the values and the order of the rows,
         and neither on the platform nor on the file that the tables were read from.
+
+        Returns
+        -------
+        str
+            The hash.
         """
         digest = hashlib.sha256()
         layout = {"user": "<i8", "item": "<i8", "rating": "<f4", "timestamp": "<i8"}
@@ -117,11 +177,33 @@ class RatingColumns(Catalogue):
     User u owns the rows ``start[u]`` to ``start[u + 1]`` of ``item`` and ``rating``, in
     order of time. All that is not a column of ratings is small, as in `Catalogue`.
 
-    Shapes: ``start`` (n_users + 1,) int64, ``item`` (n,) int32, row of ``items``,
-    ``rating`` (n,) float32.
+    Parameters
+    ----------
+    name
+        Name of the data set.
+    users
+        Indices of users, shape (U,).
+    items
+        Rows of the item table, shape (..., N).
+    scale
+        The ratings that are allowed.
+    citation
+        How to cite the data, and the terms of their use.
+    start
+        First row of each user and the end of the last, shape (n_users + 1,).
+    item
+        Row of the item of each rating, shape (n,).
+    rating
+        The ratings, shape (n,).
 
-    Plumbing: `scale.RatingStore` keeps these columns on disk; whoever reads them need
-    not know.
+    Shapes
+    ------
+    ``start`` (n_users + 1,) int64, ``item`` (n,) int32, row of ``items``, ``rating``
+    (n,) float32.
+
+    Plumbing
+    --------
+    `RatingStore` keeps these columns on disk; whoever reads them need not know.
     """
 
     start: np.ndarray

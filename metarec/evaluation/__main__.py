@@ -1,4 +1,4 @@
-"""Judge methods on a data set: `python -m metarec.evaluation --help`."""
+"""Judge methods on a data set: ``python -m metarec.evaluation --help``."""
 
 import argparse
 import lzma
@@ -62,7 +62,13 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; return 0, or 1 with an error that says what to do."""
+    """Run the command; return 0, or 1 with an error that says what to do.
+
+    Parameters
+    ----------
+    arguments
+        Words of the command line; those of the process if not given.
+    """
     options = parser().parse_args(arguments)
     if options.list:
         print("\n".join(known_methods()))

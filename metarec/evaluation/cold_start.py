@@ -29,9 +29,46 @@ def cold_start(
     predictions clipped to the scale) and n, the ratings in the query. The query is the
     same for every K.
 
-    Raises ``ValueError`` if no user has more ratings than the reserved ones and
-    `LeakageError` if support and query share an item.
-    Built in: tasks
+    Parameters
+    ----------
+    predictor
+        What is judged.
+    histories
+        Ratings of all users, each user's in one order.
+    users
+        Users to judge on, shape (U,).
+    sizes
+        Support sizes K.
+
+    Returns
+    -------
+    pd.DataFrame
+        One row for each user and K: user, k, rmse, mae and n.
+
+    Raises
+    ------
+    ValueError
+        If no user has more ratings than the reserved ones.
+    LeakageError
+        If support and query share an item.
+
+    Built in
+    --------
+    tasks
+
+    Examples
+    --------
+    >>> import torch
+    >>> from metarec.data import synthetic_population
+    >>> from metarec.evaluation import cold_start
+    >>> from metarec.factors import UserItemBias
+    >>> from metarec.tasks import UserHistories
+    >>> data, truth = synthetic_population(n_users=40, n_items=60, seed=0)
+    >>> histories = UserHistories(data)
+    >>> model = UserItemBias.fit(histories, torch.arange(30))
+    >>> table = cold_start(model, histories, torch.arange(30, 40), sizes=(0, 5))
+    >>> list(table.columns), len(table)
+    (['user', 'k', 'rmse', 'mae', 'n'], 20)
     """
     users = judged_users(histories, users)
     batches = in_batches(histories, users)
@@ -52,7 +89,20 @@ def errors_of(
 ) -> pd.DataFrame:
     """One row for each task: user, k, rmse, mae and n (see `cold_start`).
 
-    Plumbing: shared by the protocols that predict stars.
+    Parameters
+    ----------
+    predictor
+        What is judged.
+    tasks
+        Tasks of these users.
+    histories
+        Ratings of all users, each user's in one order.
+    k
+        Support size K.
+
+    Plumbing
+    --------
+    Shared by the protocols that predict stars.
     """
     query = tasks.query
     scores = clipped(predictor, tasks, histories)

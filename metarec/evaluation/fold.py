@@ -25,8 +25,29 @@ class Fold:
     test users, and the only thing that a method is fitted on. The strongest baselines
     and the item vectors that all systems start from are fitted at first use and kept.
 
-    Raises ``ValueError`` if the users are too few for the folds.
-    Plumbing: the command ``python -m metarec.evaluation`` and the benchmarks.
+    Parameters
+    ----------
+    data
+        The ratings.
+    number
+        Which fold is the test, from 0.
+    seed
+        Seed of everything that is drawn.
+    order
+        Order of a user's ratings, one of `ORDERS`.
+    folds
+        Number of folds.
+    reserved
+        Ratings of a user from which the support is cut: K is at most that.
+
+    Raises
+    ------
+    ValueError
+        If the users are too few for the folds.
+
+    Plumbing
+    --------
+    The command ``python -m metarec.evaluation`` and the benchmarks.
     """
 
     def __init__(
@@ -55,7 +76,7 @@ class Fold:
 
     @cached_property
     def gaussian(self) -> GaussianFactorModel:
-        """The baseline to beat: Gaussian factor model with the items' features."""
+        """The baseline to beat, Gaussian factor model with the items' features."""
         train = self.split.train
         model = GaussianFactorModel.fit(self.sealed, train, features=self.features)
         model.choose_temper(self.sealed, self.split.validation)
@@ -76,7 +97,7 @@ class Fold:
 
     @cached_property
     def with_both(self) -> GaussianFactorModel:
-        """The Gaussian model with all that is known: users' features and choices."""
+        """The Gaussian model with all that is known, users' features and choices."""
         return self._shifted(self.with_users)
 
     def _shifted(self, model: GaussianFactorModel) -> GaussianFactorModel:
@@ -98,20 +119,55 @@ class Fold:
         )
 
     def train(self, system: System) -> MetaLearner:
-        """Build and meta-train a system with the settings that the package gives it."""
+        """Build and meta-train a system with the settings that the package gives it.
+
+        Parameters
+        ----------
+        system
+            The names of the parts.
+
+        Returns
+        -------
+        MetaLearner
+            The trained meta-learner.
+        """
         users = self.train_users
         parts = Parts.of(self.sealed, users, self.warm, self.features)
         return fit_system(system, parts, self.sealed, users, self.validate)
 
     def validate(self, predictor: Predictor) -> float:
-        """Mean RMSE of the validation users: what chooses hyper-parameters."""
+        """Mean RMSE of the validation users: what chooses hyper-parameters.
+
+        Parameters
+        ----------
+        predictor
+            What is judged.
+
+        Returns
+        -------
+        float
+            RMSE, in stars.
+        """
         sizes = [k for k in (1, 3, 5, 10, 15) if k in self.sizes]
         return validation_score(predictor, self.sealed, self.split.validation, sizes)
 
     def judge(
         self, predictor: Predictor, sizes: Sequence[int] | None = None
     ) -> pd.DataFrame:
-        """Errors on test users, one row for each user and K."""
+        """Errors on test users, one row for each user and K.
+
+        Parameters
+        ----------
+        predictor
+            What is judged.
+        sizes
+            Support sizes K; those of the protocol if not given.
+
+        Returns
+        -------
+        pd.DataFrame
+            One row for each user and K: user, k, rmse, mae and n.
+        """
         sizes = self.sizes if sizes is None else sizes
         table = cold_start(predictor, self.histories, self.split.test, sizes)
         return table.assign(fold=self.number)

@@ -28,11 +28,25 @@ class Leaderboard:
 
     ``errors`` is tidy: columns method, fold, user, k, rmse, mae, n (see `cold_start`),
     one row for each method, user and K, so that anybody can compute another statistic.
-    ``rival`` is the method that all are compared with, paired over users.
+    All are compared with the rival, paired over users.
 
-    Raises ``ValueError`` if a column or the rival is missing, or if a method was not
-    judged on the rival's users.
-    Built in: leaderboard
+    Parameters
+    ----------
+    errors
+        Columns method, fold, user, k, rmse, mae, n: one row for each method, user and
+        K.
+    rival
+        The method that all are compared with.
+
+    Raises
+    ------
+    ValueError
+        If a column or the rival is missing, or if a method was not judged on the
+        rival's users.
+
+    Built in
+    --------
+    leaderboard
     """
 
     errors: pd.DataFrame
@@ -69,7 +83,20 @@ class Leaderboard:
         return list(self.errors["method"].unique())
 
     def per_user(self, k: int, metric: str = "rmse") -> pd.DataFrame:
-        """One row for each user, one column for each method."""
+        """One row for each user, one column for each method.
+
+        Parameters
+        ----------
+        k
+            Support size K.
+        metric
+            Column of the errors.
+
+        Returns
+        -------
+        pd.DataFrame
+            One row for each user, one column for each method.
+        """
         rows = self.errors[self.errors["k"] == k]
         return rows.pivot_table(index=_KEYS, columns="method", values=metric)[
             self.methods
@@ -79,10 +106,11 @@ class Leaderboard:
     def summary(self) -> pd.DataFrame:
         """One row for each method and K.
 
-        rmse and mae: of each user, averaged over users, then folds; sd_folds: of rmse;
-        pooled_rmse: over all ratings of all users; difference, low, high: rmse less
-        that of the rival and its 95% bootstrap interval, paired over users, stratified
-        by fold and conditional on the fitted models. Below 0 is better than the rival.
+        rmse and mae: of each user, averaged over users, then folds; ``sd_folds``: of
+        rmse; ``pooled_rmse``: over all ratings of all users; difference, low, high:
+        rmse less that of the rival and its 95% bootstrap interval, paired over users,
+        stratified by fold and conditional on the fitted models. Below 0 is better than
+        the rival.
         """
         sizes = sorted(self.errors["k"].unique())
         tables = {k: self.per_user(k) for k in sizes}
@@ -113,7 +141,18 @@ class Leaderboard:
         return pd.concat(parts, ignore_index=True)
 
     def wide(self, column: str = "rmse") -> pd.DataFrame:
-        """Methods down, K across."""
+        """Methods down, K across.
+
+        Parameters
+        ----------
+        column
+            Column of the summary.
+
+        Returns
+        -------
+        pd.DataFrame
+            One row for each method, one column for each K.
+        """
         table = self.summary.pivot_table(index="method", columns="k", values=column)
         return table.loc[self.methods]
 
@@ -124,7 +163,18 @@ class Leaderboard:
         return self.errors.groupby("method")[columns].mean().loc[self.methods]
 
     def to_markdown(self, path: str | Path | None = None) -> str:
-        """Write RMSE over K, bold where the interval of the difference is below 0."""
+        """Write RMSE over K, bold where the interval of the difference is below 0.
+
+        Parameters
+        ----------
+        path
+            The file to write; none if not given.
+
+        Returns
+        -------
+        str
+            The table.
+        """
         rmse, high = self.wide(), self.wide("high")
         sizes = [str(k) for k in rmse.columns]
         lines = [f"| RMSE | {' | '.join(f'K={k}' for k in sizes)} |"]
@@ -144,7 +194,22 @@ class Leaderboard:
     def plot(
         self, k: int, methods: Sequence[str] | None = None, ax: Axes | None = None
     ) -> Axes:
-        """Draw each method's difference to the rival at one K with its interval."""
+        """Draw each method's difference to the rival at one K with its interval.
+
+        Parameters
+        ----------
+        k
+            Support size K.
+        methods
+            Methods to draw; all if not given.
+        ax
+            Axes to draw on; new ones if not given.
+
+        Returns
+        -------
+        Axes
+            The axes.
+        """
         rows = self.summary[self.summary["k"] == k].set_index("method")
         rows = rows.loc[list(methods) if methods is not None else self.methods]
         rows = rows.sort_values("difference", ascending=False)

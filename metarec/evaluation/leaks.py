@@ -19,9 +19,24 @@ def check_no_leak(
     two must predict the same, to the last bit, for the same support sets: those of the
     training users, on every item that stands in their queries.
 
-    Raises `LeakageError` if a prediction moved, or if a predictor does not take user
-    features whose vocabulary comes from training users.
-    Built in: tasks
+    Parameters
+    ----------
+    fit
+        Fits a predictor on a data set.
+    data
+        The ratings.
+    split
+        Who is trained on, and who is tested.
+
+    Raises
+    ------
+    LeakageError
+        If a prediction moved, or if a predictor does not take user features whose
+        vocabulary comes from training users.
+
+    Built in
+    --------
+    tasks
     """
     table = data.ratings.copy()
     of_test = table["user"].isin(split.test.numpy()).to_numpy()

@@ -10,10 +10,12 @@ from metarec.systems import LEARNERS, METAS, MODELS, System
 from metarec.validation import Predictor
 
 RIVAL = "gaussian"
-"""The method that all others are compared with: the strongest without meta-learning
+"""The method that all others are compared with, the strongest without meta-learning
 that looks at ratings and item features alone.
 
-Plumbing: a constant.
+Plumbing
+--------
+A constant.
 """
 
 BASELINES: dict[str, Callable[[Fold], Predictor]] = {
@@ -33,7 +35,9 @@ BASELINES: dict[str, Callable[[Fold], Predictor]] = {
 }
 """The baselines by name, each a function that fits it on a fold.
 
-Plumbing: a constant.
+Plumbing
+--------
+A constant.
 """
 
 SYSTEMS: dict[str, System] = {
@@ -47,14 +51,23 @@ SYSTEMS: dict[str, System] = {
 }
 """The 27 systems, the full scale, and the implicit shift on two of them, by name.
 
-Plumbing: a constant.
+Plumbing
+--------
+A constant.
 """
 
 
 def known_methods() -> list[str]:
     """Names of all methods, the weakest baselines first.
 
-    Plumbing: for the command's help and for its errors.
+    Returns
+    -------
+    list[str]
+        The names.
+
+    Plumbing
+    --------
+    For the command's help and for its errors.
     """
     return [*BASELINES, *SYSTEMS]
 
@@ -62,8 +75,26 @@ def known_methods() -> list[str]:
 def fitted(name: str, fold: Fold) -> Predictor:
     """The method of this name, fitted on the training users of the fold.
 
-    Raises ``ValueError`` for a name that is none.
-    Plumbing: the leaderboard and its chapter.
+    Parameters
+    ----------
+    name
+        One of `known_methods`.
+    fold
+        What to fit on.
+
+    Returns
+    -------
+    Predictor
+        The fitted method.
+
+    Raises
+    ------
+    ValueError
+        For a name that is none.
+
+    Plumbing
+    --------
+    The leaderboard and its chapter.
     """
     if name in BASELINES:
         return BASELINES[name](fold)

@@ -14,14 +14,25 @@ from metarec.validation import Predictor
 LIST_SIZES = (0, 1, 5, 10)
 """The sizes K of the support set at which the course judges a list.
 
-Plumbing: a constant.
+Plumbing
+--------
+A constant.
 """
 
 
 class Ranking(NamedTuple):
     """nDCG@n and Recall@n of each user, shape (B,).
 
-    Plumbing: what the functions of this module return.
+    Parameters
+    ----------
+    ndcg
+        NDCG@n of each user, shape (B,).
+    recall
+        Recall@n of each user, shape (B,).
+
+    Plumbing
+    --------
+    What the functions of this module return.
     """
 
     ndcg: Tensor
@@ -35,15 +46,40 @@ def rank_candidates(
 
     All have shape (B, I), ``relevant`` and ``candidates`` boolean. Items of equal score
     share their places: each stands at each of the places of its group with the same
-    probability, so the order in which items are stored helps nobody. With r_j the
+    probability, so the order in which items are stored helps nobody. With ``r_j`` the
     expected relevance at place j and R the number of relevant candidates,
 
-    nDCG@n = sum_{j<=n} r_j / log2(j + 1) / sum_{j<=min(n,R)} 1 / log2(j + 1) and
-    Recall@n = sum_{j<=n} r_j / R; both are nan for a user with R = 0.
+    ``nDCG@n = sum_{j<=n} r_j / log2(j + 1) / sum_{j<=min(n,R)} 1 / log2(j + 1)`` and
+    ``Recall@n = sum_{j<=n} r_j / R``; both are nan for a user with ``R = 0``.
 
-    Raises ``ValueError`` if a score is not a number: it would rank anywhere.
-    Source: Järvelin & Kekäläinen (2002); McSherry & Najork (2008) for the ties.
-    Built in: leaderboard
+    Parameters
+    ----------
+    score
+        Scores, shape (B, I).
+    relevant
+        Whether an item is relevant, shape (B, I).
+    candidates
+        Whether an item is a candidate, shape (B, I).
+    at
+        Length n of the list.
+
+    Returns
+    -------
+    Ranking
+        Both measures, shape (B,).
+
+    Raises
+    ------
+    ValueError
+        If a score is not a number: it would rank anywhere.
+
+    Source
+    ------
+    Järvelin & Kekäläinen (2002); McSherry & Najork (2008) for the ties.
+
+    Built in
+    --------
+    leaderboard
     """
     if score[candidates].isnan().any():
         raise ValueError("a score is nan, so its item has no place in the ranking")
@@ -69,11 +105,27 @@ def rank_candidates(
 def chance_ranking(n_relevant: Tensor, n_candidates: Tensor, at: int = 10) -> Ranking:
     """What a random order of the candidates scores on average, exactly.
 
-    Every place holds a relevant item with probability R / C, so
-    nDCG@n = R / C * (sum_{j<=min(n,C)} 1 / log2(j + 1)) / ideal, with the ideal that of
-    R relevant items, and Recall@n = min(n, C) / C. Both arguments have shape (B,).
+    Every place holds a relevant item with probability ``R / C``, so ``nDCG@n = R / C *
+    (sum_{j<=min(n,C)} 1 / log2(j + 1)) / ideal``, with the ideal that of R relevant
+    items, and ``Recall@n = min(n, C) / C``.
 
-    Built in: leaderboard
+    Parameters
+    ----------
+    n_relevant
+        Number of relevant candidates, shape (B,).
+    n_candidates
+        Number of candidates, shape (B,).
+    at
+        Length n of the list.
+
+    Returns
+    -------
+    Ranking
+        The expectations, shape (B,).
+
+    Built in
+    --------
+    leaderboard
     """
     # A list is no longer than its candidates.
     places = n_candidates.clamp(max=at)
@@ -91,18 +143,45 @@ def rank_catalogue(
 ) -> pd.DataFrame:
     """Judge the lists that ``predictor`` makes for users it has not met.
 
-    Support = a user's earliest K ratings; candidates = every item of the catalogue but
-    those K; relevant = what the user rated ``like`` or more afterwards. So the query
-    shrinks as K grows, and no curve over K is a curve over information alone: compare
-    methods at one K. See `rank_candidates` for ties.
+    The support is a user's earliest K ratings, candidates are all items of the
+    catalogue but those K, and relevant is what the user rated ``like`` or more
+    afterwards. So the query shrinks as K grows, and no curve over K is a curve over
+    information alone: compare methods at one K. See `rank_candidates` for ties.
 
-    One row for each user and K: user, k, ndcg, recall (at ``at`` places), n_relevant,
-    and what bounds them: chance_ndcg and chance_recall under a random order,
-    ceiling_recall = min(n, R) / R (the ceiling of ndcg is 1). Users without a relevant
-    item are left out; ``table.attrs["left_out"]`` counts them for each K.
+    One row for each user and K: user, k, ndcg, recall (at ``at`` places),
+    ``n_relevant``, and what bounds them: ``chance_ndcg`` and ``chance_recall`` under a
+    random order, ``ceiling_recall = min(n, R) / R`` (the ceiling of ndcg is 1). Users
+    without a relevant item are left out; ``table.attrs["left_out"]`` counts them for
+    each K.
 
-    Raises ``ValueError`` if no user is left at some K.
-    Built in: leaderboard
+    Parameters
+    ----------
+    predictor
+        What is judged.
+    histories
+        Ratings of all users, each user's in one order.
+    users
+        Indices of users, shape (U,).
+    sizes
+        Support sizes K.
+    like
+        Stars from which on a rating is a like.
+    at
+        Length n of the list.
+
+    Returns
+    -------
+    pd.DataFrame
+        One row for each user and K.
+
+    Raises
+    ------
+    ValueError
+        If no user is left at some K.
+
+    Built in
+    --------
+    leaderboard
     """
     tables, left_out = [], {}
     for k in sizes:

@@ -22,10 +22,20 @@ from metarec.training import save_aside
 class Protocol:
     """Settings of one evaluation: what a result depends on beside data and method.
 
-    ``folds`` of the users, in ``order`` a user's ratings stand, ``reserved`` ratings
-    from which the support is cut, and ``seed`` of everything that is drawn.
+    Parameters
+    ----------
+    folds
+        Number of folds of the users.
+    order
+        Order of a user's ratings, one of `ORDERS`.
+    reserved
+        Ratings from which the support is cut.
+    seed
+        Seed of everything that is drawn.
 
-    Plumbing: the command ``python -m metarec.evaluation``.
+    Plumbing
+    --------
+    The command ``python -m metarec.evaluation``.
     """
 
     folds: int = 5
@@ -45,11 +55,36 @@ def run_methods(
 
     What is done is kept in ``store``, one file for each method and fold, written aside
     and renamed: a run that was interrupted goes on, and methods can be added later.
-    Beside the errors stand fit_seconds and ms_per_user (processor time; the latter to
-    adapt to 10 ratings, or ``reserved`` if that is less, and score all items).
+    Beside the errors stand ``fit_seconds`` and ``ms_per_user`` (processor time; the
+    latter to adapt to 10 ratings, or ``reserved`` if that is less, and score all
+    items).
 
-    Raises ``ValueError`` if ``store`` belongs to other data or another protocol.
-    Plumbing: the command ``python -m metarec.evaluation``.
+    Parameters
+    ----------
+    data
+        The ratings.
+    methods
+        Names of methods, of `known_methods`.
+    protocol
+        The settings.
+    store
+        Folder in which results are kept.
+    progress
+        Whether to show a progress bar on a terminal.
+
+    Returns
+    -------
+    pd.DataFrame
+        One row for each method, fold, user and K.
+
+    Raises
+    ------
+    ValueError
+        If ``store`` belongs to other data or another protocol.
+
+    Plumbing
+    --------
+    The command ``python -m metarec.evaluation``.
     """
     _claim(store, data, protocol)
     parts = {

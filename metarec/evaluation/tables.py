@@ -20,7 +20,20 @@ def write_table(
 
     The command, the commit of the code, the versions, then ``notes``.
 
-    Plumbing: the leaderboard and the benchmarks.
+    Parameters
+    ----------
+    path
+        The file to write.
+    table
+        The results.
+    command
+        The command that makes the table.
+    notes
+        Further lines of the provenance.
+
+    Plumbing
+    --------
+    The leaderboard and the benchmarks.
     """
     versions = f"metarec {metarec.__version__}, torch {torch.__version__}"
     head = [
@@ -37,7 +50,19 @@ def write_table(
 def read_table(path: str | Path) -> pd.DataFrame:
     """Read a table of results without its provenance lines.
 
-    Plumbing: the chapters that read a committed table.
+    Parameters
+    ----------
+    path
+        The file.
+
+    Returns
+    -------
+    pd.DataFrame
+        The table.
+
+    Plumbing
+    --------
+    The chapters that read a committed table.
     """
     return pd.read_csv(path, comment="#")
 

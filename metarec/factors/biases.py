@@ -11,28 +11,71 @@ from metarec.tasks import Examples, UserHistories
 
 @dataclass(frozen=True)
 class GlobalMean:
-    """Every user gives every item the mean of all training ratings: r_hat = mu.
+    """Every user gives every item the mean of all training ratings: ``r_hat = mu``.
 
-    Built in: how-a-benchmark-fools-you
+    Parameters
+    ----------
+    mean
+        Mean of all training ratings, a number.
+
+    Built in
+    --------
+    how-a-benchmark-fools-you
     """
 
     mean: Tensor
 
     @classmethod
     def fit(cls, histories: UserHistories, users: Tensor) -> Self:
-        """Learn from the ratings of ``users`` alone."""
+        """Learn from the ratings of ``users`` alone.
+
+        Parameters
+        ----------
+        histories
+            Ratings of all users, each user's in one order.
+        users
+            Indices of users, shape (U,).
+
+        Returns
+        -------
+        GlobalMean
+            The fitted object.
+        """
         return cls(mean_rating(histories, users))
 
     def predict(self, support: Examples, x: Tensor) -> Tensor:
-        """The mean, whatever is asked; shape (B, N)."""
+        """The mean, whatever is asked; shape (B, N).
+
+        Parameters
+        ----------
+        support
+            Ratings to adapt on, of B users or tasks.
+        x
+            Items to score, shape (B, N).
+
+        Returns
+        -------
+        Tensor
+            Scores, in stars, shape (B, N).
+        """
         return self.mean.expand(x.shape)
 
 
 @dataclass(frozen=True)
 class ItemMean:
-    """Every user gets the item's shrunk mean: mu + sum (r - mu) / (n_i + shrinkage).
+    """Every user gets the item's shrunk mean.
 
-    Built in: tasks
+    ``r_hat_ui = mu + sum (r - mu) / (n_i + shrinkage)``, the sum over the item's
+    ratings.
+
+    Parameters
+    ----------
+    offset
+        Shrunk mean of each item, shape (I,).
+
+    Built in
+    --------
+    tasks
     """
 
     offset: Tensor
@@ -41,26 +84,68 @@ class ItemMean:
     def fit(
         cls, histories: UserHistories, users: Tensor, shrinkage: float = 5.0
     ) -> Self:
-        """Learn from the ratings of ``users`` alone."""
+        """Learn from the ratings of ``users`` alone.
+
+        Parameters
+        ----------
+        histories
+            Ratings of all users, each user's in one order.
+        users
+            Indices of users, shape (U,).
+        shrinkage
+            Number of ratings without effect that are added to each mean.
+
+        Returns
+        -------
+        ItemMean
+            The fitted object.
+        """
         mu, total = mean_rating(histories, users), torch.zeros(histories.n_items)
         for _, _, item, rating in histories.in_chunks(users):
             total.index_add_(0, item, rating - mu)
         return cls(mu + total / (histories.item_counts(users) + shrinkage))
 
     def predict(self, support: Examples, x: Tensor) -> Tensor:
-        """The item's mean, whatever the support says; shape (B, N)."""
+        """The item's mean, whatever the support says; shape (B, N).
+
+        Parameters
+        ----------
+        support
+            Ratings to adapt on, of B users or tasks.
+        x
+            Items to score, shape (B, N).
+
+        Returns
+        -------
+        Tensor
+            Scores, in stars, shape (B, N).
+        """
         return self.offset[x]
 
 
 @dataclass(frozen=True)
 class UserItemBias:
-    """r_hat = mu + b_i + b_u, each bias a shrunk mean of what the other leaves.
+    """``r_hat = mu + b_i + b_u``, each bias a shrunk mean of what the other leaves.
 
-    b_u = b_0 + sum_S (r - mu - b_i - b_0) / (K + lambda_u): ridge regression on a
-    constant, with b_0 the mean of the training users' biases.
+    ``b_u = b_0 + sum_S (r - mu - b_i - b_0) / (K + lambda_u)``: ridge regression on a
+    constant, with ``b_0`` the mean of the training users' biases.
 
-    Source: Koren, Bell & Volinsky (2009).
-    Built in: tasks
+    Parameters
+    ----------
+    offset
+        ``mu + b_i``, shape (I,).
+    mean_bias
+        ``b_0``, the mean of the training users' biases, a number.
+    user_shrinkage
+        ``lambda_u``, in ratings.
+
+    Source
+    ------
+    Koren, Bell & Volinsky (2009).
+
+    Built in
+    --------
+    tasks
     """
 
     offset: Tensor
@@ -75,7 +160,24 @@ class UserItemBias:
         user_shrinkage: float = 15.0,
         item_shrinkage: float = 5.0,
     ) -> Self:
-        """Alternate between the two kinds of bias ten times."""
+        """Alternate between the two kinds of bias ten times.
+
+        Parameters
+        ----------
+        histories
+            Ratings of all users, each user's in one order.
+        users
+            Indices of users, shape (U,).
+        user_shrinkage
+            ``lambda_u``, in ratings.
+        item_shrinkage
+            The same for items, in ratings.
+
+        Returns
+        -------
+        UserItemBias
+            The fitted object.
+        """
         mu, n_rated = mean_rating(histories, users), histories.item_counts(users)
         b_i = torch.zeros(histories.n_items)
         # Each side is a shrunk mean of what the other leaves; ten turns settle.
@@ -91,7 +193,20 @@ class UserItemBias:
         return cls(mu + b_i, of_users / len(users), user_shrinkage)
 
     def predict(self, support: Examples, x: Tensor) -> Tensor:
-        """Scores (B, N): the item's offset and the user's shrunk bias."""
+        """Scores (B, N): the item's offset and the user's shrunk bias.
+
+        Parameters
+        ----------
+        support
+            Ratings to adapt on, of B users or tasks.
+        x
+            Items to score, shape (B, N).
+
+        Returns
+        -------
+        Tensor
+            Scores, in stars, shape (B, N).
+        """
         # Drawn to the mean bias, not to 0: users rate above the mean of all ratings.
         rest = support.y - self.offset[support.x] - self.mean_bias
         total = torch.where(support.mask, rest, 0.0).sum(-1)
@@ -104,7 +219,23 @@ def mean_rating(
 ) -> Tensor:
     """Mean of all ratings of ``users``, a number.
 
-    Plumbing: shared by the baselines.
+    Parameters
+    ----------
+    histories
+        Ratings of all users, each user's in one order.
+    users
+        Indices of users, shape (U,).
+    dtype
+        Type of the result.
+
+    Returns
+    -------
+    Tensor
+        A number.
+
+    Plumbing
+    --------
+    Shared by the baselines.
     """
     total, n = torch.tensor(0.0, dtype=torch.float64), 0
     for _, _, _, rating in histories.in_chunks(users):
@@ -117,7 +248,25 @@ def shrunk_mean(value: Tensor, group: Tensor, n: int, shrinkage: float) -> Tenso
 
     ``value`` (R,) and its ``group`` (R,); returns (n,).
 
-    Plumbing: one step of `UserItemBias`.
+    Parameters
+    ----------
+    value
+        What is averaged, shape (R,).
+    group
+        The group of each value, shape (R,).
+    n
+        Number of groups.
+    shrinkage
+        Number of ratings without effect that are added to each mean.
+
+    Returns
+    -------
+    Tensor
+        The mean of each group, shape (n,).
+
+    Plumbing
+    --------
+    One step of `UserItemBias`.
     """
     total = torch.zeros(n).index_add_(0, group, value)
     return total / (torch.bincount(group, minlength=n) + shrinkage)

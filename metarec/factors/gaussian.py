@@ -30,26 +30,60 @@ SHRINKAGE = 5.0  # of an item's bias, in ratings: that of `UserItemBias`
 class GaussianFactorModel:
     """Matrix factorisation with Gaussian users and items, fitted by variational EM.
 
-    r_ui = mu + b_i + b_u + p_u . q_i + e, e ~ N(0, sigma^2); w_u = (p_u, b_u) ~
-    N(m, Sigma) and v_i = (q_i, b_i) ~ N(B f_i, Lambda), f_i the item's features. Each
-    half-step is a Bayesian linear regression that counts the other side's uncertainty:
-    precision = Sigma^-1 + E[sum z z'] / sigma^2 for a user, z = (q_i, 1). All of m,
-    Sigma, B, Lambda and sigma are learned. A sweep reads the users chunk by chunk: all
-    that it keeps of them are sums, so memory does not grow with the ratings.
+    ``r_ui = mu + b_i + b_u + p_u . q_i + e``, ``e ~ N(0, sigma^2)``;
+    ``w_u = (p_u, b_u) ~ N(m, Sigma)`` and ``v_i = (q_i, b_i) ~ N(B f_i, Lambda)``,
+    ``f_i`` the item's features. Each half-step is a Bayesian linear regression that
+    counts the other side's uncertainty:
+    ``precision = Sigma^-1 + E[sum z z'] / sigma^2`` for a user, ``z = (q_i, 1)``. All
+    of m, Sigma, B, ``Lambda`` and ``sigma`` are learned. A sweep reads the users chunk
+    by chunk: all that it keeps of them are sums, so memory does not grow with the
+    ratings.
 
     Two departures make it the baseline to beat for new users. The offset of the
-    prediction is that of `UserItemBias`: in EM b_i is the intercept for a user whose
-    p_u is known, while at K = 0 it must be the mean over users. And ``temper``
-    multiplies sigma^2 when a new user is folded in; `choose_temper` sets it.
-    `learn_profile` lets what is known of a user beside the ratings say where their
+    prediction is that of `UserItemBias`: in EM ``b_i`` is the intercept for a user
+    whose ``p_u`` is known, while at K = 0 it must be the mean over users. And
+    ``temper`` multiplies ``sigma^2`` when a new user is folded in; `choose_temper` sets
+    it. `learn_profile` lets what is known of a user beside the ratings say where their
     vector lies, `learn_implicit` adds what *which* items they rated says.
 
-    Attributes: q (I, dim), offset (I,), user_mean (dim + 1,), user_covariance
-    (dim + 1, dim + 1), noise = sigma^2. p_u is in units in which its prior covariance
-    is the identity.
+    Parameters
+    ----------
+    dim
+        Length of an item vector.
 
-    Source: Salakhutdinov & Mnih (2008), with EM in place of sampling.
-    Built in: matrix-factorization
+    Attributes
+    ----------
+    q
+        Item vectors, shape (I, dim).
+    offset
+        Offsets of the items, shape (I,).
+    user_mean
+        ``m``, shape (dim + 1,); ``p_u`` is in units in which its covariance is 1.
+    user_covariance
+        ``Sigma``, shape (dim + 1, dim + 1).
+    noise
+        ``sigma^2``, a number.
+
+    Source
+    ------
+    Salakhutdinov & Mnih (2008), with EM in place of sampling.
+
+    Built in
+    --------
+    matrix-factorization
+
+    Examples
+    --------
+    >>> import torch
+    >>> from metarec.data import synthetic_population
+    >>> from metarec.factors import GaussianFactorModel
+    >>> from metarec.tasks import UserHistories
+    >>> data, truth = synthetic_population(n_users=40, n_items=60, seed=0)
+    >>> histories = UserHistories(data)
+    >>> model = GaussianFactorModel.fit(histories, torch.arange(30), dim=2, sweeps=5)
+    >>> tasks = histories.tasks(torch.arange(30, 40), k=5)
+    >>> model.predict(tasks.support, tasks.query.x).shape == tasks.query.x.shape
+    True
     """
 
     features: Tensor
@@ -74,7 +108,30 @@ class GaussianFactorModel:
         seed: int = 0,
         progress: bool = False,
     ) -> Self:
-        """Run ``sweeps`` of EM on the ratings of ``users`` alone."""
+        """Run ``sweeps`` of EM on the ratings of ``users`` alone.
+
+        Parameters
+        ----------
+        histories
+            Ratings of all users, each user's in one order.
+        users
+            Indices of users, shape (U,).
+        dim
+            Length of an item vector.
+        features
+            What is known of each item, shape (I, F); nothing if not given.
+        sweeps
+            Number of sweeps of EM.
+        seed
+            Seed of everything that is drawn.
+        progress
+            Whether to show a progress bar on a terminal.
+
+        Returns
+        -------
+        GaussianFactorModel
+            The fitted object.
+        """
         model = cls(dim)
         n_items = histories.n_items
         ones = torch.ones(n_items, 1, dtype=torch.float64)
@@ -111,7 +168,7 @@ class GaussianFactorModel:
 
     @property
     def q(self) -> Tensor:
-        """Item vectors (I, dim): posterior means."""
+        """Item vectors (I, dim), posterior means."""
         return self.v[:, :-1]
 
     def _e_step(self, tables: Iterable[RatingSums]) -> SufficientStatistics:
@@ -151,10 +208,10 @@ class GaussianFactorModel:
         self.item_covariance = (spread * seen[:, None]).sum(0) / seen.sum()
 
     def _m_step_noise(self, statistics: SufficientStatistics) -> None:
-        """sigma^2 = E[(r - r_hat)^2] over ratings, both sides' uncertainty counted.
+        """``sigma^2 = E[(r - r_hat)^2]`` over ratings, both sides' uncertainty counted.
 
-        With r - r_hat = (r - b_u) - v_i . x and x = (p_u, 1), the square's three terms
-        are sums over ratings that are there already.
+        With ``r - r_hat = (r - b_u) - v_i . x`` and ``x = (p_u, 1)``, the square's
+        three terms are sums over ratings that are there already.
         """
         square = ((self.v_cov + outer_products(self.v)) * statistics.gram).sum()
         error = statistics.rest - 2 * (self.v * statistics.target).sum() + square
@@ -178,14 +235,31 @@ class GaussianFactorModel:
         self.user_mean = torch.cat([torch.zeros(dim), self.user_mean[dim:]]).double()
 
     def posterior(self, support: Examples, weight: Tensor | None = None) -> Posterior:
-        """Posterior of w_u = (p_u, b_u), of length dim + 1, given the support.
+        """Posterior of ``w_u = (p_u, b_u)``, of length dim + 1, given the support.
 
-        covariance = (Sigma^-1 + sum_S E[z z'] / s)^-1, noise s = temper * sigma^2, and
-        mean = covariance (Sigma^-1 m + sum_S z (r - offset_i) / s), where the shifts of
-        `learn_profile` and `learn_implicit` are added to m. K = 0 gives the prior. A
-        ``weight`` (B, N) says how much each rating counts: its noise is s / weight.
+        ``covariance = (Sigma^-1 + sum_S E[z z'] / s)^-1``, noise
+        ``s = temper * sigma^2``, and
+        ``mean = covariance (Sigma^-1 m + sum_S z (r - offset_i) / s)``, where the
+        shifts of `learn_profile` and `learn_implicit` are added to m. K = 0 gives the
+        prior. A ``weight`` (B, N) says how much each rating counts: its noise is
+        ``s / weight``.
 
-        Raises ``ValueError`` if a profile was learned and the support has none.
+        Parameters
+        ----------
+        support
+            Ratings to adapt on, of B users or tasks.
+        weight
+            How much each rating counts, shape (B, N); its noise is ``s / weight``.
+
+        Returns
+        -------
+        Posterior
+            Mean (B, dim + 1) and covariance (B, dim + 1, dim + 1).
+
+        Raises
+        ------
+        ValueError
+            If a profile was learned and the support has none.
         """
         z, zz, _ = moments(self.v, self.v_cov)
         counts = support.mask.double() if weight is None else support.mask * weight
@@ -198,7 +272,7 @@ class GaussianFactorModel:
         return Posterior(apply_each(cov, target / noise + pull), cov, noise)
 
     def _prior(self, support: Examples) -> tuple[Tensor, Tensor, Tensor]:
-        """Before any rating: mean of w_u (B, dim + 1), precision, precision @ mean.
+        """Before any rating: mean of ``w_u`` (B, dim + 1), precision, precision @ mean.
 
         The precision is one matrix, or one for each user where a profile narrows it.
         """
@@ -219,7 +293,22 @@ class GaussianFactorModel:
     def predict(
         self, support: Examples, x: Tensor, weight: Tensor | None = None
     ) -> Tensor:
-        """Scores (B, N): offset_i + z_i . E[w_u | support], as `posterior` weighs."""
+        """Scores (B, N): ``offset_i + z_i . E[w_u | support]``, as `posterior` weighs.
+
+        Parameters
+        ----------
+        support
+            Ratings to adapt on, of B users or tasks.
+        x
+            Items to score, shape (B, N).
+        weight
+            How much each rating of the support counts, shape (B, K).
+
+        Returns
+        -------
+        Tensor
+            Scores, in stars, shape (B, N).
+        """
         mean = self.posterior(support, weight).mean
         taste = torch.einsum("bnd,bd->bn", self.q[x], mean[:, :-1])
         return (self.offset[x] + mean[:, -1:] + taste).float()
@@ -229,13 +318,25 @@ class GaussianFactorModel:
     ) -> None:
         """Let features say what an item's offset is while few have rated it.
 
-        `UserItemBias` draws b_i to 0 as if lambda = 5 more ratings were there; now they
-        stand at f_i' beta: b_i = (n_i c_i + lambda f_i' beta) / (n_i + lambda), with
-        c_i the mean residual of the n_i ratings. beta is the ridge regression of b_i on
-        f_i in which an item counts once a rating, since that is how often it is asked
-        about: ``ridge`` is in ratings.
+        `UserItemBias` draws ``b_i`` to 0 as if ``lambda = 5`` more ratings were there;
+        now they stand at ``f_i' beta``:
+        ``b_i = (n_i c_i + lambda f_i' beta) / (n_i + lambda)``, with ``c_i`` the mean
+        residual of the ``n_i`` ratings. ``beta`` is the ridge regression of ``b_i`` on
+        ``f_i`` in which an item counts once a rating, since that is how often it is
+        asked about: ``ridge`` is in ratings.
 
-        Built in: new-items
+        Parameters
+        ----------
+        histories
+            Ratings of all users, each user's in one order.
+        users
+            Indices of users, shape (U,).
+        ridge
+            Weight of the squares, in ratings.
+
+        Built in
+        --------
+        new-items
         """
         n = histories.item_counts(users).double()
         drawn = SHRINKAGE / (n + SHRINKAGE)
@@ -255,19 +356,40 @@ class GaussianFactorModel:
         ridge: float = 30.0,
         sweeps: int = 20,
     ) -> None:
-        """Let the profile x_u say where w_u lies: w_u ~ N(m + B' x_u, Sigma_x).
+        """Let the profile say where a user lies: ``w_u ~ N(m + B' x_u, Sigma_x)``.
 
         ``sweeps`` of EM on all ratings of the training ``users``, item vectors held as
-        they are: the posterior of every w_u, then the ridge regression
-        min_B sum_u |E[w_u] - m - B' x_u|^2 + ridge |B|^2, and Sigma_x as the mean of
-        cov[w_u] + (E[w_u] - m - B' x_u)(...)'. A profile of zeros stands for a user of
-        whom nothing is known, who keeps the prior (m, Sigma).
+        they are: the posterior of every ``w_u``, then the ridge regression
+        ``min_B sum_u |E[w_u] - m - B' x_u|^2 + ridge |B|^2``, and ``Sigma_x`` as the
+        mean of ``cov[w_u] + (E[w_u] - m - B' x_u)(...)'``. A profile of zeros stands
+        for a user of whom nothing is known, who keeps the prior ``(m, Sigma)``.
 
-        ``profile`` holds B (F, dim + 1), ``profile_covariance`` Sigma_x.
-        Raises ``ValueError`` if `learn_implicit` came first: its vectors would count
-        twice what the profile explains.
-        Source: Agarwal & Chen (2009).
-        Built in: new-items
+        ``profile`` holds B (F, dim + 1), ``profile_covariance`` ``Sigma_x``.
+
+        Parameters
+        ----------
+        histories
+            Ratings of all users, each user's in one order.
+        users
+            Indices of users, shape (U,).
+        ridge
+            Weight of the squares in the ridge regression.
+        sweeps
+            Number of sweeps of EM.
+
+        Raises
+        ------
+        ValueError
+            If `learn_implicit` came first: its vectors would count twice what the
+            profile explains.
+
+        Source
+        ------
+        Agarwal & Chen (2009).
+
+        Built in
+        --------
+        new-items
         """
         if self.implicit is not None:
             raise ValueError("call learn_profile before learn_implicit, not after it")
@@ -303,6 +425,15 @@ class GaussianFactorModel:
         """`learn_profile` with the ridge, of a few, that predicts ``validation`` best.
 
         The error at K = 0 counts as well: there the profile is all that is known.
+
+        Parameters
+        ----------
+        histories
+            Ratings of all users, each user's in one order.
+        users
+            Indices of users, shape (U,).
+        validation
+            Indices of the validation users, shape (V,).
         """
         sizes = [k for k in (0, 1, 3, 5, 10) if k <= histories.reserved]
 
@@ -321,15 +452,32 @@ class GaussianFactorModel:
         draws: int = 30,
         seed: int = 0,
     ) -> None:
-        """Let the choice of items shift the prior: m_u = m + K^-1/2 sum_{j in S} y_j.
+        """Let the choice of items shift the prior.
 
-        The y_j (I, dim) are the ridge regression of the training ``users``' posterior
-        vectors, from all their ratings, on sets of K of their items:
-        min_y sum |E[p_u] - K^-1/2 sum_{j in S} y_j|^2 + ridge |y|^2, the sum averaged
-        over ``draws`` of the sets. Half of them are a user's earliest items, half begin
+        ``m_u = m + K^-1/2 sum_{j in S} y_j``.
+
+        The ``y_j`` (I, dim) are the ridge regression of the training ``users``'
+        posterior vectors, from all their ratings, on sets of K of their items: ``min_y
+        sum |E[p_u] - K^-1/2 sum_{j in S} y_j|^2 + ridge |y|^2``, the sum averaged over
+        ``draws`` of the sets. Half of them are a user's earliest items, half begin
         anywhere in the history.
 
-        Source: Koren (2008), SVD++.
+        Parameters
+        ----------
+        histories
+            Ratings of all users, each user's in one order.
+        users
+            Indices of users, shape (U,).
+        ridge
+            Weight of the squares in the ridge regression.
+        draws
+            Number of sets of items drawn from each user.
+        seed
+            Seed of everything that is drawn.
+
+        Source
+        ------
+        Koren (2008), SVD++.
         """
         # The target must not hold a shift that an earlier call has learned.
         self.implicit = None
@@ -356,7 +504,15 @@ class GaussianFactorModel:
         self.implicit = torch.cholesky_solve(target / draws, root)
 
     def choose_temper(self, histories: UserHistories, users: Tensor) -> None:
-        """Set ``temper`` to what predicts best for validation ``users``, of a few."""
+        """Set ``temper`` to what predicts best for validation ``users``, of a few.
+
+        Parameters
+        ----------
+        histories
+            Ratings of all users, each user's in one order.
+        users
+            Indices of users, shape (U,).
+        """
         sizes = [k for k in (1, 3, 5, 10, 15) if k <= histories.reserved]
 
         def error(temper: float) -> float:
@@ -372,6 +528,18 @@ class GaussianFactorModel:
 
         One half-step of EM with the prior as it stands: the users' posteriors, then
         the items'. The other users' ratings stay out.
+
+        Parameters
+        ----------
+        histories
+            Ratings of all users, each user's in one order.
+        users
+            Indices of users, shape (U,).
+
+        Returns
+        -------
+        tuple[Tensor, Tensor]
+            Item vectors (I, dim) and offsets (I,).
         """
         tables = rating_sums(histories, users, self.mu.expand(histories.n_items))
         part = type(self)(self.dim)

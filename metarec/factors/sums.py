@@ -40,6 +40,15 @@ def rating_sums(
     """The ratings of ``users`` less the items' ``offset``, users chunk by chunk.
 
     What fits into one chunk is sorted once; more is sorted anew each time it is read.
+
+    Parameters
+    ----------
+    histories
+        Ratings of all users, each user's in one order.
+    users
+        Indices of users, shape (U,).
+    offset
+        Part of the score that no user changes, shape (I,).
     """
     tables = _Chunks(histories, users, offset)
     # What fits is kept sorted, which halves a sweep; what does not is read again.
@@ -64,10 +73,10 @@ class _Chunks:
 class SufficientStatistics:
     """Sufficient statistics of some users' posteriors: sums, which add up over users.
 
-    For the users' prior ``n_users``, the ``mean`` (D,) of E[w_u] and ``spread`` (D, D),
-    the sum of cov[w_u] and of squares around the mean; for the items ``item_count``
-    (I,) and the `evidence` ``gram`` (I, D, D) and ``target`` (I, D); for the noise
-    ``rest``, the sum of E[(r - b_u)^2].
+    For the users' prior ``n_users``, the ``mean`` (D,) of ``E[w_u]`` and ``spread`` (D,
+    D), the sum of ``cov[w_u]`` and of squares around the mean; for the items
+    ``item_count`` (I,) and the ``evidence`` ``gram`` (I, D, D) and ``target`` (I, D);
+    for the noise ``rest``, the sum of ``E[(r - b_u)^2]``.
     """
 
     n_users: int
@@ -80,7 +89,7 @@ class SufficientStatistics:
 
     @classmethod
     def of(cls, table: RatingSums, w: Tensor, cov: Tensor) -> Self:
-        """Sums over the users of one table, with w_u ~ N(w, cov)."""
+        """Sums over the users of one table, with ``w_u ~ N(w, cov)``."""
         mean = w.mean(0)
         spread = (cov + outer_products(w - mean)).sum(0)
         gram, target = evidence(table.by_item, w, cov)
@@ -128,7 +137,7 @@ def _times(matrix: Tensor, value: Tensor) -> Tensor:
 
 
 def outer_products(a: Tensor) -> Tensor:
-    """a a' for each row of a (N, D): (N, D, D)."""
+    """a ``a'`` for each row of a (N, D): (N, D, D)."""
     return a[:, :, None] * a[:, None, :]
 
 
@@ -142,8 +151,8 @@ def evidence(
 ) -> tuple[Tensor, Tensor]:
     """What its ratings say of a user (or item): sum E[z z'] and sum E[z (r - b)].
 
-    ``total`` is `RatingSums.by_user` (or ``by_item``), ``mean`` and ``cov`` describe
-    the other side's (q, b), and z = (q, 1).
+    ``total`` is ``RatingSums.by_user`` (or ``by_item``), ``mean`` and ``cov`` describe
+    the other side's (q, b), and ``z = (q, 1)``.
     """
     z, zz, zb = moments(mean, cov)
     return total(zz), total(z, rated=True) - total(zb)

@@ -14,13 +14,27 @@ from metarec.tasks import UserHistories
 class WarmStart:
     """Item vectors to meta-train on that have not seen the user they serve.
 
-    ``factors`` (rows, dim) and ``offset`` (rows,) hold the item table several times:
-    rows 0..I-1, from all training users, are for new users; each further copy leaves
-    out one part of the training users. ``item_rows`` (n_users,) is what to add to a
-    training user's item indices to reach the copy without them, 0 for all others.
-    ``implicit`` (I, dim), where the model has it, is what a choice of items says.
+    The item table stands there several times: rows 0..I-1, from all training users, are
+    for new users; each further copy leaves out one part of the training users. What is
+    added to a training user's item indices reaches the copy without them; it is 0 for
+    all others.
 
-    Built in: maml
+    Parameters
+    ----------
+    factors
+        Item vectors, row i + c I that of item i in copy c, shape (rows, dim).
+    offset
+        Offsets of the items, shape (rows,).
+    item_rows
+        What to add to a training user's item indices, shape (n_users,).
+    mean_bias
+        Where the head's constant starts.
+    implicit
+        What a choice of items says, shape (I, dim); None if nothing.
+
+    Built in
+    --------
+    maml
     """
 
     factors: Tensor
@@ -45,7 +59,29 @@ def cross_fit(
     users. Factors are scaled so that the users' prior has one variance in every
     coordinate: one scalar rate then suits them all.
 
-    Built in: maml
+    Parameters
+    ----------
+    model
+        The fitted model, whose item table is copied.
+    histories
+        Ratings of all users, each user's in one order.
+    users
+        Indices of users, shape (U,).
+    parts
+        Number of parts of the users.
+    seed
+        Seed of everything that is drawn.
+    progress
+        Whether to show a progress bar on a terminal.
+
+    Returns
+    -------
+    WarmStart
+        The item table and its copies.
+
+    Built in
+    --------
+    maml
     """
     # The bias has this variance and p_u has 1: scaled, all coordinates have one.
     scale = model.user_covariance[-1, -1].rsqrt()

@@ -19,11 +19,24 @@ from metarec.tasks import Examples, Tasks
 
 
 class Posterior(NamedTuple):
-    """What is known of each task's head: w ~ N(mean, covariance), and the noise.
+    """What is known of each task's head: ``w ~ N(mean, covariance)``, and the noise.
 
-    Shapes: ``mean`` (B, D), ``covariance`` (B, D, D), ``noise`` = sigma^2 a number.
+    Parameters
+    ----------
+    mean
+        Means of the heads, shape (B, D).
+    covariance
+        Covariances of the heads, shape (B, D, D).
+    noise
+        ``sigma^2``, a number.
 
-    Built in: the-gaussian-model
+    Shapes
+    ------
+    ``mean`` (B, D), ``covariance`` (B, D, D), ``noise`` a number, ``sigma^2``.
+
+    Built in
+    --------
+    the-gaussian-model
     """
 
     mean: Tensor
@@ -31,16 +44,41 @@ class Posterior(NamedTuple):
     noise: Tensor | float
 
     def variance(self, phi: Tensor) -> Tensor:
-        """Variance phi' C phi of the score at features (B, N, D): shape (B, N)."""
+        """Variance ``phi' C phi`` of the score at features (B, N, D): shape (B, N).
+
+        Parameters
+        ----------
+        phi
+            Features, shape (B, N, D).
+
+        Returns
+        -------
+        Tensor
+            Variances, shape (B, N).
+        """
         return (phi @ self.covariance * phi).sum(-1)
 
     def update(self, phi: Tensor, error: Tensor) -> Posterior:
         """Learn from one more rating a task, without the earlier ones.
 
-        With g = C phi / (sigma^2 + phi' C phi): m + g e and C - g phi' C, where ``phi``
-        (B, D) are its features and ``error`` (B,) is e = r - offset - phi . m.
+        With ``g = C phi / (sigma^2 + phi' C phi)``: ``m + g e`` and ``C - g phi' C``,
+        the updated mean and covariance.
 
-        Source: Kalman (1960).
+        Parameters
+        ----------
+        phi
+            Features of the rating, shape (B, D).
+        error
+            ``e = r - offset - phi . m``, shape (B,).
+
+        Returns
+        -------
+        Posterior
+            The posterior after the rating.
+
+        Source
+        ------
+        Kalman (1960).
         """
         c_phi = torch.einsum("bde,be->bd", self.covariance, phi)
         gain = c_phi / (self.noise + (phi * c_phi).sum(-1, keepdim=True))
@@ -53,18 +91,44 @@ class Posterior(NamedTuple):
 
 @dataclass(frozen=True)
 class Bayesian(TaskLearner):
-    """The posterior of a user's head, w ~ N(m, S) and r ~ N(offset + phi . w, sigma^2).
+    """The posterior of a user's head under a Gaussian prior, in closed form.
 
-    C = (S^-1 + Phi' Phi / sigma^2)^-1 and mean = m + C Phi' e / sigma^2, with
-    e = y - offset - Phi m. S is the prior's scale: tau^2 I, diag(tau^2) or full. Under
-    a Bernoulli likelihood it is Laplace's approximation: a Gaussian at the maximum of
-    the posterior, found by ``newton`` steps, with the curvature there. Parameters
-    other than the head stay at the prior mean.
+    ``w ~ N(m, S)`` and ``r ~ N(offset + phi . w, sigma^2)``.
 
-    The meta-loss is -log p(query) under the predictive N(score, phi' C phi + sigma^2).
+    ``C = (S^-1 + Phi' Phi / sigma^2)^-1`` and ``mean = m + C Phi' e / sigma^2``, with
+    ``e = y - offset - Phi m``. S is the prior's scale: ``tau^2 I``, ``diag(tau^2)`` or
+    full. Under a Bernoulli likelihood it is Laplace's approximation: a Gaussian at the
+    maximum of the posterior, found by ``newton`` steps, with the curvature there.
+    Parameters other than the head stay at the prior mean.
 
-    Source: Harrison, Sharma & Pavone (2018), ALPaCA; Bishop (2006), sections 3.3, 4.5.
-    Built in: bayesian
+    The meta-loss is ``-log p(query)`` under the predictive
+    ``N(score, phi' C phi + sigma^2)``.
+
+    Parameters
+    ----------
+    newton
+        Number of Newton's steps under a Bernoulli likelihood.
+
+    Source
+    ------
+    Harrison, Sharma & Pavone (2018), ALPaCA; Bishop (2006), sections 3.3, 4.5.
+
+    Built in
+    --------
+    bayesian
+
+    Examples
+    --------
+    >>> import torch
+    >>> from metarec.learners import Bayesian, Prior
+    >>> from metarec.models import MatrixFactorization
+    >>> from metarec.tasks import Examples
+    >>> model = MatrixFactorization.from_items(torch.eye(2), torch.full((2,), 3.0))
+    >>> rated = torch.tensor([[0]])
+    >>> support = Examples(rated, torch.tensor([[5.0]]), rated == 0)
+    >>> prior = Prior({"head": torch.zeros(3)}, {"head": 1.0})
+    >>> Bayesian().adapt(model, prior, support)["head"]
+    tensor([[0.6667, 0.0000, 0.6667]])
     """
 
     newton: int = 8
@@ -75,7 +139,22 @@ class Bayesian(TaskLearner):
     def posterior(
         self, model: RatingModel, prior: Prior, support: Examples
     ) -> Posterior:
-        """Posterior of each task's head; K = 0 gives the prior."""
+        """Posterior of each task's head; K = 0 gives the prior.
+
+        Parameters
+        ----------
+        model
+            The model whose parameters are adapted.
+        prior
+            Where adaptation starts, and how far it trusts the ratings.
+        support
+            Ratings to adapt on, of B users or tasks.
+
+        Returns
+        -------
+        Posterior
+            The posterior of B heads.
+        """
         mean = expand_mean(prior, support)
         phi, error = residual(model, mean, support)
         if isinstance(likelihood_of(model), Gaussian):
@@ -89,9 +168,25 @@ class Bayesian(TaskLearner):
     def laplace(
         self, model: RatingModel, prior: Prior, support: Examples, phi: Tensor
     ) -> Posterior:
-        """Newton's steps on L + 1/2 (w - m)' S^-1 (w - m), and the curvature there.
+        """Newton's steps on ``L + 1/2 (w - m)' S^-1 (w - m)``, and the curvature there.
 
         ``phi`` (B, K, D) holds the features of the support, zero where it is padded.
+
+        Parameters
+        ----------
+        model
+            The model whose parameters are adapted.
+        prior
+            Where adaptation starts, and how far it trusts the ratings.
+        support
+            Ratings to adapt on, of B users or tasks.
+        phi
+            Features of the support, zero where it is padded, shape (B, K, D).
+
+        Returns
+        -------
+        Posterior
+            The Gaussian at the maximum of the posterior.
         """
         likelihood, offset = likelihood_of(model), model.offset(support.x)
         mean = expand_mean(prior, support)
@@ -107,7 +202,22 @@ class Bayesian(TaskLearner):
         return Posterior(mean + shift, covariance, 0.0)
 
     def adapt(self, model: nn.Module, prior: Prior, support: Examples) -> Parameters:
-        """The posterior mean of each task's head."""
+        """The posterior mean of each task's head.
+
+        Parameters
+        ----------
+        model
+            The model whose parameters are adapted.
+        prior
+            Where adaptation starts, and how far it trusts the ratings.
+        support
+            Ratings to adapt on, of B users or tasks.
+
+        Returns
+        -------
+        dict[str, Tensor]
+            Weights of each task by name, each with a leading task axis.
+        """
         return {"head": self.posterior(needs_head(model, prior), prior, support).mean}
 
     def predictive(
@@ -115,8 +225,24 @@ class Bayesian(TaskLearner):
     ) -> tuple[Tensor, Tensor]:
         """Mean and variance of the score of a further rating of ``x``, (B, N) each.
 
-        score = offset + phi . mean; variance = phi' C phi + sigma^2, without sigma^2
-        under a Bernoulli likelihood, whose noise is in the click.
+        ``score = offset + phi . mean``; ``variance = phi' C phi + sigma^2``, without
+        ``sigma^2`` under a Bernoulli likelihood, whose noise is in the click.
+
+        Parameters
+        ----------
+        model
+            The model whose parameters are adapted.
+        prior
+            Where adaptation starts, and how far it trusts the ratings.
+        support
+            Ratings to adapt on, of B users or tasks.
+        x
+            Items to score, shape (B, N).
+
+        Returns
+        -------
+        tuple[Tensor, Tensor]
+            Mean and variance, shape (B, N) each.
         """
         posterior = self.posterior(model, prior, support)
         phi = model.features(x, support.profile)
@@ -124,7 +250,22 @@ class Bayesian(TaskLearner):
         return score, posterior.variance(phi) + posterior.noise
 
     def meta_loss(self, model: nn.Module, prior: Prior, tasks: Tasks) -> Tensor:
-        """Mean of -log p(rating) of the query under the predictive, shape (B,)."""
+        """Mean of ``-log p(rating)`` of the query under the predictive, shape (B,).
+
+        Parameters
+        ----------
+        model
+            The model whose parameters are adapted.
+        prior
+            Where adaptation starts, and how far it trusts the ratings.
+        tasks
+            Tasks, each with a support and a query.
+
+        Returns
+        -------
+        Tensor
+            The loss of each task, shape (B,).
+        """
         model, query = needs_head(model, prior), tasks.query
         if not isinstance(likelihood_of(model), Gaussian):
             return super().meta_loss(model, prior, tasks)
@@ -135,11 +276,27 @@ class Bayesian(TaskLearner):
 
 
 def posterior_covariance(prior: Prior, phi: Tensor, weight: Tensor) -> Tensor:
-    """(S^-1 + Phi' diag(weight) Phi)^-1 = (I + S Phi' diag(weight) Phi)^-1 S.
+    """``(S^-1 + Phi' diag(weight) Phi)^-1 = (I + S Phi' diag(weight) Phi)^-1 S``.
 
     ``phi`` (B, K, D), a rating's precision ``weight`` (B, K); returns (B, D, D).
 
-    Plumbing: what the posterior and Laplace's approximation share.
+    Parameters
+    ----------
+    prior
+        Where adaptation starts, and how far it trusts the ratings.
+    phi
+        Features of the support, zero where it is padded, shape (B, K, D).
+    weight
+        Precision of each rating, shape (B, K).
+
+    Returns
+    -------
+    Tensor
+        The covariance of each task, shape (B, D, D).
+
+    Plumbing
+    --------
+    What the posterior and Laplace's approximation share.
     """
     one = torch.eye(phi.shape[-1], dtype=phi.dtype)
     scale = scaled(prior.scale["head"], one)
@@ -154,13 +311,36 @@ def posterior_covariance(prior: Prior, phi: Tensor, weight: Tensor) -> Tensor:
 def map_estimate(
     loss: Callable[[Parameters], Tensor], prior: Prior, steps: int, rate: float
 ) -> Parameters:
-    """Descend on L(w) / sigma^2 + 1/2 (w - m)' S^-1 (w - m) from m: stay near theta_0.
+    """Descend from the prior mean on loss and prior together: stay near ``theta_0``.
+
+    The objective is ``L(w) / sigma^2 + 1/2 (w - m)' S^-1 (w - m)``.
 
     What it converges to is the most probable w, for a Gaussian also the posterior mean;
     it needs no linear head. ``prior`` holds one task's mean and scale.
 
-    Source: Rajeswaran et al. (2019), the proximal term of implicit MAML.
-    Built in: meta-sgd
+    Parameters
+    ----------
+    loss
+        ``L(w) / sigma^2`` as a function of the parameters.
+    prior
+        One task's mean and scale.
+    steps
+        T, the number of steps.
+    rate
+        Step size.
+
+    Returns
+    -------
+    dict[str, Tensor]
+        The parameters, by name.
+
+    Source
+    ------
+    Rajeswaran et al. (2019), the proximal term of implicit MAML.
+
+    Built in
+    --------
+    meta-sgd
     """
 
     def pull(name: str, w: Tensor) -> Tensor:

@@ -20,7 +20,25 @@ def predict(
     For a head, ``x`` may also be (N,), the same for all tasks: features that no task
     changes are then computed once.
 
-    Built in: inner-loop
+    Parameters
+    ----------
+    model
+        The model whose parameters are adapted.
+    weights
+        Each task's own weights, by name, with a leading task axis.
+    x
+        Items to score, shape (B, N), or (N,) for the same items in all tasks.
+    profile
+        What is known of each user beside the ratings, shape (B, F).
+
+    Returns
+    -------
+    Tensor
+        Scores, shape (B, N).
+
+    Built in
+    --------
+    inner-loop
     """
     if is_head(model, weights):
         phi = model.features(x, profile)

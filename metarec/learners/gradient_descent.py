@@ -26,14 +26,41 @@ from metarec.tasks import Examples
 
 @dataclass(frozen=True)
 class GradientDescent(TaskLearner):
-    """T steps of gradient descent from theta_0, for all tasks of a batch at once.
+    """T steps of gradient descent from ``theta_0``, for all tasks of a batch at once.
 
-    w <- w - alpha o grad L(w), with alpha the prior's scale; sigma^2 is a part of
-    alpha here. ``steps`` is T, ``loss`` the inner loss (by default that of the model's
-    likelihood, a sum over ratings), ``first_order`` drops the Hessian from the
-    meta-gradient.
+    ``w <- w - alpha o grad L(w)``, with ``alpha`` the prior's scale; ``sigma^2`` is a
+    part of ``alpha`` here.
 
-    Built in: inner-loop
+    Parameters
+    ----------
+    steps
+        T, the number of steps.
+    loss
+        Inner loss; by default that of the model's likelihood, a sum over ratings.
+    first_order
+        Whether the Hessian is dropped from the meta-gradient.
+
+    Raises
+    ------
+    ValueError
+        If the number of steps is negative.
+
+    Built in
+    --------
+    inner-loop
+
+    Examples
+    --------
+    >>> import torch
+    >>> from metarec.learners import GradientDescent, Prior
+    >>> from metarec.models import MatrixFactorization
+    >>> from metarec.tasks import Examples
+    >>> model = MatrixFactorization.from_items(torch.eye(2), torch.full((2,), 3.0))
+    >>> rated = torch.tensor([[0]])
+    >>> support = Examples(rated, torch.tensor([[5.0]]), rated == 0)
+    >>> prior = Prior({"head": torch.zeros(3)}, {"head": 0.1})
+    >>> GradientDescent(steps=1).adapt(model, prior, support)["head"]
+    tensor([[0.2000, 0.0000, 0.2000]])
     """
 
     steps: int = 5
@@ -56,6 +83,20 @@ class GradientDescent(TaskLearner):
         The loss of a batch is the sum over its tasks. No task's loss depends on
         another's weights, so its gradient holds the gradient of each task, and one
         `inner_loop` adapts them all.
+
+        Parameters
+        ----------
+        model
+            The model whose parameters are adapted.
+        prior
+            Where adaptation starts, and how far it trusts the ratings.
+        support
+            Ratings to adapt on, of B users or tasks.
+
+        Returns
+        -------
+        dict[str, Tensor]
+            Weights of each task by name, each with a leading task axis.
         """
         loss = self._objective(model, prior, support)
         if is_head(model, prior.mean):
@@ -108,9 +149,9 @@ def _rate_of_column(scale: Tensor | float) -> Tensor | float | MatrixRate:
 def _quadratic(model: RatingModel, support: Examples, mean: bool) -> Objective:
     """The squared error of a linear head: 1/2 w' Gram w - target' w, up to a constant.
 
-    Gram = Phi' Phi (B, D, D) and target = Phi' (y - offset) (B, D, 1), over the count
-    for the mean; w (B, D, 1). The gradient is Gram w - target, which needs neither
-    autograd nor the ratings again.
+    Gram = ``Phi' Phi`` (B, D, D) and ``target = Phi' (y - offset)`` (B, D, 1), over the
+    count for the mean; w (B, D, 1). The gradient is Gram ``w - target``, which needs
+    neither autograd nor the ratings again.
     """
     phi, rest = masked_rows(model, support)
     gram, target = torch.bmm(phi.mT, phi), torch.bmm(phi.mT, rest[..., None])
@@ -133,7 +174,7 @@ def _by_autograd(
 ) -> Objective:
     """Any loss: one pass backward, recorded if the meta-gradient runs through it.
 
-    The same numbers as by `torch.func.grad`, in fewer layers.
+    The same numbers as by ``torch.func.grad``, in fewer layers.
     """
 
     def gradient(weights: Parameters) -> Parameters:

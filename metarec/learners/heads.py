@@ -15,7 +15,21 @@ from metarec.tasks import Examples
 def is_head(model: nn.Module, weights: Parameters) -> TypeGuard[RatingModel]:
     """Tell whether the weights are the linear head of a model, and nothing else.
 
-    Plumbing: shared by the task-learners.
+    Parameters
+    ----------
+    model
+        The model whose parameters are adapted.
+    weights
+        Parameters by name.
+
+    Returns
+    -------
+    bool
+        Whether they are.
+
+    Plumbing
+    --------
+    Shared by the task-learners.
     """
     return isinstance(model, RatingModel) and list(weights) == ["head"]
 
@@ -23,7 +37,26 @@ def is_head(model: nn.Module, weights: Parameters) -> TypeGuard[RatingModel]:
 def needs_head(model: nn.Module, prior: Prior) -> RatingModel:
     """The model, if its linear head is all that a task owns; ``ValueError`` if not.
 
-    Plumbing: shared by the task-learners in closed form.
+    Parameters
+    ----------
+    model
+        The model whose parameters are adapted.
+    prior
+        Where adaptation starts, and how far it trusts the ratings.
+
+    Returns
+    -------
+    RatingModel
+        The model.
+
+    Raises
+    ------
+    ValueError
+        If more than a linear head is adapted.
+
+    Plumbing
+    --------
+    Shared by the task-learners in closed form.
     """
     if not is_head(model, prior.mean):
         raise ValueError(
@@ -37,15 +70,43 @@ def needs_head(model: nn.Module, prior: Prior) -> RatingModel:
 def expand_mean(prior: Prior, support: Examples) -> Tensor:
     """The prior mean of the head for each task, shape (B, D).
 
-    Plumbing: shared by the task-learners.
+    Parameters
+    ----------
+    prior
+        Where adaptation starts, and how far it trusts the ratings.
+    support
+        Ratings to adapt on, of B users or tasks.
+
+    Returns
+    -------
+    Tensor
+        Means, shape (B, D).
+
+    Plumbing
+    --------
+    Shared by the task-learners.
     """
     return prior.mean["head"].expand(len(support), -1)
 
 
 def scaled(scale: Tensor | float, vector: Tensor) -> Tensor:
-    """S v for a scale that is a number, a diagonal (D,) or a matrix (D, D).
+    """Product of a scale and a vector, ``S v`` for each task.
 
-    Plumbing: shared by the task-learners.
+    Parameters
+    ----------
+    scale
+        A number, a diagonal (D,) or a matrix (D, D).
+    vector
+        Vectors, shape (B, D).
+
+    Returns
+    -------
+    Tensor
+        Vectors, shape (B, D).
+
+    Plumbing
+    --------
+    Shared by the task-learners.
     """
     if isinstance(scale, Tensor) and scale.dim() == 2:
         return vector @ scale
@@ -55,20 +116,51 @@ def scaled(scale: Tensor | float, vector: Tensor) -> Tensor:
 def residual(
     model: RatingModel, mean: Tensor, support: Examples
 ) -> tuple[Tensor, Tensor]:
-    """Features and what the mean leaves of the ratings: Phi (B, N, D), e (B, N).
+    """Features and what the mean leaves of the ratings: ``Phi`` (B, N, D), e (B, N).
 
-    e = y - offset - Phi m, 0 where there is no rating, and so are the rows of Phi.
+    ``e = y - offset - Phi m``, 0 where there is no rating, and so are the rows of
+    ``Phi``.
 
-    Plumbing: shared by the task-learners that need a linear head.
+    Parameters
+    ----------
+    model
+        The model, with a linear head.
+    mean
+        Prior mean of each task's head, shape (B, D).
+    support
+        Ratings to adapt on, of B users or tasks.
+
+    Returns
+    -------
+    tuple[Tensor, Tensor]
+        Features (B, N, D), and residuals (B, N).
+
+    Plumbing
+    --------
+    Shared by the task-learners that need a linear head.
     """
     phi, rest = masked_rows(model, support)
     return phi, rest - dot(phi, mean)
 
 
 def masked_rows(model: RatingModel, support: Examples) -> tuple[Tensor, Tensor]:
-    """Phi (B, N, D) and y - offset (B, N), 0 where there is no rating.
+    """``Phi`` (B, N, D) and ``y - offset`` (B, N), 0 where there is no rating.
 
-    Plumbing: shared by the task-learners that need a linear head.
+    Parameters
+    ----------
+    model
+        The model, with a linear head.
+    support
+        Ratings to adapt on, of B users or tasks.
+
+    Returns
+    -------
+    tuple[Tensor, Tensor]
+        Features (B, N, D), and targets less offset (B, N).
+
+    Plumbing
+    --------
+    Shared by the task-learners that need a linear head.
     """
     phi = model.features(support.x, support.profile)
     rest = torch.where(support.mask, support.y - model.offset(support.x), 0.0)
@@ -76,9 +168,23 @@ def masked_rows(model: RatingModel, support: Examples) -> tuple[Tensor, Tensor]:
 
 
 def dot(phi: Tensor, w: Tensor) -> Tensor:
-    """phi . w for each row of each task: (B, N, D) and (B, D) to (B, N).
+    """Product of each row with its task's weights: (B, N, D) and (B, D) to (B, N).
 
-    Plumbing: ``bmm`` costs less to call than ``matmul``, and that than ``einsum``.
+    Parameters
+    ----------
+    phi
+        Features, shape (B, N, D).
+    w
+        Heads, shape (B, D).
+
+    Returns
+    -------
+    Tensor
+        Products, shape (B, N).
+
+    Plumbing
+    --------
+    ``bmm`` costs less to call than ``matmul``, and that than ``einsum``.
     """
     if phi.dim() == 3 and len(phi) == len(w):
         return torch.bmm(phi, w[..., None]).squeeze(-1)

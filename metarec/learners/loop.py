@@ -15,7 +15,16 @@ from metarec.learners.prior import Parameters
 class Objective:
     """A loss that brings its own gradient, where that costs less than to derive it.
 
-    Plumbing: what `GradientDescent` gives to `inner_loop`.
+    Parameters
+    ----------
+    value
+        The loss, as a function of the parameters.
+    gradient
+        Its gradient, as a function of the parameters.
+
+    Plumbing
+    --------
+    What `GradientDescent` gives to `inner_loop`.
     """
 
     value: Callable[[Parameters], Tensor]
@@ -30,9 +39,18 @@ class Objective:
 class MatrixRate:
     """An inner rate with an entry for each pair of weights: it mixes their steps.
 
-    Shapes: ``matrix`` (D, D), a gradient (..., D, 1).
+    Parameters
+    ----------
+    matrix
+        ``A``, shape (D, D).
 
-    Plumbing: what `GradientDescent` gives to `inner_loop` for a full scale.
+    Shapes
+    ------
+    ``matrix`` (D, D), a gradient (..., D, 1).
+
+    Plumbing
+    --------
+    What `GradientDescent` gives to `inner_loop` for a full scale.
     """
 
     matrix: Tensor
@@ -51,12 +69,36 @@ def inner_loop(
 ) -> Parameters:
     """Take T steps of gradient descent as a function, leaving ``start`` untouched.
 
-    theta <- theta - alpha * grad L(theta), ``steps`` times. The result depends on
+    ``theta <- theta - alpha * grad L(theta)``, ``steps`` times. The result depends on
     ``start`` and ``rate`` differentiably, through the gradients as well; with
     ``first_order`` the gradients are taken as constants and the Hessian drops out.
 
-    Source: Finn, Abbeel & Levine (2017), equation 1.
-    Built in: inner-loop
+    Parameters
+    ----------
+    loss
+        Loss of a task as a function of its parameters.
+    start
+        Parameters to start from, by name; they stay as they are.
+    rate
+        Learning rate ``alpha`` by the same names, each a number or of the parameter's
+        shape.
+    steps
+        T, the number of steps.
+    first_order
+        Whether gradients count as constants, so that the Hessian drops out.
+
+    Returns
+    -------
+    dict[str, Tensor]
+        The parameters after T steps, by name.
+
+    Source
+    ------
+    Finn, Abbeel & Levine (2017), equation 1.
+
+    Built in
+    --------
+    inner-loop
     """
     gradient_at = loss.gradient if isinstance(loss, Objective) else grad(loss)
     weights = start

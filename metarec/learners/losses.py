@@ -12,17 +12,35 @@ from metarec.models import Gaussian, Likelihood
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
 """(prediction, target, mask) of one task, each (N,), to a number.
 
-Plumbing: a type.
+Plumbing
+--------
+A type.
 """
 
 
 def squared_error(prediction: Tensor, target: Tensor, mask: Tensor) -> Tensor:
-    """Half the *sum* of squared errors: L = 1/2 sum_n mask_n (r_hat_n - r_n)^2.
+    """Half the *sum* of squared errors: ``L = 1/2 sum_n mask_n (r_hat_n - r_n)^2``.
 
     The sum counts the evidence: its gradient grows with the number of ratings, as the
     likelihood of a Gaussian with unit noise does.
 
-    Built in: inner-loop
+    Parameters
+    ----------
+    prediction
+        Predicted ratings, in stars, shape (B, N).
+    target
+        Ratings, in stars, shape (B, N).
+    mask
+        True where there is an example, shape (B, N).
+
+    Returns
+    -------
+    Tensor
+        The loss of each task, shape (B,).
+
+    Built in
+    --------
+    inner-loop
     """
     return 0.5 * torch.where(mask, prediction - target, 0.0).square().sum(-1)
 
@@ -33,7 +51,23 @@ def mean_squared_error(prediction: Tensor, target: Tensor, mask: Tensor) -> Tens
     As an inner loss it forgets how many ratings there are; as a meta-loss it lets each
     user count once.
 
-    Built in: inner-loop
+    Parameters
+    ----------
+    prediction
+        Predicted ratings, in stars, shape (B, N).
+    target
+        Ratings, in stars, shape (B, N).
+    mask
+        True where there is an example, shape (B, N).
+
+    Returns
+    -------
+    Tensor
+        The loss of each task, shape (B,).
+
+    Built in
+    --------
+    inner-loop
     """
     return squared_error(prediction, target, mask) / mask.sum(-1).clamp(min=1)
 
@@ -41,6 +75,18 @@ def mean_squared_error(prediction: Tensor, target: Tensor, mask: Tensor) -> Tens
 def likelihood_of(model: nn.Module) -> Likelihood:
     """The model's likelihood, Gaussian for a module that names none.
 
-    Plumbing: shared by the task-learners.
+    Parameters
+    ----------
+    model
+        The model whose parameters are adapted.
+
+    Returns
+    -------
+    Likelihood
+        The likelihood.
+
+    Plumbing
+    --------
+    Shared by the task-learners.
     """
     return getattr(model, "likelihood", Gaussian())

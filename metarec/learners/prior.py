@@ -9,22 +9,33 @@ from torch import Tensor
 Parameters = dict[str, Tensor]
 """Weights by name, as ``named_parameters`` gives them.
 
-Plumbing: a type.
+Plumbing
+--------
+A type.
 """
 
 
 class Prior(NamedTuple):
     """Where adaptation starts and how far it trusts the ratings.
 
-    ``mean``: the initialisation theta_0 of every adapted parameter, by name; with a
-    leading task axis where each task has its own.
-    ``scale``: by the same names, a number, a tensor with one entry for each weight, or
-    (for a head of D weights) a matrix (D, D). Each task-learner reads it in its way:
-    gradient descent as the inner rate alpha, the Bayesian as the prior's variance, task
-    attention as what multiplies the keys.
-    ``noise``: sigma^2, the variance of a rating around its score.
+    Each task-learner reads the scale in its way: gradient descent as the inner rate
+    ``alpha``, the Bayesian as the prior's variance, task attention as what multiplies
+    the keys.
 
-    Built in: maml
+    Parameters
+    ----------
+    mean
+        Initialisation ``theta_0`` of every adapted parameter, by name; with a leading
+        task axis where each task has its own.
+    scale
+        By the same names, a number, a tensor with one entry for each weight, or (for a
+        head of D weights) a matrix (D, D).
+    noise
+        ``sigma^2``, the variance of a rating around its score, a number.
+
+    Built in
+    --------
+    maml
     """
 
     mean: Parameters

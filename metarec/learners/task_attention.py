@@ -18,15 +18,26 @@ _RIDGE = torch.tensor(0.2)
 
 
 class TaskBank(nn.Module):
-    """Historical tasks and what each of them learned: Delta_t = w_t - mean over t.
+    """Historical tasks and what each of them learned: ``Delta_t = w_t - mean`` over t.
 
-    w_t is the ridge estimate of task t's head from its ratings, around the model's
+    ``w_t`` is the ridge estimate of task t's head from its ratings, around the model's
     head. The features that it is made of change in training, so `refresh` computes it
-    anew; what is saved are the Delta_t and no rating.
+    anew; what is saved are the ``Delta_t`` and no rating.
 
     ``history`` holds the tasks (see `UserHistories.everything`) with their ``user``.
 
-    Built in: metamind
+    Parameters
+    ----------
+    history
+        The historical tasks with their user; None where a saved bank is to be loaded.
+    n_tasks
+        Number of tasks.
+    dim
+        Number of weights D of a head.
+
+    Built in
+    --------
+    metamind
     """
 
     deltas: Tensor
@@ -38,7 +49,13 @@ class TaskBank(nn.Module):
 
     @torch.no_grad()
     def refresh(self, model: RatingModel) -> None:
-        """Compute Delta_t with the model as it stands."""
+        """Compute ``Delta_t`` with the model as it stands.
+
+        Parameters
+        ----------
+        model
+            The model, with a linear head.
+        """
         if self.history is None:
             return
         prior = Prior({"head": model.head}, {"head": _RIDGE})
@@ -46,7 +63,18 @@ class TaskBank(nn.Module):
         self.deltas = weights - weights.mean(0)
 
     def own(self, support: Examples) -> Tensor:
-        """True where a task of the bank is the task of the support, shape (B, T)."""
+        """True where a task of the bank is the task of the support, shape (B, T).
+
+        Parameters
+        ----------
+        support
+            Ratings to adapt on, of B users or tasks.
+
+        Returns
+        -------
+        Tensor
+            Booleans, shape (B, T).
+        """
         n_tasks = len(self.deltas)
         if support.user is None or self.history is None or self.history.user is None:
             return torch.zeros(len(support), n_tasks, dtype=torch.bool)
@@ -54,21 +82,48 @@ class TaskBank(nn.Module):
 
 
 class TaskAttention(TaskLearner, nn.Module):
-    """Learn from a user's neighbours among historical tasks: w = m + sum_t a_t Delta_t.
+    """Learn from a user's neighbours among historical tasks.
 
-    a_t = softmax_t(l_t), over the historical tasks t and a null slot. The logit l_t is
-    how much better their taste explains the support than the prior mean does,
+    ``w = m + sum_t a_t Delta_t``.
+
+    ``a_t = softmax_t(l_t)``, over the historical tasks t and a null slot. The logit
+    ``l_t`` is how much better their taste explains the support than the prior mean
+    does, ::
 
         l_t = (e . Phi k_t - 1/2 |Phi k_t|^2) / sigma^2, with keys k_t = s o Delta_t,
 
-    e = y - offset - Phi m, Delta_t = w_t - mean of the bank, and s the prior's scale (a
-    number or one for each weight). With s = 1 it is Bayes' rule for a prior that puts
-    equal mass on every historical user. The null slot has key and value 0 and a learned
-    logit. A task never attends to itself; without ratings all attention is on the null
-    slot, so K = 0 is the prior.
+    ``e = y - offset - Phi m``, ``Delta_t = w_t - mean`` of the bank, and s the prior's
+    scale (a number or one for each weight). With ``s = 1`` it is Bayes' rule for a
+    prior that puts equal mass on every historical user. The null slot has key and value
+    0 and a learned logit. A task never attends to itself; without ratings all attention
+    is on the null slot, so K = 0 is the prior.
 
-    Source: Vinyals et al. (2016), matching networks, for the idea.
-    Built in: task-attention
+    Parameters
+    ----------
+    bank
+        The historical tasks.
+
+    Source
+    ------
+    Vinyals et al. (2016), matching networks, for the idea.
+
+    Built in
+    --------
+    task-attention
+
+    Examples
+    --------
+    >>> import torch
+    >>> from metarec.learners import Prior, TaskAttention, TaskBank
+    >>> from metarec.models import MatrixFactorization
+    >>> from metarec.tasks import Examples
+    >>> model = MatrixFactorization.from_items(torch.eye(2), torch.full((2,), 3.0))
+    >>> rated = torch.tensor([[0]])
+    >>> prior = Prior({"head": torch.zeros(3)}, {"head": 1.0})
+    >>> support = Examples(rated, torch.tensor([[5.0]]), rated == 0)
+    >>> learner = TaskAttention(TaskBank(None, n_tasks=7, dim=3))
+    >>> learner.attention(model, prior, support).shape  # seven tasks and the null slot
+    torch.Size([1, 8])
     """
 
     initial_scale = 1.0
@@ -80,7 +135,22 @@ class TaskAttention(TaskLearner, nn.Module):
         self.null = nn.Parameter(torch.tensor(0.0))
 
     def attention(self, model: RatingModel, prior: Prior, support: Examples) -> Tensor:
-        """The weights a_t, shape (B, T + 1), the null slot last; they sum to 1."""
+        """The weights ``a_t``, shape (B, T + 1), the null slot last; they sum to 1.
+
+        Parameters
+        ----------
+        model
+            The model, with a linear head.
+        prior
+            Where adaptation starts, and how far it trusts the ratings.
+        support
+            Ratings to adapt on, of B users or tasks.
+
+        Returns
+        -------
+        Tensor
+            Weights, shape (B, T + 1).
+        """
         phi, error = residual(model, expand_mean(prior, support), support)
         keys = scaled(prior.scale["head"], self.bank.deltas)
         evidence = torch.einsum("bnd,bn->bd", phi, error)
@@ -93,7 +163,22 @@ class TaskAttention(TaskLearner, nn.Module):
         return torch.cat([logits, null], -1).softmax(-1)
 
     def adapt(self, model: nn.Module, prior: Prior, support: Examples) -> Parameters:
-        """Each task's head: the prior mean and what the attended tasks add to it."""
+        """Each task's head: the prior mean and what the attended tasks add to it.
+
+        Parameters
+        ----------
+        model
+            The model whose parameters are adapted.
+        prior
+            Where adaptation starts, and how far it trusts the ratings.
+        support
+            Ratings to adapt on, of B users or tasks.
+
+        Returns
+        -------
+        dict[str, Tensor]
+            Weights of each task by name, each with a leading task axis.
+        """
         weight = self.attention(needs_head(model, prior), prior, support)
         mean = expand_mean(prior, support)
         return {"head": mean + weight[:, :-1] @ self.bank.deltas}
@@ -102,12 +187,26 @@ class TaskAttention(TaskLearner, nn.Module):
 class SetEncoder(TaskLearner, nn.Module):
     """Task attention's learned form: read the support as a set, write the weights.
 
-    w = w_Bayes + K^-1/2 sum_j relu([phi_j, e_j] W_1) W_2, with w_Bayes the posterior
-    mean, so that the network learns what that leaves. W_2 starts at 0; the sum is empty
-    at K = 0, which is the prior.
+    ``w = w_Bayes + K^-1/2 sum_j relu([phi_j, e_j] W_1) W_2``, with ``w_Bayes`` the
+    posterior mean, so that the network learns what that leaves. ``W_2`` starts at 0;
+    the sum is empty at K = 0, which is the prior.
 
-    Source: Zaheer et al. (2017), deep sets; Garnelo et al. (2018).
-    Built in: task-attention
+    Parameters
+    ----------
+    dim
+        Number of weights D of a head.
+    hidden
+        Number of hidden units.
+    generator
+        Source of the random numbers.
+
+    Source
+    ------
+    Zaheer et al. (2017), deep sets; Garnelo et al. (2018).
+
+    Built in
+    --------
+    task-attention
     """
 
     initial_scale = Bayesian.initial_scale
@@ -122,7 +221,22 @@ class SetEncoder(TaskLearner, nn.Module):
         self.second = nn.Parameter(torch.zeros(hidden, dim))
 
     def adapt(self, model: nn.Module, prior: Prior, support: Examples) -> Parameters:
-        """The posterior mean and a residual that the set of ratings is read for."""
+        """The posterior mean and a residual that the set of ratings is read for.
+
+        Parameters
+        ----------
+        model
+            The model whose parameters are adapted.
+        prior
+            Where adaptation starts, and how far it trusts the ratings.
+        support
+            Ratings to adapt on, of B users or tasks.
+
+        Returns
+        -------
+        dict[str, Tensor]
+            Weights of each task by name, each with a leading task axis.
+        """
         model = needs_head(model, prior)
         base = Bayesian().adapt(model, prior, support)["head"]
         phi, error = residual(model, expand_mean(prior, support), support)

@@ -9,13 +9,34 @@ from metarec.metrics.ratings import same_shape
 
 
 def log_loss(probability: Tensor, click: Tensor, mask: Tensor) -> Tensor:
-    """Mean of -log p(click) over each user's query, shape (B,), in nats.
+    """Mean of ``-log p(click)`` over each user's query, shape (B,), in nats.
 
-    -[y log p + (1 - y) log(1 - p)], with p kept within [eps, 1 - eps] (eps of its
-    type), as scikit-learn does; log 2 for one who always says 1/2. Arguments have
-    shape (B, N). Raises ``ValueError`` for a p outside [0, 1].
+    ``-[y log p + (1 - y) log(1 - p)]``, with p kept within [eps, 1 - eps] (eps of its
+    type), as scikit-learn does; ``log 2`` for one who always says 1/2. Arguments have
+    shape (B, N).
 
-    Built in: leaderboard
+    Parameters
+    ----------
+    probability
+        Predicted probabilities of a click, shape (B, N).
+    click
+        1 for a click, 0 for none, shape (B, N).
+    mask
+        True where there is an example, shape (B, N).
+
+    Returns
+    -------
+    Tensor
+        The loss of each user, in nats, shape (B,).
+
+    Raises
+    ------
+    ValueError
+        For a probability outside [0, 1].
+
+    Built in
+    --------
+    leaderboard
     """
     same_shape(probability, click)
     p = _probability(torch.where(mask, probability, 0.5))
@@ -33,8 +54,27 @@ def auc(score: Tensor, click: Tensor, mask: Tensor) -> Tensor:
     or none is. Arguments have shape (B, N). One row with everybody's is the pooled AUC,
     which also asks whether scores of different users compare.
 
-    Source: Hanley & McNeil (1982).
-    Built in: leaderboard
+    Parameters
+    ----------
+    score
+        Scores, shape (B, N).
+    click
+        1 for a click, 0 for none, shape (B, N).
+    mask
+        True where there is an example, shape (B, N).
+
+    Returns
+    -------
+    Tensor
+        The area of each user, shape (B,).
+
+    Source
+    ------
+    Hanley & McNeil (1982).
+
+    Built in
+    --------
+    leaderboard
     """
     same_shape(score, click)
     clicked, not_clicked = mask & (click > 0), mask & (click <= 0)
@@ -51,7 +91,18 @@ def auc(score: Tensor, click: Tensor, mask: Tensor) -> Tensor:
 class Reliability(NamedTuple):
     """Mean prediction, share of clicks and number of cases in each bin that has any.
 
-    Plumbing: what `reliability` returns.
+    Parameters
+    ----------
+    predicted
+        Mean prediction in each bin, shape (bins,).
+    observed
+        Share of clicks in each bin, shape (bins,).
+    cases
+        Number of cases in each bin, shape (bins,).
+
+    Plumbing
+    --------
+    What `reliability` returns.
     """
 
     predicted: Tensor
@@ -62,10 +113,34 @@ class Reliability(NamedTuple):
 def reliability(probability: Tensor, click: Tensor, bins: int = 10) -> Reliability:
     """Put predictions into ``bins`` of equal width and compare with what happened.
 
-    Arguments have shape (N,). Raises ``ValueError`` for a p outside [0, 1].
+    Arguments have shape (N,).
 
-    Source: Niculescu-Mizil & Caruana (2005).
-    Built in: leaderboard
+    Parameters
+    ----------
+    probability
+        Predicted probabilities, shape (N,).
+    click
+        1 for a click, 0 for none, shape (N,).
+    bins
+        Number of bins of equal width.
+
+    Returns
+    -------
+    Reliability
+        One row for each bin that has any case.
+
+    Raises
+    ------
+    ValueError
+        For a probability outside [0, 1].
+
+    Source
+    ------
+    Niculescu-Mizil & Caruana (2005).
+
+    Built in
+    --------
+    leaderboard
     """
     same_shape(probability, click)
     p = _probability(probability).double()
@@ -82,13 +157,33 @@ def reliability(probability: Tensor, click: Tensor, bins: int = 10) -> Reliabili
 def expected_calibration_error(
     probability: Tensor, click: Tensor, bins: int = 10
 ) -> float:
-    """Mean over cases of |mean prediction - share of clicks| in the case's bin.
+    """Mean distance between prediction and share of clicks, over the bins of all cases.
 
-    0 for calibrated predictions and infinite data; few data have some by chance.
-    Arguments have shape (N,).
+    A case counts the distance between the mean prediction and the share of clicks in
+    its bin. 0 for calibrated predictions and infinite data; few data have some by
+    chance.
 
-    Source: Guo et al. (2017).
-    Built in: leaderboard
+    Parameters
+    ----------
+    probability
+        Predicted probabilities, shape (N,).
+    click
+        1 for a click, 0 for none, shape (N,).
+    bins
+        Number of bins of equal width.
+
+    Returns
+    -------
+    float
+        The error, between 0 and 1.
+
+    Source
+    ------
+    Guo et al. (2017).
+
+    Built in
+    --------
+    leaderboard
     """
     table = reliability(probability, click, bins)
     gap = (table.predicted - table.observed).abs()

@@ -8,7 +8,18 @@ import numpy as np
 class Interval(NamedTuple):
     """A mean with the ends of its confidence interval.
 
-    Built in: maml
+    Parameters
+    ----------
+    mean
+        The mean.
+    low
+        Lower end.
+    high
+        Upper end.
+
+    Built in
+    --------
+    maml
     """
 
     mean: float
@@ -30,9 +41,38 @@ def paired_bootstrap(
     names one per user; ``a`` and ``b`` stay paired, so what all methods share cancels.
     The interval is conditional on the fitted models. Negative: ``a`` errs less.
 
-    Raises ``ValueError`` when the two do not cover the same users.
-    Source: Efron & Tibshirani (1993), chapter 13.
-    Built in: maml
+    Parameters
+    ----------
+    a
+        Error of each user under the one method, shape (users,).
+    b
+        Error of each user under the other, shape (users,).
+    strata
+        Stratum (fold) of each user, shape (users,); one for all if not given.
+    draws
+        Number of resamples.
+    level
+        Probability of the interval.
+    seed
+        Seed of everything that is drawn.
+
+    Returns
+    -------
+    Interval
+        The mean difference and its interval.
+
+    Raises
+    ------
+    ValueError
+        When the two do not cover the same users.
+
+    Source
+    ------
+    Efron & Tibshirani (1993), chapter 13.
+
+    Built in
+    --------
+    maml
     """
     a, b = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
     if a.shape != b.shape or a.ndim != 1:
@@ -56,7 +96,25 @@ def bootstrap_means(
 
     All columns see the same resamples. Users are drawn within each stratum.
 
-    Plumbing: `paired_bootstrap` for one column, the leaderboard for all its methods.
+    Parameters
+    ----------
+    values
+        One row for each user, shape (users, M).
+    strata
+        Stratum (fold) of each user, shape (users,); one for all if not given.
+    draws
+        Number of resamples.
+    seed
+        Seed of everything that is drawn.
+
+    Returns
+    -------
+    np.ndarray
+        The means, shape (draws, M).
+
+    Plumbing
+    --------
+    `paired_bootstrap` for one column, the leaderboard for all its methods.
     """
     strata = np.zeros(len(values)) if strata is None else np.asarray(strata)
     rng = np.random.default_rng(seed)

@@ -11,12 +11,30 @@ from metarec.metrics.ratings import same_shape
 def dcg(relevance: Tensor, k: int | None = None, exponential: bool = False) -> Tensor:
     """Discounted cumulative gain of items listed in rank order, shape (...,).
 
-    DCG@k = sum_{j=1..k} gain_j / log2(j + 1), gain the relevance itself, or
-    2^relevance - 1 if ``exponential``. ``relevance`` has shape (..., N), best rank
-    first.
+    ``DCG@k = sum_{j=1..k} gain_j / log2(j + 1)``, gain the relevance itself, or
+    ``2^relevance - 1`` if ``exponential``.
 
-    Source: Järvelin & Kekäläinen (2002).
-    Built in: how-a-benchmark-fools-you
+    Parameters
+    ----------
+    relevance
+        Relevance in rank order, best rank first, shape (..., N).
+    k
+        Number of places that count; all N if not given.
+    exponential
+        Whether the gain is ``2^relevance - 1`` in place of the relevance.
+
+    Returns
+    -------
+    Tensor
+        The gain of each list, shape (...,).
+
+    Source
+    ------
+    Järvelin & Kekäläinen (2002).
+
+    Built in
+    --------
+    how-a-benchmark-fools-you
     """
     top = relevance[..., :k].double()
     gain = torch.exp2(top) - 1 if exponential else top
@@ -33,8 +51,29 @@ def ndcg(
     over every relevant item, retrieved or not. Equal scores keep their given order;
     where nothing is relevant the result is 0.
 
-    Source: Järvelin & Kekäläinen (2002).
-    Built in: how-a-benchmark-fools-you
+    Parameters
+    ----------
+    score
+        Scores, shape (..., N).
+    relevance
+        Relevance of all candidates, shape (..., N).
+    k
+        Number of places that count; all N if not given.
+    exponential
+        Whether the gain is ``2^relevance - 1`` in place of the relevance.
+
+    Returns
+    -------
+    Tensor
+        One number for each list, shape (...,).
+
+    Source
+    ------
+    Järvelin & Kekäläinen (2002).
+
+    Built in
+    --------
+    how-a-benchmark-fools-you
     """
     same_shape(score, relevance)
     order = score.argsort(dim=-1, descending=True, stable=True)
@@ -48,7 +87,23 @@ def recall(score: Tensor, relevant: Tensor, k: int) -> Tensor:
 
     ``relevant`` is boolean, shape (..., N); where nothing is relevant the result is 0.
 
-    Built in: how-a-benchmark-fools-you
+    Parameters
+    ----------
+    score
+        Scores, shape (..., N).
+    relevant
+        Whether an item is relevant, shape (..., N).
+    k
+        Number of places that count.
+
+    Returns
+    -------
+    Tensor
+        One number for each list, shape (...,).
+
+    Built in
+    --------
+    how-a-benchmark-fools-you
     """
     same_shape(score, relevant)
     top = score.argsort(dim=-1, descending=True, stable=True)[..., :k]
@@ -63,7 +118,23 @@ def precision(score: Tensor, relevant: Tensor, k: int) -> Tensor:
     (see `tied_relevance`): then the result is the expected share. Equal scores keep
     their given order; places beyond the N-th count as misses.
 
-    Built in: how-a-benchmark-fools-you
+    Parameters
+    ----------
+    score
+        Scores, shape (..., N).
+    relevant
+        Whether an item is relevant, or the probability of it, shape (..., N).
+    k
+        Number of places that count.
+
+    Returns
+    -------
+    Tensor
+        One number for each list, shape (...,).
+
+    Built in
+    --------
+    how-a-benchmark-fools-you
     """
     same_shape(score, relevant)
     top = score.argsort(dim=-1, descending=True, stable=True)[..., :k]
@@ -71,11 +142,27 @@ def precision(score: Tensor, relevant: Tensor, k: int) -> Tensor:
 
 
 def chance_precision(relevant: Tensor, k: int) -> Tensor:
-    """Expected `precision` of a random order of the N items: R / N while k <= N.
+    """Expected `precision` of a random order of the N items.
+
+    It is ``R / N`` while ``k <= N``.
 
     ``relevant`` (..., N) is boolean, or a probability; R is its sum.
 
-    Built in: how-a-benchmark-fools-you
+    Parameters
+    ----------
+    relevant
+        Whether an item is relevant, or the probability of it, shape (..., N).
+    k
+        Length of the list.
+
+    Returns
+    -------
+    Tensor
+        The expectation, shape (...,).
+
+    Built in
+    --------
+    how-a-benchmark-fools-you
     """
     n = relevant.shape[-1]
     return relevant.double().mean(-1) * min(k, n) / k
@@ -84,12 +171,25 @@ def chance_precision(relevant: Tensor, k: int) -> Tensor:
 def chance_ndcg(relevance: Tensor, k: int | None = None) -> Tensor:
     """Expected `ndcg` of a random order of the N items, exactly.
 
-    Each place expects the mean gain, so
-    E[nDCG@k] = mean gain / ideal DCG@k * sum_{j=1..k} 1 / log2(j + 1); 0 where nothing
-    is relevant. ``relevance`` (..., N) is binary or graded. With R >= k relevant
-    items of one grade it is R / N, the chance of precision.
+    Each place expects the mean gain, so ``E[nDCG@k] = mean gain / ideal DCG@k *
+    sum_{j=1..k} 1 / log2(j + 1)``; 0 where nothing is relevant. With ``R >= k``
+    relevant items of one grade it is ``R / N``, the chance of precision.
 
-    Built in: how-a-benchmark-fools-you
+    Parameters
+    ----------
+    relevance
+        Relevance, binary or graded, shape (..., N).
+    k
+        Length of the list; all N places if not given.
+
+    Returns
+    -------
+    Tensor
+        The expectation, shape (...,).
+
+    Built in
+    --------
+    how-a-benchmark-fools-you
     """
     gain = relevance.double()
     # In a random order every place expects the mean gain.
@@ -101,11 +201,30 @@ def chance_ndcg(relevance: Tensor, k: int | None = None) -> Tensor:
 def tied_relevance(rating: Tensor, n: int) -> Tensor:
     """Probability that an item is among the ``n`` best when coins order equal ratings.
 
-    1 above the n-th highest rating, 0 below it, and (n - a) / g for the g items that
-    share it, a the number of items above. ``rating`` and the result: shape (..., N).
+    1 above the n-th highest rating, 0 below it, and ``(n - a) / g`` for the g items
+    that share it, a the number of items above. ``rating`` and the result: shape (...,
+    N).
 
-    Raises ``ValueError`` unless 1 <= n <= N.
-    Built in: how-a-benchmark-fools-you
+    Parameters
+    ----------
+    rating
+        Ratings, in stars, shape (..., N).
+    n
+        How many of the N are relevant.
+
+    Returns
+    -------
+    Tensor
+        Probabilities, shape (..., N).
+
+    Raises
+    ------
+    ValueError
+        Unless ``1 <= n <= N``.
+
+    Built in
+    --------
+    how-a-benchmark-fools-you
     """
     if not 1 <= n <= rating.shape[-1]:
         raise ValueError(f"n must lie in 1..{rating.shape[-1]}, the items, got {n}")
@@ -119,7 +238,16 @@ def tied_relevance(rating: Tensor, n: int) -> Tensor:
 class Ceiling(NamedTuple):
     """The best precision and nDCG that can be expected, each of shape (...,).
 
-    Built in: how-a-benchmark-fools-you
+    Parameters
+    ----------
+    precision
+        The best precision, shape (...,).
+    ndcg
+        The best nDCG, shape (...,).
+
+    Built in
+    --------
+    how-a-benchmark-fools-you
     """
 
     precision: Tensor
@@ -130,12 +258,32 @@ def tie_ceiling(rating: Tensor, n: int, k: int) -> Ceiling:
     """What an oracle scores who knows every rating, but not how coins order equals.
 
     Relevant are the ``n`` highest of the N ratings, equal ones ordered by coin flips.
-    The best list puts the most probable first, so with p_(1) >= p_(2) >= ... from
-    `tied_relevance`: precision@k = sum_{j<=k} p_(j) / k and
-    nDCG@k = sum_{j<=k} p_(j) / log2(j + 1) / sum_{j<=min(k,n)} 1 / log2(j + 1).
+    The best list puts the most probable first, so with ``p_(1) >= p_(2) >= ...`` from
+    `tied_relevance`: ``precision@k = sum_{j<=k} p_(j) / k`` and ``nDCG@k = sum_{j<=k}
+    p_(j) / log2(j + 1) / sum_{j<=min(k,n)} 1 / log2(j + 1)``.
 
-    Raises ``ValueError`` unless 1 <= n <= N.
-    Built in: how-a-benchmark-fools-you
+    Parameters
+    ----------
+    rating
+        Ratings, in stars, shape (..., N).
+    n
+        How many of the N are relevant.
+    k
+        Length of the list.
+
+    Returns
+    -------
+    Ceiling
+        The two expectations, shape (...,).
+
+    Raises
+    ------
+    ValueError
+        Unless ``1 <= n <= N``.
+
+    Built in
+    --------
+    how-a-benchmark-fools-you
     """
     p = tied_relevance(rating, n)
     best = p.sort(-1, descending=True).values

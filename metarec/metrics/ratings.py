@@ -7,10 +7,28 @@ from torch import Tensor
 def rmse(prediction: Tensor, rating: Tensor) -> float:
     """Root of the mean squared error over all ratings, in stars (pooled RMSE).
 
-    RMSE = sqrt(mean (r_hat - r)^2); both arguments have the same shape.
-    Raises ``ValueError`` when the shapes differ, since broadcasting would hide it.
+    ``RMSE = sqrt(mean (r_hat - r)^2)``; both arguments have the same shape.
 
-    Built in: matrix-factorization
+    Parameters
+    ----------
+    prediction
+        Predicted ratings, in stars, shape (...,).
+    rating
+        Ratings, in stars, of the same shape (...,).
+
+    Returns
+    -------
+    float
+        The error, in stars.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ, since broadcasting would hide it.
+
+    Built in
+    --------
+    matrix-factorization
     """
     same_shape(prediction, rating)
     return float((prediction - rating).square().mean().sqrt())
@@ -19,7 +37,21 @@ def rmse(prediction: Tensor, rating: Tensor) -> float:
 def mae(prediction: Tensor, rating: Tensor) -> float:
     """Mean absolute error over all ratings, in stars.
 
-    Built in: matrix-factorization
+    Parameters
+    ----------
+    prediction
+        Predicted ratings, in stars, shape (...,).
+    rating
+        Ratings, in stars, of the same shape (...,).
+
+    Returns
+    -------
+    float
+        The error, in stars.
+
+    Built in
+    --------
+    matrix-factorization
     """
     same_shape(prediction, rating)
     return float((prediction - rating).abs().mean())
@@ -28,10 +60,26 @@ def mae(prediction: Tensor, rating: Tensor) -> float:
 def user_rmse(prediction: Tensor, rating: Tensor, mask: Tensor) -> Tensor:
     """RMSE of each user over their own query, shape (B,), in stars.
 
-    RMSE_u = sqrt(sum_n mask (r_hat - r)^2 / sum_n mask); arguments have shape (B, N).
-    Every user counts once when these are averaged, however many ratings they gave.
+    ``RMSE_u = sqrt(sum_n mask (r_hat - r)^2 / sum_n mask)``; arguments have shape (B,
+    N). Every user counts once when these are averaged, however many ratings they gave.
 
-    Built in: tasks
+    Parameters
+    ----------
+    prediction
+        Predicted ratings, in stars, shape (B, N).
+    rating
+        Ratings, in stars, shape (B, N).
+    mask
+        True where there is an example, shape (B, N).
+
+    Returns
+    -------
+    Tensor
+        The error of each user, in stars, shape (B,).
+
+    Built in
+    --------
+    tasks
     """
     same_shape(prediction, rating)
     # Selected, not multiplied: what stands under a false mask may be nan.
@@ -42,7 +90,23 @@ def user_rmse(prediction: Tensor, rating: Tensor, mask: Tensor) -> Tensor:
 def user_mae(prediction: Tensor, rating: Tensor, mask: Tensor) -> Tensor:
     """Mean absolute error of each user over their own query, shape (B,), in stars.
 
-    Built in: tasks
+    Parameters
+    ----------
+    prediction
+        Predicted ratings, in stars, shape (B, N).
+    rating
+        Ratings, in stars, shape (B, N).
+    mask
+        True where there is an example, shape (B, N).
+
+    Returns
+    -------
+    Tensor
+        The error of each user, in stars, shape (B,).
+
+    Built in
+    --------
+    tasks
     """
     same_shape(prediction, rating)
     error = torch.where(mask, prediction - rating, 0.0)
@@ -50,11 +114,27 @@ def user_mae(prediction: Tensor, rating: Tensor, mask: Tensor) -> Tensor:
 
 
 def gaussian_nll(mean: Tensor, variance: Tensor, rating: Tensor) -> Tensor:
-    """-log N(r; mean, variance), in nats, of each rating; arguments have one shape.
+    """``-log N(r; mean, variance)``, in nats, of each rating; arguments have one shape.
 
-    1/2 [(r - mean)^2 / variance + log(2 pi variance)].
+    ``1/2 [(r - mean)^2 / variance + log(2 pi variance)]``.
 
-    Built in: bayesian
+    Parameters
+    ----------
+    mean
+        Predicted means, in stars, shape (...,).
+    variance
+        Predicted variances, of the shape of the means (...,).
+    rating
+        Ratings, of the shape of the means (...,).
+
+    Returns
+    -------
+    Tensor
+        In nats, of the shape of the ratings.
+
+    Built in
+    --------
+    bayesian
     """
     same_shape(mean, rating)
     square = (rating - mean).square() / variance
@@ -64,11 +144,34 @@ def gaussian_nll(mean: Tensor, variance: Tensor, rating: Tensor) -> Tensor:
 def coverage(mean: Tensor, variance: Tensor, rating: Tensor, level: float) -> float:
     """Share of the ratings inside the central predictive interval of ``level``.
 
-    The interval is mean +- z sqrt(variance), closed, z the quantile at (1 + level) / 2.
-    Calibrated predictions cover ``level`` of the ratings. Arguments have one shape.
+    The interval is ``mean +- z sqrt(variance)``, closed, z the quantile at (1 + level)
+    / 2. Calibrated predictions cover ``level`` of the ratings. Arguments have one
+    shape.
 
-    Raises ``ValueError`` if ``level`` is not between 0 and 1.
-    Built in: bayesian
+    Parameters
+    ----------
+    mean
+        Predicted means, in stars, shape (...,).
+    variance
+        Predicted variances, of the shape of the means (...,).
+    rating
+        Ratings, of the shape of the means (...,).
+    level
+        Probability of the interval, between 0 and 1.
+
+    Returns
+    -------
+    float
+        The share, between 0 and 1.
+
+    Raises
+    ------
+    ValueError
+        If ``level`` is not between 0 and 1.
+
+    Built in
+    --------
+    bayesian
     """
     same_shape(mean, rating)
     if not 0 < level < 1:
@@ -81,7 +184,9 @@ def coverage(mean: Tensor, variance: Tensor, rating: Tensor, level: float) -> fl
 def same_shape(a: Tensor, b: Tensor) -> None:
     """Refuse two shapes that would broadcast.
 
-    Plumbing: shared by the metrics.
+    Plumbing
+    --------
+    Shared by the metrics.
     """
     if a.shape != b.shape:
         raise ValueError(

@@ -28,7 +28,7 @@ def write_file(
 
 
 def read_file(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Read what `write_file` wrote."""
+    """Read what ``write_file`` wrote."""
     if not Path(path).is_file():
         raise FileNotFoundError(f"no file {path}: save(path) writes one")
     try:
@@ -66,7 +66,10 @@ def _sizes_of(state: Mapping[str, Tensor]) -> dict[str, int]:
 def kept_vectors(path: Path, run: str, fit: Callable[[], WarmStart]) -> WarmStart:
     """Read the item vectors that ``run`` left at ``path``, or fit and leave them.
 
-    Raises ``ValueError`` for a file of another run.
+    Raises
+    ------
+    ValueError
+        For a file of another run.
     """
     kept = read_run(path, "item vectors", run)
     if kept is None:

@@ -18,8 +18,16 @@ from metarec.tasks import Examples
 class UserRatings(NamedTuple):
     """The ratings of many users, flat and sorted by user.
 
-    ``user`` are the labels, ``start`` (users + 1,) where the rows of each begin, and
-    ``item`` and ``rating`` (n,) the rows.
+    Parameters
+    ----------
+    user
+        Labels of the users.
+    start
+        Where the rows of each user begin, shape (users + 1,).
+    item
+        Rows of the items, shape (n,).
+    rating
+        Ratings in the same order, shape (n,).
     """
 
     user: Sequence[Any]
@@ -45,9 +53,12 @@ def user_ratings(
 ) -> UserRatings:
     """Check the ratings of many users and sort them by user, in order of appearance.
 
-    Raises ``KeyError`` with the label of an item that is not in ``items`` and
-    ``ValueError`` that names the user, unless it is None, for a rating off the scale
-    or given twice.
+    Raises
+    ------
+    KeyError
+        For an item that is not in the table, with its label.
+    ValueError
+        For a rating off the scale or given twice; the message names the user.
     """
     if isinstance(ratings, pd.DataFrame):
         position, found = pd.factorize(ratings["user_id"])
@@ -87,7 +98,19 @@ def user_ratings(
 def score_all(
     model: RatingModel, weights: Parameters, support: Examples, n_items: int
 ) -> Tensor:
-    """Scores (B, n_items) of every item under each user's own weights."""
+    """Scores (B, n_items) of every item under each user's own weights.
+
+    Parameters
+    ----------
+    model
+        The model whose parameters are adapted.
+    weights
+        Each task's own weights, by name, with a leading task axis.
+    support
+        Ratings to adapt on, of B users or tasks.
+    n_items
+        Number of items.
+    """
     items = torch.arange(n_items)[None]
     if not is_head(model, weights):
         each = items.expand(len(support), -1)

@@ -46,7 +46,9 @@ Ratings = Mapping[Any, float] | Iterable[tuple[Any, float]] | pd.DataFrame
 class UnknownItemError(KeyError):
     """An item that the recommender was not trained on.
 
-    Plumbing: raised by `MetaRecommender.adapt` and `PersonalModel.predict`.
+    Plumbing
+    --------
+    Raised by `MetaRecommender.adapt` and `PersonalModel.predict`.
     """
 
     def __str__(self) -> str:
@@ -57,19 +59,50 @@ class UnknownItemError(KeyError):
 class MetaRecommender:
     """A recommender that meets a new user with a prior and a few of their ratings.
 
-    ``model``, ``meta`` and ``learner`` name the three maps (see `systems.System`, which
-    any of the further ``options`` go to: implicit, full, steps). ``fit`` meta-learns
-    the prior on item vectors of the `GaussianFactorModel`; ``adapt`` turns a user's
-    ratings into their own `PersonalModel`. The recommender does not change when it
-    adapts, so any number of users (and threads) may share one.
+    The names of the three maps are those of `System`. ``fit`` meta-learns the prior on
+    item vectors of the `GaussianFactorModel`; ``adapt`` turns a user's ratings into
+    their own `PersonalModel`. The recommender does not change when it adapts, so any
+    number of users (and threads) may share one.
 
-    ``dim`` is the length of the item vectors, ``config`` the outer loop's settings
-    (those of `systems.default_config` if not given), ``reserved`` the ratings of each
-    user from which supports are drawn in training (K is at most that) and ``seed``
-    fixes everything that is drawn.
+    Parameters
+    ----------
+    model
+        Name of the recommender, one of `MODELS`.
+    meta
+        Name of the meta-learner, one of `METAS`.
+    learner
+        Name of the task-learner, one of `LEARNERS`.
+    dim
+        Length of an item vector.
+    config
+        Settings of the outer loop; those of `default_config` if not given.
+    reserved
+        Ratings of a user from which the support is cut: K is at most that.
+    seed
+        Seed of everything that is drawn.
+    **options
+        Further settings of `System`: implicit, full, steps.
 
-    Raises ``ValueError`` for parts that do not exist or do not fit together.
-    Built in: full-system
+    Raises
+    ------
+    ValueError
+        For parts that do not exist or do not fit together.
+
+    Built in
+    --------
+    full-system
+
+    Examples
+    --------
+    >>> from metarec.data import synthetic_population
+    >>> from metarec.recommender import MetaRecommender
+    >>> from metarec.training import TrainingConfig
+    >>> data, truth = synthetic_population(n_users=60, n_items=60, seed=0)
+    >>> recommender = MetaRecommender(dim=2, config=TrainingConfig(epochs=2))
+    >>> _ = recommender.fit(data, progress=False)
+    >>> me = recommender.adapt({3: 5.0, 10: 1.0})
+    >>> list(me.recommend(n=3).columns)
+    ['item_id', 'title', 'score']
     """
 
     def __init__(
@@ -99,12 +132,35 @@ class MetaRecommender:
     ) -> Self:
         """Learn from ``users`` of ``data`` (all by default), a tenth for validation.
 
-        Of a `scale.RatingStore` no more than a chunk of users is in memory at once.
-        With ``checkpoint`` an interrupted run goes on where it stopped; the item
-        vectors are kept beside it, in a file of that name and ``.items``. ``workers``
-        share the meta-training (see `scale.together`); each fits the item vectors.
-        Raises ``ValueError`` if fewer than 20 users have more than ``reserved``
-        ratings, or what is kept belongs to another run.
+        Of a `RatingStore` no more than a chunk of users is in memory at once. With
+        ``checkpoint`` an interrupted run goes on where it stopped; the item vectors are
+        kept beside it, in a file of that name and ``.items``. ``workers`` share the
+        meta-training (see ``scale.together``); each fits the item vectors.
+
+        Parameters
+        ----------
+        data
+            The ratings.
+        users
+            Users to learn from, shape (U,); all if not given. A tenth is for
+            validation.
+        checkpoint
+            File in which an interrupted run goes on; none is written if not given.
+        progress
+            Whether to show a progress bar on a terminal.
+        workers
+            The processes that share the work; this one alone if not given.
+
+        Returns
+        -------
+        MetaRecommender
+            The fitted object.
+
+        Raises
+        ------
+        ValueError
+            If fewer than 20 users have more than ``reserved`` ratings, or what is kept
+            belongs to another run.
         """
         users = torch.arange(data.n_users) if users is None else users
         histories = UserHistories(data, reserved=self.reserved, vocabulary=users)
@@ -163,7 +219,13 @@ class MetaRecommender:
 
     @property
     def meta(self) -> MetaLearner:
-        """The meta-learner, trained; raises ``RuntimeError`` before ``fit``."""
+        """The meta-learner, trained; raises ``RuntimeError`` before ``fit``.
+
+        Raises
+        ------
+        RuntimeError
+            Before ``fit``.
+        """
         if not hasattr(self, "_meta"):
             raise RuntimeError("nothing is learned yet: call fit(data) or load(path)")
         return self._meta
@@ -180,12 +242,29 @@ class MetaRecommender:
     ) -> PersonalModel:
         """Give the user of these ratings their own weights.
 
-        ``ratings`` maps item_id to stars, or is a list of (item_id, stars), or a table
-        with columns item_id and rating. No ratings give the prior: what is expected of
-        somebody unknown. ``user`` says what is known beside them, such as
-        ``{"age": 24}``, for models that look at it. Raises `UnknownItemError` for an
-        item that was not trained on and ``ValueError`` for a rating off the scale, NaN,
-        an item given twice, or a ``user`` column that was not in the training data.
+        No ratings give the prior: what is expected of somebody unknown. What is known
+        of the user beside them is for models that look at it.
+
+        Parameters
+        ----------
+        ratings
+            Item_id to stars, a list of (item_id, stars), or a table with columns
+            item_id and rating.
+        user
+            What is known of the user beside them, such as ``{"age": 24}``.
+
+        Returns
+        -------
+        PersonalModel
+            The user's own model.
+
+        Raises
+        ------
+        UnknownItemError
+            For an item that was not trained on.
+        ValueError
+            For a rating off the scale, NaN, an item given twice, or a user column that
+            was not in the training data.
         """
         meta = self.meta
         given = self._checked({None: _as_pairs(ratings)})
@@ -202,14 +281,39 @@ class MetaRecommender:
     ) -> pd.DataFrame:
         """Give each of many users their list: adapt and recommend, in batches.
 
-        ``ratings`` maps each user to ratings as `adapt` takes them, or is a table with
-        columns user_id, item_id and rating; ``users`` maps a user to what is known
-        beside them. The lists are those of ``adapt(...).recommend(n, min_ratings)``.
-        Columns: user_id, rank (from 1), item_id, title, score; users in the order in
+        The lists are those of ``adapt(...).recommend(n, min_ratings)``. Columns:
+        ``user_id``, rank (from 1), ``item_id``, title, score; users in the order in
         which they came. Memory does not grow with the users, the result apart.
 
-        Raises as `adapt` does, and names the user of a rating that is wrong.
-        Built in: many-users
+        Parameters
+        ----------
+        ratings
+            User to ratings as `adapt` takes them, or a table with columns user_id,
+            item_id and rating.
+        n
+            Length of each list.
+        min_ratings
+            Least number of training ratings of an item on the list.
+        users
+            User to what is known of them beside the ratings.
+        progress
+            Whether to show a progress bar on a terminal.
+
+        Returns
+        -------
+        pd.DataFrame
+            Columns user_id, rank, item_id, title and score.
+
+        Raises
+        ------
+        UnknownItemError
+            As in `adapt`; the message names the user.
+        ValueError
+            As in `adapt`; the message names the user.
+
+        Built in
+        --------
+        many-users
         """
         meta, users = self.meta, users or {}
         if isinstance(ratings, pd.DataFrame):
@@ -257,7 +361,23 @@ class MetaRecommender:
             raise
 
     def indices(self, labels: Sequence[Any]) -> list[int]:
-        """Rows of the given item labels; raises `UnknownItemError` for others."""
+        """Rows of the given item labels; raises `UnknownItemError` for others.
+
+        Parameters
+        ----------
+        labels
+            Labels of items (item_id).
+
+        Returns
+        -------
+        list[int]
+            The rows.
+
+        Raises
+        ------
+        UnknownItemError
+            For a label that was not trained on.
+        """
         rows = self._labels.get_indexer(pd.Index(labels, dtype=object))
         unknown = [label for label, row in zip(labels, rows, strict=True) if row < 0]
         if unknown:
@@ -270,7 +390,13 @@ class MetaRecommender:
         return [int(row) for row in rows]
 
     def save(self, path: str | Path) -> None:
-        """Write everything that ``adapt`` needs into one file, aside, then renamed."""
+        """Write everything that ``adapt`` needs into one file, aside, then renamed.
+
+        Parameters
+        ----------
+        path
+            The file to write.
+        """
         about = {
             "settings": asdict(self.system)
             | {"dim": self.dim, "seed": self.seed, "reserved": self.reserved},
@@ -287,8 +413,22 @@ class MetaRecommender:
     def load(cls, path: str | Path) -> Self:
         """Read what ``save`` wrote, also by version 0.1.
 
-        Raises ``FileNotFoundError`` if there is no such file and ``ValueError`` if it
-        is no recommender that this version reads.
+        Parameters
+        ----------
+        path
+            The file.
+
+        Returns
+        -------
+        MetaRecommender
+            The recommender.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such file.
+        ValueError
+            If it is no recommender of this version.
         """
         about, tensors = read_file(path)
         self = cls(config=TrainingConfig(**about["config"]), **about["settings"])

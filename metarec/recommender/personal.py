@@ -23,7 +23,18 @@ if TYPE_CHECKING:
 class PersonalModel:
     """One user's own model: the shared item side and the weights learned for them.
 
-    Built in: full-system
+    Parameters
+    ----------
+    recommender
+        The recommender that it is a part of.
+    support
+        The user's ratings.
+    weights
+        The user's own weights.
+
+    Built in
+    --------
+    full-system
     """
 
     recommender: MetaRecommender
@@ -36,7 +47,18 @@ class PersonalModel:
         return self.weights["head"][0]
 
     def score(self, items: Tensor | None = None) -> Tensor:
-        """Unclipped scores of the given rows of the item table, or of all: (N,)."""
+        """Unclipped scores of the given rows of the item table, or of all: (N,).
+
+        Parameters
+        ----------
+        items
+            Rows of the item table, shape (N,); all if not given.
+
+        Returns
+        -------
+        Tensor
+            Scores, shape (N,).
+        """
         meta = self.recommender.meta
         if items is None:
             items = torch.arange(len(self.recommender.items))
@@ -60,8 +82,24 @@ class PersonalModel:
         """Predicted stars, clipped to the scale, of the given items or of all.
 
         ``return_std`` adds the standard deviation of a rating around its unclipped
-        prediction, what is not known of the user and the noise together. Raises
-        ``ValueError`` if the task-learner has no posterior.
+        prediction, what is not known of the user and the noise together.
+
+        Parameters
+        ----------
+        item_ids
+            Labels of the items; all if not given.
+        return_std
+            Whether to return standard deviations as well.
+
+        Returns
+        -------
+        np.ndarray | tuple[np.ndarray, np.ndarray]
+            Stars, shape (N,), with ``return_std`` also standard deviations (N,).
+
+        Raises
+        ------
+        ValueError
+            If the task-learner has no posterior.
         """
         known, scale = self.recommender, self.recommender.scale
         labels = known.items["item_id"].tolist() if item_ids is None else item_ids
@@ -84,8 +122,20 @@ class PersonalModel:
         """The ``n`` items with the highest score that the user has not rated.
 
         ``min_ratings`` leaves out items that fewer training users rated: their means
-        are the least certain. Columns: item_id, title, score (unclipped, so that order
-        survives at the end of the scale), best first.
+        are the least certain. Columns: ``item_id``, title, score (unclipped, so that
+        order survives at the end of the scale), best first.
+
+        Parameters
+        ----------
+        n
+            Length of the list.
+        min_ratings
+            Least number of training ratings of an item on the list.
+
+        Returns
+        -------
+        pd.DataFrame
+            Columns item_id, title and score, best first.
         """
         items = self.recommender.items
         scores = self.score().numpy()
@@ -101,6 +151,16 @@ class PersonalModel:
         The user is adapted again with each rating left out, all at once. ``effect`` is
         the score with all ratings less the score without this one, in stars; the
         strongest comes first. Effects need not add up: ratings share what they tell.
+
+        Parameters
+        ----------
+        item_id
+            Label of the item.
+
+        Returns
+        -------
+        pd.DataFrame
+            One row for each rating, the strongest effect first.
         """
         (index,) = self.recommender.indices([item_id])
         items, n = self.recommender.items, int(self.support.mask.sum())

@@ -17,16 +17,23 @@ _SET_BY_TORCHRUN = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 class Processes(Workers):
     """One of P processes that train the same meta-learner on parts of its tasks.
 
-    Each has a copy of all parameters and of the optimizer. With n_r tasks and the mean
-    gradient g_r on process r, all take the step of one process that has all tasks:
+    Each has a copy of all parameters and of the optimizer. With ``n_r`` tasks and the
+    mean gradient ``g_r`` on process r, all take the step of one process that has all
+    tasks::
 
         g = sum_r n_r g_r / sum_r n_r,
 
-    whatever the sizes, n_r = 0 included. One all-reduce of a flat buffer carries the
-    gradient, the loss and the count, so a loss that is not finite stops all processes.
+    whatever the sizes, ``n_r = 0`` included. One all-reduce of a flat buffer carries
+    the gradient, the loss and the count, so a loss that is not finite stops all
+    processes.
 
-    Source: Li et al. (2020), for PyTorch's own data parallelism.
-    Built in: scaling
+    Source
+    ------
+    Li et al. (2020), for PyTorch's own data parallelism.
+
+    Built in
+    --------
+    scaling
     """
 
     def __init__(self) -> None:
@@ -37,6 +44,22 @@ class Processes(Workers):
 
         Raises its error there and ``RuntimeError`` with the same message elsewhere, so
         that nobody waits for a process that failed.
+
+        Parameters
+        ----------
+        make
+            What is to be called.
+
+        Returns
+        -------
+        object
+            What it returned.
+
+        Raises
+        ------
+        RuntimeError
+            On the other processes, if the call failed on the first, with the same
+            message; the first raises its own error.
         """
         result: list[Any] = [None, None]
         error = None
@@ -57,7 +80,22 @@ class Processes(Workers):
     def all_reduce(
         self, parameters: Sequence[nn.Parameter], loss: float, n_tasks: int
     ) -> tuple[float, int]:
-        """g, put in place of each process's own g_r; the mean loss and sum_r n_r."""
+        """Put the mean gradient in place of each process's own.
+
+        Parameters
+        ----------
+        parameters
+            Parameters whose gradients are replaced.
+        loss
+            Mean loss of this part's tasks.
+        n_tasks
+            Number of this part's tasks.
+
+        Returns
+        -------
+        tuple[float, int]
+            Mean loss and number of tasks of the whole batch.
+        """
         own = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
         # The loss and the count travel with the gradient: one message, one wait.
         tail = own[0].new_tensor([loss, 1.0])
@@ -75,6 +113,8 @@ class Processes(Workers):
 def process_group() -> Iterator[Workers]:
     """Join the processes that ``torchrun`` has started; alone without it.
 
+    In use::
+
         with process_group() as workers:
             batches = TaskSampler(histories, users, part=workers.part)
             meta_train(meta, batches, validate, workers=workers)
@@ -82,11 +122,22 @@ def process_group() -> Iterator[Workers]:
     Started by ``torchrun --nproc-per-node 2 script.py`` both processes run the whole
     script, and must draw the same meta-batches. Tensors in main memory travel by gloo,
     those of a GPU by nccl. With ``--max-restarts`` set the environment variable
-    TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 for torchrun: it may otherwise give restarted
-    processes the addresses of those that are gone.
+    ``TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1`` for torchrun: it may otherwise give
+    restarted processes the addresses of those that are gone.
 
-    Raises ``RuntimeError`` if only a part of what torchrun sets is set.
-    Built in: scaling
+    Yields
+    ------
+    Workers
+        The processes, to be used in a ``with`` block.
+
+    Raises
+    ------
+    RuntimeError
+        If only a part of what torchrun sets is set.
+
+    Built in
+    --------
+    scaling
     """
     missing = [name for name in _SET_BY_TORCHRUN if name not in os.environ]
     if len(missing) == len(_SET_BY_TORCHRUN):

@@ -22,11 +22,20 @@ _COLUMNS = {"start": "<i8", "item": "<i4", "rating": "<f4"}
 
 
 class RatingChunk(NamedTuple):
-    """The ratings of some users: ``counts`` (users,) of them each, then all in a row.
+    """The ratings of some users, user after user, each user's in order of time.
 
-    ``item`` and ``rating`` (n,) hold user after user, each user's in order of time.
+    Parameters
+    ----------
+    counts
+        Number of ratings of each user, shape (users,).
+    item
+        Rows of the items, user after user in order of time, shape (n,).
+    rating
+        The ratings in the same order, shape (n,).
 
-    Plumbing: what `RatingStore.write` takes, one at a time.
+    Plumbing
+    --------
+    What `RatingStore.write` takes, one at a time.
     """
 
     counts: np.ndarray
@@ -42,7 +51,28 @@ class RatingStore(RatingColumns):
     maps of these files: opening reads nothing of them, and the system reads, keeps and
     drops pages as they are used.
 
-    Plumbing: the chapter many-users builds a small one of its own.
+    Parameters
+    ----------
+    name
+        Name of the data set.
+    users
+        One row for each user.
+    items
+        One row for each item.
+    scale
+        The ratings that are allowed.
+    citation
+        How to cite the data, and the terms of their use.
+    start
+        First row of each user and the end of the last, int64, shape (n_users + 1,).
+    item
+        Row of the item of each rating, int32, shape (n,).
+    rating
+        The ratings, float32, shape (n,).
+
+    Plumbing
+    --------
+    The chapter many-users builds a small one of its own.
     """
 
     @classmethod
@@ -58,12 +88,38 @@ class RatingStore(RatingColumns):
     ) -> Self:
         """Write one chunk of users after the other, aside, then rename the folder.
 
-        No more than a chunk is in memory. ``items`` and ``users`` are tables as for
-        `rating_data`; without ``users`` they are numbered from 0.
+        No more than a chunk is in memory.
 
-        Raises ``FileExistsError`` if something stands at ``path``, and ``ValueError``
-        that names the user for a rating that is NaN or off the scale, an item that is
-        not in ``items``, an item rated twice, counts that do not fit, or no rating.
+        Parameters
+        ----------
+        path
+            The folder to make.
+        chunks
+            Ratings of some users after those of others.
+        items
+            Table of items, as for `rating_data`.
+        users
+            Table of users; they are numbered from 0 if it is not given.
+        scale
+            The ratings that are allowed.
+        name
+            Name of the data set.
+        citation
+            How to cite the data, and the terms of their use.
+
+        Returns
+        -------
+        RatingStore
+            The store, opened.
+
+        Raises
+        ------
+        FileExistsError
+            If something stands at the path.
+        ValueError
+            For a rating that is NaN or off the scale, an item that is not in the table,
+            an item rated twice, counts that do not fit, or no rating. The message names
+            the user.
         """
         path, items = Path(path), _described(items)
         if path.exists():
@@ -102,7 +158,22 @@ class RatingStore(RatingColumns):
 
     @classmethod
     def write_data(cls, path: str | Path, data: RatingData, chunk: int = 1000) -> Self:
-        """Write a table that is in memory, each user's ratings sorted by time."""
+        """Write a table that is in memory, each user's ratings sorted by time.
+
+        Parameters
+        ----------
+        path
+            The folder to make.
+        data
+            The ratings.
+        chunk
+            Number of users in a chunk.
+
+        Returns
+        -------
+        RatingStore
+            The store, opened.
+        """
         known = UserHistories(data)
         chunks = (
             RatingChunk(known.count(some).numpy(), item.numpy(), rating.numpy())
@@ -116,8 +187,23 @@ class RatingStore(RatingColumns):
     def open(cls, path: str | Path) -> Self:
         """Map the columns of a folder that ``write`` made.
 
-        Raises ``FileNotFoundError`` if there is none and ``ValueError`` if it is of
-        another version, or a file is cut off or does not fit the others.
+        Parameters
+        ----------
+        path
+            The folder.
+
+        Returns
+        -------
+        RatingStore
+            The store.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is none.
+        ValueError
+            If it is of another version, or a file is cut off or does not fit the
+            others.
         """
         path = Path(path)
         if not (path / "about.json").is_file():

@@ -20,18 +20,40 @@ def synthetic_store(
 ) -> tuple[RatingStore, SyntheticTruth]:
     """Draw users as `synthetic_population` does, with long tails, into a store.
 
-    r_ui = mu + b_i + b_u + p_u . q_i + e, clipped to [1, 5], with (p_u, b_u) ~
-    N(0, Sigma), p_u of 8 numbers, and e ~ N(0, 0.8^2). Item number k by popularity is
-    chosen in proportion to (k + 10)^-0.8, each item once. A user has 20 ratings and a
-    lognormal number of further ones, 100 in all on average, at most half the items.
+    ``r_ui = mu + b_i + b_u + p_u . q_i + e``, clipped to [1, 5], with
+    ``(p_u, b_u) ~ N(0, Sigma)``, ``p_u`` of 8 numbers, and ``e ~ N(0, 0.8^2)``. Item
+    number k by popularity is chosen in proportion to ``(k + 10)^-0.8``, each item once.
+    A user has 20 ratings and a lognormal number of further ones, 100 in all on average,
+    at most half the items.
 
     Chunks of users are drawn, written and forgotten: memory is bounded by the chunk,
     the truth (72 bytes a user) apart. A population's first users are those of
     a larger one.
 
-    Raises ``ValueError`` for 400 items or fewer.
+    Parameters
+    ----------
+    path
+        The folder to make.
+    n_users
+        Number of users.
+    n_items
+        Number of items.
+    progress
+        Whether to show a progress bar on a terminal.
 
-    Plumbing: populations for the chapter on scaling and the benchmarks.
+    Returns
+    -------
+    tuple[RatingStore, SyntheticTruth]
+        The store, and what its ratings were made from.
+
+    Raises
+    ------
+    ValueError
+        For 400 items or fewer.
+
+    Plumbing
+    --------
+    Populations for the chapter on scaling and the benchmarks.
     """
     if n_items <= 4 * _MEAN:
         raise ValueError(f"{n_items} items are too few for long tails: {4 * _MEAN + 1}")
@@ -82,7 +104,7 @@ def _choose(
 ) -> np.ndarray:
     """Distinct items for each user, in the order of choice: (users, most).
 
-    Item i arrives after an exponential time of rate popularity_i, and the first to
+    Item i arrives after an exponential time of rate ``popularity_i``, and the first to
     arrive are chosen: one draw after the other in proportion to what is left.
     """
     most = int(count.max())
