@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import inspect
 import pkgutil
-import re
 from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
 from importlib import import_module
@@ -29,7 +28,6 @@ from sphinx.pycode import ModuleAnalyzer
 from sphinx.util.docutils import SphinxDirective
 
 PACKAGE = "metarec"
-SIGNATURE = re.compile(r'<dt class="sig\b.*?</dt>', re.DOTALL)
 
 
 @cache
@@ -190,21 +188,6 @@ def parsed(
     return [box]
 
 
-def lines_of_signatures(
-    app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: Any
-) -> None:
-    """Make the arguments of a signature lines: a screen reader reads no list there."""
-    if doctree is not None and context.get("body"):
-        context["body"] = SIGNATURE.sub(
-            lambda found: re.sub(
-                "</d[ld]>",
-                "</span>",
-                re.sub("<d[ld]>", '<span class="sig-line">', found.group()),
-            ),
-            str(context["body"]),
-        )
-
-
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register the directives, and connect to autodoc."""
     for extension in ("autodoc", "autosummary", "napoleon"):
@@ -216,5 +199,4 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("autodoc-process-signature", process_signature)
     app.connect("autodoc-skip-member", skip_member)
     app.connect("missing-reference", resolve)
-    app.connect("html-page-context", lines_of_signatures)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
