@@ -184,7 +184,7 @@ class MetaRecommender:
         self.scale, self.user_features = data.scale, histories.user_features
         count = histories.item_counts(others)
         items = data.items[["item_id", "title"]].assign(ratings=count.numpy())
-        self._serve(meta, items, parts.sizes)
+        self.serve(meta, items, parts.sizes)
         return self
 
     def _item_vectors(
@@ -209,10 +209,20 @@ class MetaRecommender:
         run += digest.hexdigest()[:16]
         return kept_vectors(Path(f"{checkpoint}.items"), run, fit)
 
-    def _serve(
+    def serve(
         self, meta: MetaLearner, items: pd.DataFrame, sizes: dict[str, int]
     ) -> None:
-        """Take what was learned, by ``fit`` or by another process that saved it."""
+        """Take what was learned, here or by another process, as what adapts users.
+
+        Parameters
+        ----------
+        meta
+            The meta-learner, trained; its parameters are fixed from here on.
+        items
+            One row for each item: item_id, title and ratings, how many it has.
+        sizes
+            What a file must say beside the numbers, see `Parts.sizes`.
+        """
         self._meta, self._sizes = meta.requires_grad_(False), sizes
         self.items = items.reset_index(drop=True)
         self._labels = pd.Index(self.items["item_id"])
@@ -439,7 +449,7 @@ class MetaRecommender:
         items["ratings"] = tensors.pop("count").numpy()
         meta = build_system(self.system, Parts.blank(about["sizes"]), self.seed)
         meta.load_state_dict(tensors)
-        self._serve(meta, items, about["sizes"])
+        self.serve(meta, items, about["sizes"])
         return self
 
 
