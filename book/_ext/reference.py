@@ -18,11 +18,10 @@ from types import ModuleType
 from typing import Any
 
 from docutils import nodes
-from docutils.statemachine import StringList
+from learning_path import chapter
 from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
-from sphinx.errors import ExtensionError
 from sphinx.ext.autosummary import get_documenter
 from sphinx.pycode import ModuleAnalyzer
 from sphinx.util.docutils import SphinxDirective
@@ -75,10 +74,7 @@ def link_chapter(
         lines[:] = docstring(name).split("\n")
     for at, line in enumerate(lines[:-2]):
         if line == "Built in" and lines[at + 1].startswith("---"):
-            pages = [*Path(app.srcdir).glob(f"book/*/{lines[at + 2].strip()}.ipynb")]
-            if len(pages) != 1:
-                raise ExtensionError(f"{name}: there is no chapter {lines[at + 2]!r}")
-            page = pages[0].relative_to(app.srcdir).with_suffix("").as_posix()
+            page = chapter(Path(app.srcdir), lines[at + 2].strip())
             lines[at + 2] = f":doc:`/{page}`"
 
 
@@ -120,10 +116,10 @@ class Api(SphinxDirective):
         lines = table(self.arguments)
         if self.name == "api":
             lines = self.entries(import_module(self.arguments[0]))
-        box = nodes.container(classes=[self.name])
-        source = StringList(["```{eval-rst}", *lines, "```"], self.env.docname)
-        self.state.nested_parse(source, 0, box)
-        return [box]
+        text = "\n".join(["```{eval-rst}", *lines, "```"])
+        return [
+            nodes.container("", *self.parse_text_to_nodes(text), classes=[self.name])
+        ]
 
     def entries(self, module: ModuleType) -> list[str]:
         """Table and entries of a module; what no chapter builds is folded."""
