@@ -11,7 +11,7 @@ from pathlib import Path
 def withhold(package: Path, target: Path, names: Iterable[str], why: str) -> None:
     """Copy ``package`` to ``target``; the named pieces raise ``NotImplementedError``.
 
-    A name is a function ("metrics.rmse"), a method ("meta.MAML.loss") or a class
+    A name is a function ("metrics.rmse"), a method ("meta.MetaLearner.loss") or a class
     ("meta.MAML": all its methods). Signatures and docstrings stay.
 
     Raises ``ValueError`` for a name that the package does not define.

@@ -241,8 +241,8 @@ def public(name: str) -> bool:
 
 
 def test_hand_outs_withhold_and_plug_public_names_alone() -> None:
-    assert public("metrics.rmse") and public("meta.MAML.loss")
-    assert not public("meta._key") and not public("meta.MAML._theta_0")
+    assert public("metrics.rmse") and public("meta.MetaLearner.loss")
+    assert not public("meta._key") and not public("meta.MetaLearner._theta_0")
     named = {name for task in assignments().values() for name in task.withheld}
     for id in IDS:
         named |= set(PLUGGED.findall("\n".join(c.source for c in source(id).cells)))

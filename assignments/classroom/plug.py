@@ -11,8 +11,8 @@ def plug(name: str, piece: Any) -> None:
     """Let metarec use ``piece`` for what it calls ``name``, wherever it uses it.
 
     ``plug("learners.inner_loop", mine)`` replaces a function, and
-    ``plug("meta.MAML.loss", mine)`` a method. Raises ``ValueError`` for a name that
-    metarec does not have.
+    ``plug("meta.MetaLearner.loss", mine)`` a method. Raises ``ValueError`` for a name
+    that metarec does not have.
     """
     parts = name.split(".")
     for split in range(len(parts) - 1, 0, -1):

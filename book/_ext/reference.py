@@ -70,7 +70,8 @@ def link_chapter(
     app: Sphinx, what: str, name: str, thing: Any, options: Any, lines: list[str]
 ) -> None:
     """Turn the stem below "Built in" into a link, before napoleon reads the section."""
-    if what == "data" and not any(lines) and name in public().values():
+    # Of an alias autodoc would show what it stands for: a dict's own text.
+    if what == "data" and name in public().values():
         lines[:] = docstring(name).split("\n")
     for at, line in enumerate(lines[:-2]):
         if line == "Built in" and lines[at + 1].startswith("---"):

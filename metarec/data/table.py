@@ -116,12 +116,14 @@ class RatingData(Catalogue):
 
     ``ratings``, one row a rating, in the order of the source file:
 
-    | column | dtype | meaning |
-    |---|---|---|
-    | user | int64 | row of ``users``, 0 .. n_users - 1 |
-    | item | int64 | row of ``items``, 0 .. n_items - 1 |
-    | rating | float32 | on ``scale`` |
-    | timestamp | int64 | seconds since 1970-01-01 UTC, 0 where unknown |
+    =========  =======  =================================================
+    column     dtype    meaning
+    =========  =======  =================================================
+    user       int64    row of ``users``, 0 .. n_users - 1
+    item       int64    row of ``items``, 0 .. n_items - 1
+    rating     float32  on ``scale``
+    timestamp  int64    seconds since 1970-01-01 UTC, 0 where unknown
+    =========  =======  =================================================
 
     A pair ``(user, item)`` occurs once; ``users`` and ``items`` are those of
     `Catalogue`.
