@@ -55,6 +55,10 @@ OPTION = re.compile(r" *:[\w-]+:(?: |$)")
 ROLE = re.compile(r"\{(?P<name>[a-z]+(?::[a-z]+)?)\}`(?P<text>[^`]+)`")
 EQUATION = re.compile(r"^\$\$ *\((?P<label>[\w:-]+)\) *$", re.MULTILINE)
 LINK = re.compile(r"(?<!!)\[(?P<text>[^\]]+)\]\((?P<target>[^)\s]+)\)")
+EXERCISE = re.compile(
+    r"^[`:]{3,}\{exercise\} *(?P<title>.*)\n(?::(?!label).*\n)*:label: *(?P<label>\S+)",
+    re.MULTILINE,
+)
 TARGET = re.compile(r"^\([\w:-]+\)=\n", re.MULTILINE)
 TITLE = re.compile(r"^# (?P<title>.+)$", re.MULTILINE)
 # Lines that stand for a solution's two ends until the cells are put together.
@@ -80,7 +84,9 @@ def plain(notebook: NotebookNode, chapter: Chapter) -> NotebookNode:
     """The chapter as a plain notebook; the one that is given stays as it is."""
     chapter.glued = glued(notebook)
     texts = [cell.source for cell in notebook.cells if cell.cell_type == "markdown"]
-    chapter.exercises = exercises("\n\n".join(texts))
+    chapter.exercises = {
+        m["label"]: m["title"] for text in texts for m in EXERCISE.finditer(text)
+    }
     if not chapter.equations:
         labels = [m["label"] for text in texts for m in EQUATION.finditer(text)]
         chapter.equations = {label: str(n) for n, label in enumerate(labels, 1)}
@@ -102,14 +108,6 @@ def glued(notebook: NotebookNode) -> dict[str, str]:
                 kind = record.get("mime_prefix", "") + "text/plain"
                 found[record["name"]] = output["data"].get(kind, "")
     return found
-
-
-def exercises(text: str) -> dict[str, str]:
-    """Label to title."""
-    found = re.findall(
-        r"^[`:]{3,}\{exercise\} *(.*)\n(?::(?!label).*\n)*:label: *(\S+)", text, re.M
-    )
-    return {label: title for title, label in found}
 
 
 def opening(notebook: NotebookNode, chapter: Chapter) -> list[NotebookNode]:

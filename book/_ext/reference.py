@@ -144,9 +144,13 @@ class Api(SphinxDirective):
         kind = get_documenter(self.env.app, thing, module).objtype
         lines = [f".. auto{kind}:: {module.__name__}.{short}"]
         if kind == "class":
+            # Of a method that is declared several times, show what implements it.
+            analyzer = ModuleAnalyzer.for_module(thing.__module__)
+            analyzer.analyze()
+            analyzer.overloads.clear()
             # Python documents the fields of a named tuple by number.
-            fields_of_tuple = ", ".join(getattr(thing, "_fields", ()))
-            lines += ["   :members:", f"   :exclude-members: {fields_of_tuple}"]
+            numbered = ", ".join(getattr(thing, "_fields", ()))
+            lines += ["   :members:", f"   :exclude-members: {numbered}"]
             if any(base.__module__.startswith(PACKAGE) for base in thing.__bases__):
                 lines.append("   :show-inheritance:")
         return [*lines, ""]
