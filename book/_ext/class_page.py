@@ -8,12 +8,11 @@ from __future__ import annotations
 import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import nbformat
 from docutils import nodes
-from docutils.statemachine import StringList
-from sphinx.application import Sphinx
+from learning_path import chapter
 from sphinx.util.docutils import SphinxDirective
 
 if TYPE_CHECKING:
@@ -40,7 +39,7 @@ def entry(task: Assignment) -> list[str]:
     if written:
         worth += f", {written:g} of them marked by hand"
     size = f"zip, {archive(task).stat().st_size / 1000:.0f} kB"
-    read = ", ".join(f"{{doc}}`/{chapter(stem)}`" for stem in task.chapters)
+    read = ", ".join(f"{{doc}}`/{chapter(ROOT, stem)}`" for stem in task.chapters)
     return [
         f"Read {read}. In the hand-out you:",
         "",
@@ -69,15 +68,9 @@ def points(task: Assignment) -> tuple[float, float]:
     return automatic, written
 
 
-def chapter(stem: str) -> str:
-    """The page of a chapter by its stem; ``ValueError`` if there is none."""
-    (found,) = (ROOT / "book").glob(f"*/{stem}.ipynb")
-    return found.relative_to(ROOT).with_suffix("").as_posix()
-
-
 def opening(stem: str) -> tuple[str, int]:
     """A chapter's title without what follows its colon, and its minutes of reading."""
-    notebook = nbformat.read(ROOT / f"{chapter(stem)}.ipynb", as_version=4)
+    notebook = nbformat.read(ROOT / f"{chapter(ROOT, stem)}.ipynb", as_version=4)
     text = notebook.cells[0].source
     minutes = READING.search(text)
     if not minutes:
@@ -89,7 +82,8 @@ def week(task: Assignment) -> str:
     """The row of one assignment in the calendar."""
     openings = {stem: opening(stem) for stem in task.chapters}
     read = ", ".join(
-        f"{{doc}}`{title} </{chapter(stem)}>`" for stem, (title, _) in openings.items()
+        f"{{doc}}`{title} </{chapter(ROOT, stem)}>`"
+        for stem, (title, _) in openings.items()
     )
     minutes = sum(time for _, time in openings.values())
     return (
@@ -106,12 +100,10 @@ class Handout(SphinxDirective):
     def run(self) -> list[nodes.Node]:
         """Parse the entry's Markdown where the directive stands."""
         task = course()[self.arguments[0]]
-        source = str(task.source / "assignment.toml")
-        self.env.note_dependency(source)
+        self.env.note_dependency(str(task.source / "assignment.toml"))
         self.env.note_dependency(str(archive(task)))
-        box = nodes.container(classes=["handout"])
-        self.state.nested_parse(StringList(entry(task), source), 0, box)
-        return [box]
+        inside = self.parse_text_to_nodes("\n".join(entry(task)))
+        return [nodes.container("", *inside, classes=["handout"])]
 
 
 class Calendar(SphinxDirective):
@@ -123,14 +115,6 @@ class Calendar(SphinxDirective):
         for task in course().values():
             lines.append(week(task))
             for stem in task.chapters:
-                self.env.note_dependency(str(ROOT / f"{chapter(stem)}.ipynb"))
-        box = nodes.container(classes=["calendar"])
-        self.state.nested_parse(StringList(lines, __file__), 0, box)
-        return [box]
-
-
-def setup(app: Sphinx) -> dict[str, Any]:
-    """Register the two directives."""
-    app.add_directive("handout", Handout)
-    app.add_directive("calendar", Calendar)
-    return {"parallel_read_safe": True, "parallel_write_safe": True}
+                self.env.note_dependency(str(ROOT / f"{chapter(ROOT, stem)}.ipynb"))
+        inside = self.parse_text_to_nodes("\n".join(lines))
+        return [nodes.container("", *inside, classes=["calendar"])]

@@ -27,7 +27,6 @@ from bs4 import BeautifulSoup
 from docutils import nodes
 from docutils.parsers.rst import directives
 from PIL import Image
-from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
 if TYPE_CHECKING:
@@ -94,9 +93,3 @@ class Interactive(SphinxDirective):
         self.set_source_info(box)
         self.state.nested_parse(self.content, self.content_offset, box)
         return [box]
-
-
-def setup(app: Sphinx) -> dict[str, bool]:
-    """Register the directive."""
-    app.add_directive("interactive", Interactive)
-    return {"parallel_read_safe": True, "parallel_write_safe": True}

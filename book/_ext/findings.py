@@ -28,7 +28,6 @@ from typing import Any, ClassVar
 
 from docutils import nodes
 from docutils.parsers.rst import directives
-from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
 SHOWN = {"gains": "gains", "loses": "loses", "undecided": "no difference seen"}
@@ -135,9 +134,3 @@ class Finding(SphinxDirective):
         box += nodes.raw("", head, format="html")
         self.state.nested_parse(self.content, self.content_offset, box)
         return [box]
-
-
-def setup(app: Sphinx) -> dict[str, Any]:
-    """Register the directive."""
-    app.add_directive("finding", Finding)
-    return {"parallel_read_safe": True, "parallel_write_safe": True}

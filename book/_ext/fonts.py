@@ -28,7 +28,6 @@ CHARACTERS = [
     *map(ord, "\u221a\u221e\u2248\u2260\u2264\u2265\u2588\u2591\u2713\u2715"),
 ]
 
-
 # The name on the site: the package, its file, and where the axes are fixed or cut off.
 TEXT = {"opsz": 18.0, "wght": WEIGHTS}
 CODE = {"wdth": 100.0, "wght": WEIGHTS}

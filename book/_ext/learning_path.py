@@ -14,12 +14,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import yaml
 from bs4 import BeautifulSoup
 from docutils import nodes
-from docutils.statemachine import StringList
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
@@ -34,20 +33,25 @@ FACTORY = BeautifulSoup("", "html.parser")
 def parts(root: Path) -> dict[str, list[str]]:
     """Caption to chapters, for the parts that have chapters to work through."""
     toc = yaml.safe_load((root / "_toc.yml").read_text(encoding="utf-8"))
-    found = {
-        part["caption"]: [entry["file"] for entry in part["chapters"]]
-        for part in toc.get("parts", [])
-    }
-    return {
-        caption: files
-        for caption, files in found.items()
-        if all((root / f"{file}.ipynb").exists() for file in files)
-    }
+    found: dict[str, list[str]] = {}
+    for part in toc.get("parts", []):
+        files = [entry["file"] for entry in part["chapters"]]
+        if all((root / f"{file}.ipynb").exists() for file in files):
+            found[part["caption"]] = files
+    return found
 
 
 def chapters(root: Path) -> list[str]:
     """All chapters, in the order of the book."""
     return [chapter for files in parts(root).values() for chapter in files]
+
+
+def chapter(root: Path, stem: str) -> str:
+    """The page of a chapter by its file's name; ``ValueError`` if there is none."""
+    found = [*(root / "book").glob(f"*/{stem}.ipynb")]
+    if len(found) != 1:
+        raise ValueError(f"there is no chapter {stem!r}")
+    return found[0].relative_to(root).with_suffix("").as_posix()
 
 
 class LearningPath(SphinxDirective):
@@ -68,9 +72,8 @@ class LearningPath(SphinxDirective):
         for caption in filter(about.__contains__, book):
             lines.append(f"1. **{caption}** {about[caption]}")
             lines += [f"   1. {{doc}}`/{file}`" for file in book[caption]]
-        box = nodes.container(classes=["path"])
-        self.state.nested_parse(StringList(lines, str(toc)), 0, box)
-        return [box]
+        inside = self.parse_text_to_nodes("\n".join(lines))
+        return [nodes.container("", *inside, classes=["path"])]
 
 
 def stations(page: Page) -> None:
@@ -154,10 +157,3 @@ def add_pieces(app: Sphinx, page: str, source: list[str]) -> None:
     before, heading, after = "".join(at["source"]).partition(BEFORE)
     at["source"] = f"{before}\n\n{pieces(page, found)}\n\n{heading}{after}"
     source[0] = json.dumps(notebook)
-
-
-def setup(app: Sphinx) -> dict[str, Any]:
-    """Register the directive, and connect to the chapters."""
-    app.add_directive("learning-path", LearningPath)
-    app.connect("source-read", add_pieces)
-    return {"parallel_read_safe": True, "parallel_write_safe": True}

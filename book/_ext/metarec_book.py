@@ -17,8 +17,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import class_page
 import demo
 import figures
+import findings
 import fonts
 import house_style
 import learning_path
@@ -110,6 +112,13 @@ STEPS: tuple[Callable[[Page], None], ...] = (
     learning_path.place,
 )
 DONE = "data-finished"
+DIRECTIVES = {
+    "calendar": class_page.Calendar,
+    "finding": findings.Finding,
+    "handout": class_page.Handout,
+    "interactive": figures.Interactive,
+    "learning-path": learning_path.LearningPath,
+}
 
 
 def finish(app: Sphinx, error: Exception | None) -> None:
@@ -163,7 +172,10 @@ def configure(app: Sphinx, config: Config) -> None:
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
-    """Connect the three."""
+    """Register the directives, and connect the three."""
+    for name, directive in DIRECTIVES.items():
+        app.add_directive(name, directive)
+    app.connect("source-read", learning_path.add_pieces)
     # Before myst-nb and the theme read their configuration.
     app.connect("config-inited", configure, priority=100)
     app.connect("builder-inited", bring)

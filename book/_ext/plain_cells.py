@@ -24,8 +24,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from textwrap import indent
 
-import nbformat
 from nbformat import NotebookNode
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from pybtex.backends.markdown import Backend
 from pybtex.database import BibliographyData, Entry
 from pybtex.richtext import Text
@@ -51,20 +51,19 @@ FENCED = re.compile(
     re.MULTILINE,
 )
 OPEN = re.compile(r"^ *(?:`{3,}|:{3,}\{).*", re.MULTILINE)
-OPTION = re.compile(r":(?P<name>[\w-]+):(?: +(?P<value>.*))?$")
+OPTION = re.compile(r" *:[\w-]+:(?: |$)")
 ROLE = re.compile(r"\{(?P<name>[a-z]+(?::[a-z]+)?)\}`(?P<text>[^`]+)`")
-EQUATION = re.compile(r"^(?P<end>\$\$) *\((?P<label>[\w:-]+)\) *$", re.MULTILINE)
+EQUATION = re.compile(r"^\$\$ *\((?P<label>[\w:-]+)\) *$", re.MULTILINE)
 LINK = re.compile(r"(?<!!)\[(?P<text>[^\]]+)\]\((?P<target>[^)\s]+)\)")
+EXERCISE = re.compile(
+    r"^[`:]{3,}\{exercise\} *(?P<title>.*)\n(?::(?!label).*\n)*:label: *(?P<label>\S+)",
+    re.MULTILINE,
+)
 TARGET = re.compile(r"^\([\w:-]+\)=\n", re.MULTILINE)
-NAMED = re.compile(r"(?P<text>.*?)\s*<(?P<target>[^>]+)>", re.DOTALL)
 TITLE = re.compile(r"^# (?P<title>.+)$", re.MULTILINE)
 # Lines that stand for a solution's two ends until the cells are put together.
 START, END = "\0start ", "\0end"
 ENDS = re.compile(rf"^({START}.*|{END})$", re.MULTILINE)
-BOXES = {
-    *("attention", "caution", "danger", "error", "hint", "important", "note", "tip"),
-    *("warning", "seealso"),
-}
 
 
 @dataclass
@@ -73,7 +72,7 @@ class Chapter:
 
     page: str  # as the book names it: book/foundations/data
     references: BibliographyData = field(default_factory=BibliographyData)
-    equations: Mapping[str, str] | None = None  # label to number; else counted here
+    equations: Mapping[str, str] = field(default_factory=dict)  # or counted here
     repository: str = ""  # https address; empty if there is none
     branch: str = "main"
     glued: dict[str, str] = field(default_factory=dict)
@@ -85,25 +84,18 @@ def plain(notebook: NotebookNode, chapter: Chapter) -> NotebookNode:
     """The chapter as a plain notebook; the one that is given stays as it is."""
     chapter.glued = glued(notebook)
     texts = [cell.source for cell in notebook.cells if cell.cell_type == "markdown"]
-    chapter.exercises = exercises("\n\n".join(texts))
-    if chapter.equations is None:
+    chapter.exercises = {
+        m["label"]: m["title"] for text in texts for m in EXERCISE.finditer(text)
+    }
+    if not chapter.equations:
         labels = [m["label"] for text in texts for m in EQUATION.finditer(text)]
         chapter.equations = {label: str(n) for n, label in enumerate(labels, 1)}
-    fresh = nbformat.v4.new_notebook(metadata=notebook.metadata)
+    fresh = new_notebook(metadata=notebook.metadata)
     fresh.cells = opening(notebook, chapter) + body(notebook, chapter)
     if chapter.cited:
-        fresh.cells.append(markdown("plain-references", bibliography(chapter)))
+        text = bibliography(chapter)
+        fresh.cells.append(new_markdown_cell(text, id="plain-references"))
     return fresh
-
-
-def markdown(name: str, text: str) -> NotebookNode:
-    """A text cell."""
-    return nbformat.v4.new_markdown_cell(text, id=name)
-
-
-def code(name: str, text: str) -> NotebookNode:
-    """A code cell that was not run."""
-    return nbformat.v4.new_code_cell(text, id=name)
 
 
 def glued(notebook: NotebookNode) -> dict[str, str]:
@@ -116,14 +108,6 @@ def glued(notebook: NotebookNode) -> dict[str, str]:
                 kind = record.get("mime_prefix", "") + "text/plain"
                 found[record["name"]] = output["data"].get(kind, "")
     return found
-
-
-def exercises(text: str) -> dict[str, str]:
-    """Label to title."""
-    found = re.findall(
-        r"^[`:]{3,}\{exercise\} *(.*)\n(?::(?!label).*\n)*:label: *(\S+)", text, re.M
-    )
-    return {label: title for title, label in found}
 
 
 def opening(notebook: NotebookNode, chapter: Chapter) -> list[NotebookNode]:
@@ -150,11 +134,11 @@ def opening(notebook: NotebookNode, chapter: Chapter) -> list[NotebookNode]:
             "It also reads tables that the book's repository holds: run it in the "
             f"folder `{posixpath.dirname(chapter.page)}` of a copy."
         )
-    cells = [markdown("plain-origin", quote("", "\n\n".join(lines)))]
+    cells = [new_markdown_cell(quote("", "\n\n".join(lines)), id="plain-origin")]
     if chapter.repository:
-        cells.append(code("plain-colab", colab(chapter, extra, files)))
+        cells.append(new_code_cell(colab(chapter, extra, files), id="plain-colab"))
     if any(GLUE_IMPORT.search(text) for text in sources):
-        cells.append(code("plain-glue", GLUE))
+        cells.append(new_code_cell(GLUE, id="plain-glue"))
     return cells
 
 
@@ -197,7 +181,7 @@ def body(notebook: NotebookNode, chapter: Chapter) -> list[NotebookNode]:
         if cell.cell_type == "markdown":
             text, solution = folded(converted(cell.source, chapter), solution)
             if text:
-                cells.append(markdown(cell.id, text))
+                cells.append(new_markdown_cell(text, id=cell.id))
         elif source := GLUE_IMPORT.sub("", cell.source).strip("\n"):
             cells.append(code_of(cell, source, hidden=bool(solution)))
     if solution:
@@ -207,16 +191,19 @@ def body(notebook: NotebookNode, chapter: Chapter) -> list[NotebookNode]:
 
 def code_of(cell: NotebookNode, source: str, hidden: bool) -> NotebookNode:
     """A code cell with its outputs, but for the values that were only glued."""
-    fresh = code(cell.id, source)
-    fresh.execution_count = cell.execution_count
-    fresh.outputs = [
+    outputs = [
         NotebookNode(output | {"metadata": {}}) if "metadata" in output else output
         for output in cell.outputs
         if not output.get("metadata", {}).get("scrapbook", {}).get("mime_prefix")
     ]
-    if hidden:
-        fresh.metadata["jupyter"] = {"source_hidden": True, "outputs_hidden": True}
-    return fresh
+    folds = {"jupyter": {"source_hidden": True, "outputs_hidden": True}}
+    return new_code_cell(
+        source,
+        id=cell.id,
+        execution_count=cell.execution_count,
+        outputs=outputs,
+        metadata=folds if hidden else {},
+    )
 
 
 def folded(text: str, solution: str) -> tuple[str, str]:
@@ -245,7 +232,7 @@ def converted(text: str, chapter: Chapter) -> str:
     """The text of a cell, or the inside of a directive, without MyST."""
     out, at = "", 0
     for found in FENCED.finditer(text):
-        out += prose(text[at : found.start()], chapter)
+        out += inline(text[at : found.start()], chapter)
         at = found.end()
         if found["name"]:
             lines = found["inside"].split("\n")[:-1]
@@ -254,22 +241,13 @@ def converted(text: str, chapter: Chapter) -> str:
             out += before + indent(new, found["indent"], bool) + "\n\n"
         else:
             out += found[0]
-    out += prose(text[at:], chapter)
+    out += inline(text[at:], chapter)
     return re.sub(r"\n{3,}", "\n\n", out).strip("\n")
-
-
-def prose(text: str, chapter: Chapter) -> str:
-    """What stands outside of all fences."""
-    if found := OPEN.search(text):
-        raise ValueError(f"a fence without an end: {found[0]}")
-    return inline(text, chapter)
 
 
 def directive(name: str, title: str, lines: list[str], chapter: Chapter) -> str:
     """What stands in place of a directive."""
-    options: dict[str, str] = {}
-    while lines and (found := OPTION.match(lines[0].strip())):
-        options[found["name"]] = found["value"] or ""
+    while lines and OPTION.match(lines[0]):
         lines = lines[1:]
     if name == "solution-start":
         return START + chapter.exercises[title]
@@ -279,16 +257,12 @@ def directive(name: str, title: str, lines: list[str], chapter: Chapter) -> str:
     heading = inline(title, chapter)
     if name == "admonition":
         return quote(heading, inside)
-    if name in BOXES:
+    if name in {"note", "tip", "warning"}:
         return quote(name.capitalize(), inside)
     if name == "dropdown":
         return details(heading, inside)
     if name == "exercise":
         return f"**Exercise: {heading}**\n\n{inside}"
-    if name == "solution":
-        return details(f"Solution: {chapter.exercises[title]}", inside)
-    if name in {"figure", "image"}:
-        return quote("Figure", "\n\n".join(filter(None, [options.get("alt"), inside])))
     if name == "interactive":
         return quote("On the site: a figure with sliders", inside)
     raise ValueError(f"{chapter.page}: no plain form of the directive {name}")
@@ -310,11 +284,8 @@ def details(title: str, text: str) -> str:
 
 def inline(text: str, chapter: Chapter) -> str:
     """Prose without roles, labels and links that lead out of the notebooks."""
-    text = TARGET.sub("", text)
-
-    def numbered(found: re.Match[str]) -> str:
-        number = (chapter.equations or {})[found["label"]]
-        return rf"\tag{{{number}}}{found['end']}"
+    if found := OPEN.search(text):
+        raise ValueError(f"a fence without an end: {found[0]}")
 
     def role(found: re.Match[str]) -> str:
         make = ROLES.get(found["name"])
@@ -322,24 +293,23 @@ def inline(text: str, chapter: Chapter) -> str:
             raise ValueError(f"{chapter.page}: no plain form of {found[0]}")
         return make(" ".join(found["text"].split()), chapter)
 
-    text = EQUATION.sub(numbered, text)
+    text = EQUATION.sub(
+        lambda found: rf"\tag{{{chapter.equations[found['label']]}}}$$", text
+    )
     text = LINK.sub(lambda found: link(found["text"], found["target"], chapter), text)
-    return ROLE.sub(role, text)
+    return ROLE.sub(role, TARGET.sub("", text))
 
 
 def link(text: str, target: str, chapter: Chapter) -> str:
     """A link to another chapter stays; one to a file leads to the repository."""
     address, _, anchor = target.partition("#")
-    if not address:
-        return text
-    if "://" in address or address.startswith("mailto:"):
+    if "://" in address:
         return f"[{text}]({target})"
     if address.endswith(".ipynb"):
         return f"[{text}]({address})"
-    if not chapter.repository:
+    if not (address and chapter.repository):
         return text
-    folder = posixpath.dirname(chapter.page)
-    path = posixpath.normpath(posixpath.join(folder, address))
+    path = posixpath.normpath(posixpath.join(posixpath.dirname(chapter.page), address))
     after = f"#{anchor}" if anchor else ""
     return f"[{text}]({chapter.repository}/blob/{chapter.branch}/{path}{after})"
 
@@ -357,48 +327,20 @@ def value(text: str, chapter: Chapter) -> str:
     return re.sub(r"([\\`*_<$~])", r"\\\1", shown)
 
 
-def named(text: str) -> tuple[str, str]:
-    """Text and target of a role; the target is the text if there is no other."""
-    found = NAMED.fullmatch(text)
-    return (found["text"], found["target"]) if found else (text, text)
-
-
-def document(text: str, chapter: Chapter) -> str:
-    """A link to a page."""
-    shown, target = named(text)
-    return link(shown, f"{target}.ipynb", chapter) if shown != target else shown
-
-
-def equation(text: str, chapter: Chapter) -> str:
-    """The number of an equation, in brackets."""
-    return f"({(chapter.equations or {})[text]})"
-
-
 def authors(entry: Entry) -> str:
     """One name, two, or the first of many."""
     people = entry.persons.get("author") or entry.persons.get("editor") or []
-    names = [
-        str(Text.from_latex(" ".join(one.prelast_names + one.last_names)))
-        for one in people
-    ]
-    if not names:
-        return str(Text.from_latex(entry.fields["title"]))
+    names = [" ".join(one.prelast_names + one.last_names) for one in people]
+    names = [str(Text.from_latex(name)) for name in names or [entry.fields["title"]]]
     return " and ".join(names) if len(names) < 3 else f"{names[0]} et al."
 
 
-def cite(brackets: str) -> Callable[[str, Chapter], str]:
-    """Citations: the whole in brackets, or the year alone."""
-
-    def cited(text: str, chapter: Chapter) -> str:
-        keys = [key.strip() for key in text.split(",")]
-        chapter.cited.update(keys)
-        entries = [chapter.references.entries[key] for key in keys]
-        pairs = [(authors(one), one.fields.get("year", "no year")) for one in entries]
-        if brackets == "year":
-            return ", ".join(f"{names} ({year})" for names, year in pairs)
-        return f"({'; '.join(f'{names}, {year}' for names, year in pairs)})"
-
-    return cited
+def cited(text: str, chapter: Chapter) -> list[tuple[str, str]]:
+    """Authors and year of each work that a citation names."""
+    keys = [key.strip() for key in text.split(",")]
+    chapter.cited.update(keys)
+    entries = [chapter.references.entries[key] for key in keys]
+    return [(authors(one), one.fields.get("year", "no year")) for one in entries]
 
 
 def bibliography(chapter: Chapter) -> str:
@@ -412,14 +354,13 @@ def bibliography(chapter: Chapter) -> str:
 
 ROLES: dict[str, Callable[[str, Chapter], str]] = {
     "abbr": lambda text, _: text,
-    "cite": cite("all"),
-    "cite:p": cite("all"),
-    "cite:t": cite("year"),
-    "doc": document,
-    "eq": equation,
+    "cite": lambda text, chapter: (
+        f"({'; '.join(map(', '.join, cited(text, chapter)))})"
+    ),
+    "cite:t": lambda text, chapter: ", ".join(
+        f"{names} ({year})" for names, year in cited(text, chapter)
+    ),
+    "eq": lambda text, chapter: f"({chapter.equations[text]})",
     "glue:text": value,
-    "math": lambda text, _: f"${text}$",
-    "numref": lambda text, _: named(text)[0],
-    "ref": lambda text, _: named(text)[0],
-    "term": lambda text, _: named(text)[0],
+    "term": lambda text, _: text.partition("<")[0].rstrip(),
 }

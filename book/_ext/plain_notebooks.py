@@ -46,12 +46,9 @@ def equation_numbers(env: BuildEnvironment) -> dict[str, str]:
     """Label to number, as the pages show them."""
     found: dict[str, str] = {}
     for label, (page, number) in env.get_domain("math").data["objects"].items():
-        shown = str(number)
-        if env.config.math_numfig and env.config.numfig:
-            figures = env.toc_fignumbers.get(page, {}).get("displaymath", {})
-            digits = figures.get(nodes.make_id(f"equation-{label}"), ())
-            shown = ".".join(map(str, digits)) or shown
-        found[label] = shown
+        figures = env.toc_fignumbers.get(page, {}).get("displaymath", {})
+        digits = figures.get(nodes.make_id(f"equation-{label}"), ())
+        found[label] = ".".join(map(str, digits)) or str(number)
     return found
 
 

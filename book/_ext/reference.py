@@ -18,11 +18,10 @@ from types import ModuleType
 from typing import Any
 
 from docutils import nodes
-from docutils.statemachine import StringList
+from learning_path import chapter
 from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
-from sphinx.errors import ExtensionError
 from sphinx.ext.autosummary import get_documenter
 from sphinx.pycode import ModuleAnalyzer
 from sphinx.util.docutils import SphinxDirective
@@ -76,19 +75,8 @@ def link_chapter(
         lines[:] = docstring(name).split("\n")
     for at, line in enumerate(lines[:-2]):
         if line == "Built in" and lines[at + 1].startswith("---"):
-            pages = [*Path(app.srcdir).glob(f"book/*/{lines[at + 2].strip()}.ipynb")]
-            if len(pages) != 1:
-                raise ExtensionError(f"{name}: there is no chapter {lines[at + 2]!r}")
-            page = pages[0].relative_to(app.srcdir).with_suffix("").as_posix()
+            page = chapter(Path(app.srcdir), lines[at + 2].strip())
             lines[at + 2] = f":doc:`/{page}`"
-
-
-def skip_member(
-    app: Sphinx, what: str, name: str, thing: Any, skip: bool, options: Any
-) -> bool | None:
-    """Leave out the fields of a named tuple: Python documents them by number."""
-    text = getattr(thing, "__doc__", None) or ""
-    return True if text.startswith("Alias for field number") else None
 
 
 def process_signature(
@@ -120,52 +108,52 @@ def resolve(
 
 
 class Api(SphinxDirective):
-    """``{api} metarec.tasks``: a table of the public names, then their entries."""
+    """``{api} module``: a table of the public names, then their entries."""
 
     required_arguments = 1
 
     def run(self) -> list[nodes.Node]:
-        """Parse the directives of autodoc; what no chapter builds is folded."""
-        module = import_module(self.arguments[0])
+        """Parse the directives of autodoc where this one stands."""
+        lines = table(self.arguments)
+        if self.name == "api":
+            lines = self.entries(import_module(self.arguments[0]))
+        text = "\n".join(["```{eval-rst}", *lines, "```"])
+        return [
+            nodes.container("", *self.parse_text_to_nodes(text), classes=[self.name])
+        ]
+
+    def entries(self, module: ModuleType) -> list[str]:
+        """Table and entries of a module; what no chapter builds is folded."""
         self.env.note_dependency(str(module.__file__))
-        names = list(module.__all__)
-        texts = {n: docstring(f"{module.__name__}.{n}") for n in names}
-        inner = [n for n in names if "\nPlumbing\n---" in f"\n{texts[n]}"]
-        main = [n for n in names if n not in inner] or names
+        names = {n: docstring(f"{module.__name__}.{n}") for n in module.__all__}
+        inner = [n for n, text in names.items() if "\nPlumbing\n---" in f"\n{text}"]
+        main = [n for n in names if n not in inner]
+        if not main:
+            main, inner = inner, main
         lines = [f".. automodule:: {module.__name__}", "", *table(main)]
         lines += [line for name in main for line in self.entry(module, name)]
-        if main is not names and inner:
+        if inner:
             lines += [".. dropdown:: What the course uses and does not teach", ""]
             rest = [line for name in inner for line in self.entry(module, name)]
             lines += [f"   {line}" for line in [*table(inner), *rest]]
-        return parsed(self, lines, "api")
+        return lines
 
     def entry(self, module: ModuleType, short: str) -> list[str]:
         """The directive that documents one name."""
         thing = getattr(module, short)
-        home = getattr(thing, "__module__", None) or ""
-        if home.startswith(PACKAGE):
-            # Of a name that is declared several times, show what implements it.
-            analyzer = ModuleAnalyzer.for_module(home)
+        kind = get_documenter(self.env.app, thing, module).objtype
+        lines = [f".. auto{kind}:: {module.__name__}.{short}"]
+        if kind == "class":
+            # Of a method that is declared several times, show what implements it.
+            analyzer = ModuleAnalyzer.for_module(thing.__module__)
             analyzer.analyze()
             analyzer.overloads.clear()
-        kind = get_documenter(self.env.app, thing, module).objtype
-        options = ["   :members:"] if kind == "class" else []
-        if any(
-            b.__module__.startswith(PACKAGE) for b in getattr(thing, "__bases__", ())
-        ):
-            options.append("   :show-inheritance:")
-        return [f".. auto{kind}:: {module.__name__}.{short}", *options, ""]
-
-
-class ApiNames(SphinxDirective):
-    """``{api-names} metarec.tasks``: the module with its sentence."""
-
-    required_arguments = 1
-
-    def run(self) -> list[nodes.Node]:
-        """Parse a table of one line."""
-        return parsed(self, table(self.arguments), "api-names")
+            # Python documents the fields of a named tuple by number.
+            numbered = ", ".join(getattr(thing, "_fields", ()))
+            lines += ["   :members:", f"   :exclude-members: {numbered}"]
+            if any(base.__module__.startswith(PACKAGE) for base in thing.__bases__):
+                lines.append("   :show-inheritance:")
+        return [*lines, ""]
 
 
 def table(names: list[str]) -> list[str]:
@@ -179,25 +167,14 @@ def table(names: list[str]) -> list[str]:
     ]
 
 
-def parsed(
-    directive: SphinxDirective, lines: list[str], style: str
-) -> list[nodes.Node]:
-    """The nodes of some reStructuredText, in a box of this class."""
-    box = nodes.container(classes=[style])
-    source = StringList(["```{eval-rst}", *lines, "```"], directive.env.docname)
-    directive.state.nested_parse(source, 0, box)
-    return [box]
-
-
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register the directives, and connect to autodoc."""
     for extension in ("autodoc", "autosummary", "napoleon"):
         app.setup_extension(f"sphinx.ext.{extension}")
     app.add_css_file("reference.css")
     app.add_directive("api", Api)
-    app.add_directive("api-names", ApiNames)
+    app.add_directive("api-names", Api)
     app.connect("autodoc-process-docstring", link_chapter, priority=400)
     app.connect("autodoc-process-signature", process_signature)
-    app.connect("autodoc-skip-member", skip_member)
     app.connect("missing-reference", resolve)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
