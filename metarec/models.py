@@ -9,11 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, embedding, pad
 
-__all__ = [
-    "Bernoulli", "FeatureAttention", "Gaussian", "Likelihood", "MLP",
-    "MatrixFactorization", "RatingModel", "Softmax", "UserTable", "checked_profile",
-    "implicit_shift", "with_one",
-]  # fmt: skip
+__all__ = ["Bernoulli", "Gaussian", "Likelihood", "Softmax"]
+__all__ += ["FeatureAttention", "MLP", "MatrixFactorization", "RatingModel"]
+__all__ += ["UserTable", "checked_profile", "implicit_shift", "with_one"]
 
 
 HIDDEN = 32  # units of the MLP

@@ -17,10 +17,9 @@ from torch import Tensor
 from metarec.data import RatingColumns, RatingData
 from metarec.features import UserFeatures
 
-__all__ = [
-    "ORDERS", "SUPPORT_SIZES", "Examples", "LeakageError", "Tasks", "TaskSampler",
-    "UserHistories", "UserSplit", "sinusoid_tasks", "split_users",
-]  # fmt: skip
+__all__ = ["ORDERS", "SUPPORT_SIZES", "Examples", "LeakageError"]
+__all__ += ["Tasks", "TaskSampler", "sinusoid_tasks"]
+__all__ += ["UserHistories", "UserSplit", "split_users"]
 
 SUPPORT_SIZES = (0, 1, 2, 3, 5, 10, 15)
 """The sizes K of the support set at which the course judges a recommender.

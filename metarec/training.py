@@ -17,10 +17,8 @@ from metarec.meta import MetaLearner
 from metarec.models import RatingModel, UserTable
 from metarec.tasks import Tasks
 
-__all__ = [
-    "TrainingConfig", "TrainingLog", "Workers", "meta_train", "save_aside",
-    "train_table",
-]  # fmt: skip
+__all__ = ["TrainingConfig", "TrainingLog", "Workers", "meta_train"]
+__all__ += ["save_aside", "train_table"]
 
 T = TypeVar("T")
 

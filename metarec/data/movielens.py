@@ -43,9 +43,8 @@ RECBOLE = "recbole==1.2.1"
 TIMEOUT = 10  # seconds without an answer before the next route is tried
 
 # The folders, within a zip file or a given folder, that the files may lie in.
-_FOLDERS = (
-    "", "ml-100k", "ml-1m", "ml-latest-small", "recbole/dataset_example/ml-100k"
-)  # fmt: skip
+_FOLDERS = ["", "ml-100k", "ml-1m", "ml-latest-small"]
+_FOLDERS += ["recbole/dataset_example/ml-100k"]  # in its wheel
 # "Title (1995)", and once "Title (1995) (V)"
 _TITLE = re.compile(r"^(?P<title>.*?)\s*\((?P<year>\d{4})\)\s*(?:\(\w+\))?$")
 _RATING_COLUMNS = ["user", "item", "rating", "timestamp"]
