@@ -7,11 +7,7 @@ from metarec.challenges.forgetting import (
     Windowed,
     measurement_update,
 )
-from metarec.challenges.new_items import (
-    BothCold,
-    item_histories,
-    newest_items,
-)
+from metarec.challenges.new_items import BothCold, item_histories, newest_items
 from metarec.challenges.transpose import transposed
 
 __all__ = ["BothCold", "item_histories", "newest_items", "transposed"]

@@ -20,11 +20,7 @@ from metarec.plots import use_style
 from metarec.tasks import ORDERS
 from metarec.training import save_aside
 
-GROUPS = {
-    "baselines": list(BASELINES),
-    "systems": list(SYSTEMS),
-    "all": known_methods(),
-}
+GROUPS = {"baselines": [*BASELINES], "systems": [*SYSTEMS], "all": known_methods()}
 
 
 def parser() -> argparse.ArgumentParser:
@@ -95,9 +91,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     if options.fresh:
         shutil.rmtree(out / "parts", ignore_errors=True)
     protocol = Protocol(options.folds, options.order, options.reserved, options.seed)
-    errors = run_methods(
-        data, methods, protocol, out / "parts", progress=not options.quiet
-    )
+    errors = run_methods(data, methods, protocol, out / "parts", not options.quiet)
     board = Leaderboard(errors, options.rival)
     command = f"python -m metarec.evaluation {_arguments(options)}"
     notes = [

@@ -175,18 +175,12 @@ class Leaderboard:
         str
             The table.
         """
-        rmse, high = self.wide(), self.wide("high")
-        sizes = [str(k) for k in rmse.columns]
-        lines = [f"| RMSE | {' | '.join(f'K={k}' for k in sizes)} |"]
-        lines.append("|---" * (len(sizes) + 1) + "|")
-        for method in rmse.index:
-            cells = [
-                f"**{value:.4f}**" if top < 0 else f"{value:.4f}"
-                for value, top in zip(rmse.loc[method], high.loc[method], strict=True)
-            ]
-            lines.append(f"| {method} | {' | '.join(cells)} |")
-        lines += ["", f"Bold: better than {self.rival}, 95% interval below 0."]
-        text = "\n".join(lines) + "\n"
+        cells = self.wide().map("{:.4f}".format)
+        cells = cells.mask(self.wide("high") < 0, "**" + cells + "**")
+        rows = [["RMSE", *(f"K={k}" for k in cells)], ["---"] * (cells.shape[1] + 1)]
+        rows += cells.reset_index().to_numpy().tolist()
+        text = "".join(f"| {' | '.join(row)} |\n" for row in rows)
+        text += f"\nBold: better than {self.rival}, 95% interval below 0.\n"
         if path is not None:
             save_aside(Path(path), partial(Path.write_text, data=text))
         return text
