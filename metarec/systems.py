@@ -45,11 +45,7 @@ Plumbing
 A constant.
 """
 
-LEARNERS = {
-    "gradient": "gradient descent",
-    "bayesian": "Bayesian",
-    "attention": "task attention",
-}
+LEARNERS = ("gradient", "bayesian", "attention")
 """The task-learners by name.
 
 Plumbing

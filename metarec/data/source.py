@@ -3,18 +3,14 @@
 import argparse
 from functools import partial
 
+from metarec.data import movielens
 from metarec.data.custom import read_csv
-from metarec.data.movielens import (
-    load_movielens_1m,
-    load_movielens_100k,
-    load_movielens_small,
-)
 from metarec.data.table import RatingData, RatingScale
 
 LOADERS = {
-    "ml-100k": load_movielens_100k,
-    "ml-1m": load_movielens_1m,
-    "ml-latest-small": load_movielens_small,
+    "ml-100k": movielens.load_movielens_100k,
+    "ml-1m": movielens.load_movielens_1m,
+    "ml-latest-small": movielens.load_movielens_small,
 }
 SOURCE_HELP = (
     f"{', '.join(LOADERS)} (or NAME=PATH where it is on disk), or a CSV file with a "

@@ -87,13 +87,9 @@ def synthetic_store(
             rating = np.clip(score + error[: len(item)], 1, 5)
             yield RatingChunk(count, item, rating)
 
-    store = RatingStore.write(
-        path,
-        chunks(),
-        pd.DataFrame({"item_id": np.arange(n_items)}),
-        name="synthetic",
-        citation="Synthetic ratings, made by metarec; free to use.",
-    )
+    items = pd.DataFrame({"item_id": np.arange(n_items)})
+    terms = "Synthetic ratings, made by metarec; free to use."
+    store = RatingStore.write(path, chunks(), items, name="synthetic", citation=terms)
     w = np.concatenate(heads)
     own = w[:, _DIM], w[:, :_DIM]
     return store, SyntheticTruth(mu, _NOISE, b_i, q_i, *own, covariance)
