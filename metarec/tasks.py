@@ -321,9 +321,8 @@ class UserHistories:
         # The last key sorts first: user after user, each in the order asked for.
         rows = np.lexsort((*keys[order], table["user"].to_numpy()))
         self.item = torch.from_numpy(table["item"].to_numpy()[rows].astype(np.int64))
-        self.rating = torch.from_numpy(
-            table["rating"].to_numpy()[rows].astype(np.float32)
-        )
+        rating = table["rating"].to_numpy()[rows]
+        self.rating = torch.from_numpy(rating.astype(np.float32))
         counts = np.bincount(table["user"], minlength=data.n_users)
         self.start = torch.from_numpy(np.concatenate([[0], counts.cumsum()]))
 

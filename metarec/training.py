@@ -240,8 +240,7 @@ def meta_train(
                 "log": asdict(log),
                 "best": best,
             }
-            save = partial(save_aside, path, partial(torch.save, state))
-            workers.once(save)
+            workers.once(partial(save_aside, path, partial(torch.save, state)))
     # The first process may know more than parameters: a bank of tasks, computed anew.
     meta.load_state_dict(workers.once(lambda: best))
     return log

@@ -1,7 +1,5 @@
 """Attention between a user at hand and the tasks of the past."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

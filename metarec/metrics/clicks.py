@@ -81,9 +81,8 @@ def auc(score: Tensor, click: Tensor, mask: Tensor) -> Tensor:
     rest = torch.where(not_clicked, score, torch.inf).sort(-1).values
     # What is not asked about stands at an end of the scale, and counts nothing.
     asked = torch.where(clicked, score, -torch.inf)
-    below = torch.searchsorted(rest, asked) + torch.searchsorted(
-        rest, asked, right=True
-    )
+    below = torch.searchsorted(rest, asked)
+    below = below + torch.searchsorted(rest, asked, right=True)
     won = torch.where(clicked, below, 0).sum(-1).double() / 2
     return won / (clicked.sum(-1) * not_clicked.sum(-1))
 
