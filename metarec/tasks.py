@@ -464,11 +464,8 @@ class UserHistories:
         mask = column < length[:, None]
         # Row 0 stands where the mask is false: any row that exists will do.
         rows = torch.where(mask, first[:, None] + column, 0)
-        return Examples(
-            x=torch.where(mask, self.item[rows].long(), 0),
-            y=torch.where(mask, self.rating[rows], 0.0),
-            mask=mask,
-        )
+        x = torch.where(mask, self.item[rows].long(), 0)
+        return Examples(x, torch.where(mask, self.rating[rows], 0.0), mask)
 
     def everything(self, users: Tensor, most: int) -> Examples:
         """The earliest ``most`` ratings of each user, or all where there are fewer.
@@ -550,11 +547,8 @@ class UserHistories:
             )
         first = self._first(users)
         rest = self.count(users) - self.reserved
-        return Tasks(
-            support=replace(self._window(first, k), profile=self.profile[users]),
-            query=self._window(first + self.reserved, rest),
-            user=users,
-        )
+        support = replace(self._window(first, k), profile=self.profile[users])
+        return Tasks(support, self._window(first + self.reserved, rest), users)
 
 
 @dataclass(frozen=True)

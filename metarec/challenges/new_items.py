@@ -185,7 +185,7 @@ class BothCold:
         if len(judged) == 0:
             raise ValueError(
                 f"no test user has more than {reserved} ratings of old items and one "
-                "of a new item"
+                "of a new item: lower `reserved`, or hold out more items"
             )
         return cls(seen, query, judged)
 

@@ -54,9 +54,8 @@ _USER_COLUMNS = ["user_id", "age", "gender", "occupation", "zip"]
 
 def cache_folder() -> Path:
     """Return the folder that fetched data are kept in: METAREC_CACHE, or the user's."""
-    return Path(
-        os.environ.get("METAREC_CACHE") or platformdirs.user_cache_dir("metarec")
-    )
+    given = os.environ.get("METAREC_CACHE")
+    return Path(given or platformdirs.user_cache_dir("metarec"))
 
 
 def load_movielens_100k(path: Source = None, progress: bool = True) -> RatingData:

@@ -196,11 +196,10 @@ def rank_catalogue(
         support = replace(histories.everything(users, k), user=None)
         with torch.no_grad():
             score = predictor.predict(support, lists.x)
-        result = rank_candidates(
-            score[judged], relevant[judged], candidates[judged], at
-        )
-        n_relevant = relevant[judged].sum(-1)
-        chance = chance_ranking(n_relevant, candidates[judged].sum(-1), at)
+        relevant, candidates = relevant[judged], candidates[judged]
+        result = rank_candidates(score[judged], relevant, candidates, at)
+        n_relevant = relevant.sum(-1)
+        chance = chance_ranking(n_relevant, candidates.sum(-1), at)
         columns = {
             "user": users[judged],
             "ndcg": result.ndcg,

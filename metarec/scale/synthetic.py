@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from metarec.data.synthetic import SyntheticTruth
+from metarec.data.synthetic import TERMS, SyntheticTruth
 from metarec.scale.store import RatingChunk, RatingStore
 
 _DIM, _NOISE = 8, 0.8
@@ -88,8 +88,7 @@ def synthetic_store(
             yield RatingChunk(count, item, rating)
 
     items = pd.DataFrame({"item_id": np.arange(n_items)})
-    terms = "Synthetic ratings, made by metarec; free to use."
-    store = RatingStore.write(path, chunks(), items, name="synthetic", citation=terms)
+    store = RatingStore.write(path, chunks(), items, name="synthetic", citation=TERMS)
     w = np.concatenate(heads)
     own = w[:, _DIM], w[:, :_DIM]
     return store, SyntheticTruth(mu, _NOISE, b_i, q_i, *own, covariance)
