@@ -159,9 +159,8 @@ class Bernoulli:
         Tensor
             The loss of each task, shape (...,).
         """
-        each = binary_cross_entropy_with_logits(
-            score, torch.where(mask, target, 0.0), reduction="none"
-        )
+        target = torch.where(mask, target, 0.0)
+        each = binary_cross_entropy_with_logits(score, target, reduction="none")
         return torch.where(mask, each, 0.0).sum(-1)
 
     def mean(self, score: Tensor) -> Tensor:

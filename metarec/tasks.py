@@ -638,9 +638,8 @@ class TaskSampler:
             return tasks
         # Items of copy c stand c tables further down.
         shift = self.item_rows[tasks.user][:, None]
-        support, query = (
-            replace(part, x=part.x + shift) for part in (tasks.support, tasks.query)
-        )
+        support = replace(tasks.support, x=tasks.support.x + shift)
+        query = replace(tasks.query, x=tasks.query.x + shift)
         return Tasks(support, query, tasks.user)
 
 

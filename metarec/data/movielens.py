@@ -210,9 +210,7 @@ def _movielens(name: str, scale: RatingScale, *tables: pd.DataFrame) -> RatingDa
     )
     users = users.filter(["user_id", "age", "gender", "occupation"])
     users, films = users.sort_values("user_id"), films.sort_values("item_id")
-    return rating_data(
-        ratings, None, scale, name, users=users, items=films, citation=CITATION
-    )
+    return rating_data(ratings, None, scale, name, users, films, citation=CITATION)
 
 
 def _cached_100k() -> RatingData | None:

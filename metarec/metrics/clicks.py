@@ -146,11 +146,9 @@ def reliability(probability: Tensor, click: Tensor, bins: int = 10) -> Reliabili
     place = (p * bins).long().clamp(max=bins - 1)
     count = torch.bincount(place, minlength=bins)
     some = count > 0
-    means = [
-        (torch.bincount(place, value.double(), bins) / count)[some]
-        for value in (p, click)
-    ]
-    return Reliability(means[0], means[1], count[some])
+    predicted = (torch.bincount(place, p, bins) / count)[some]
+    observed = (torch.bincount(place, click.double(), bins) / count)[some]
+    return Reliability(predicted, observed, count[some])
 
 
 def expected_calibration_error(
