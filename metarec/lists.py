@@ -79,11 +79,8 @@ def list_tasks(
     query = query / query.sum(-1, keepdim=True).clamp(min=torch.finfo().tiny)
     x = torch.arange(histories.n_items).expand(len(users), -1)
     everything = torch.ones_like(rated, dtype=torch.bool)
-    return Tasks(
-        Examples(x, support, everything, rated=rated),
-        Examples(x, query, rated == 0),
-        users,
-    )
+    known = Examples(x, support, everything, rated=rated)
+    return Tasks(known, Examples(x, query, rated == 0), users)
 
 
 @dataclass(frozen=True)
@@ -336,10 +333,8 @@ class ListMAML(MAML):
         likes = support.mask & (support.y >= LIKE)
         empty = torch.zeros(len(support), n_items)
         # Added, not set: what stands under a false mask may name any item.
-        liked, rated = (
-            empty.scatter_add(1, support.x, value.float())
-            for value in (likes, support.mask)
-        )
+        liked = empty.scatter_add(1, support.x, likes.float())
+        rated = empty.scatter_add(1, support.x, support.mask.float())
         x = torch.arange(n_items).expand(len(support), -1)
         everything = torch.ones_like(rated, dtype=torch.bool)
         return Examples(x, liked, everything, rated=rated)

@@ -9,14 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, embedding, pad
 
-__all__ = [
-    "Bernoulli", "FeatureAttention", "Gaussian", "Likelihood", "MLP",
-    "MatrixFactorization", "RatingModel", "Softmax", "UserTable", "checked_profile",
-    "implicit_shift", "with_one",
-]  # fmt: skip
+__all__ = ["Bernoulli", "Gaussian", "Likelihood", "Softmax"]
+__all__ += ["FeatureAttention", "MLP", "MatrixFactorization", "RatingModel"]
+__all__ += ["UserTable", "checked_profile", "implicit_shift", "with_one"]
 
 
-HIDDEN = 32  # units of the MLP
+HIDDEN = 32  # units of the MLP, and of the set encoder
 WIDTH = 8  # of a key in the attention over features
 
 
@@ -161,9 +159,8 @@ class Bernoulli:
         Tensor
             The loss of each task, shape (...,).
         """
-        each = binary_cross_entropy_with_logits(
-            score, torch.where(mask, target, 0.0), reduction="none"
-        )
+        target = torch.where(mask, target, 0.0)
+        each = binary_cross_entropy_with_logits(score, target, reduction="none")
         return torch.where(mask, each, 0.0).sum(-1)
 
     def mean(self, score: Tensor) -> Tensor:

@@ -22,10 +22,8 @@ from metarec.models import MLP, FeatureAttention, MatrixFactorization, RatingMod
 from metarec.tasks import SUPPORT_SIZES, Examples, TaskSampler, UserHistories
 from metarec.training import TrainingConfig, Workers, meta_train
 
-__all__ = [
-    "LEARNERS", "METAS", "MODELS", "Parts", "System", "build_system", "default_config",
-    "fit_system", "hold_out", "item_vectors",
-]  # fmt: skip
+__all__ = ["LEARNERS", "METAS", "MODELS", "Parts", "System", "default_config"]
+__all__ += ["build_system", "fit_system", "hold_out", "item_vectors"]
 
 MODELS = {
     "mf": "matrix factorisation",
@@ -47,11 +45,7 @@ Plumbing
 A constant.
 """
 
-LEARNERS = {
-    "gradient": "gradient descent",
-    "bayesian": "Bayesian",
-    "attention": "task attention",
-}
+LEARNERS = ("gradient", "bayesian", "attention")
 """The task-learners by name.
 
 Plumbing

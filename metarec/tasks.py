@@ -17,10 +17,9 @@ from torch import Tensor
 from metarec.data import RatingColumns, RatingData
 from metarec.features import UserFeatures
 
-__all__ = [
-    "ORDERS", "SUPPORT_SIZES", "Examples", "LeakageError", "Tasks", "TaskSampler",
-    "UserHistories", "UserSplit", "sinusoid_tasks", "split_users",
-]  # fmt: skip
+__all__ = ["ORDERS", "SUPPORT_SIZES", "Examples", "LeakageError"]
+__all__ += ["Tasks", "TaskSampler", "sinusoid_tasks"]
+__all__ += ["UserHistories", "UserSplit", "split_users"]
 
 SUPPORT_SIZES = (0, 1, 2, 3, 5, 10, 15)
 """The sizes K of the support set at which the course judges a recommender.
@@ -322,9 +321,8 @@ class UserHistories:
         # The last key sorts first: user after user, each in the order asked for.
         rows = np.lexsort((*keys[order], table["user"].to_numpy()))
         self.item = torch.from_numpy(table["item"].to_numpy()[rows].astype(np.int64))
-        self.rating = torch.from_numpy(
-            table["rating"].to_numpy()[rows].astype(np.float32)
-        )
+        rating = table["rating"].to_numpy()[rows]
+        self.rating = torch.from_numpy(rating.astype(np.float32))
         counts = np.bincount(table["user"], minlength=data.n_users)
         self.start = torch.from_numpy(np.concatenate([[0], counts.cumsum()]))
 
@@ -466,11 +464,8 @@ class UserHistories:
         mask = column < length[:, None]
         # Row 0 stands where the mask is false: any row that exists will do.
         rows = torch.where(mask, first[:, None] + column, 0)
-        return Examples(
-            x=torch.where(mask, self.item[rows].long(), 0),
-            y=torch.where(mask, self.rating[rows], 0.0),
-            mask=mask,
-        )
+        x = torch.where(mask, self.item[rows].long(), 0)
+        return Examples(x, torch.where(mask, self.rating[rows], 0.0), mask)
 
     def everything(self, users: Tensor, most: int) -> Examples:
         """The earliest ``most`` ratings of each user, or all where there are fewer.
@@ -552,11 +547,8 @@ class UserHistories:
             )
         first = self._first(users)
         rest = self.count(users) - self.reserved
-        return Tasks(
-            support=replace(self._window(first, k), profile=self.profile[users]),
-            query=self._window(first + self.reserved, rest),
-            user=users,
-        )
+        support = replace(self._window(first, k), profile=self.profile[users])
+        return Tasks(support, self._window(first + self.reserved, rest), users)
 
 
 @dataclass(frozen=True)
@@ -646,9 +638,8 @@ class TaskSampler:
             return tasks
         # Items of copy c stand c tables further down.
         shift = self.item_rows[tasks.user][:, None]
-        support, query = (
-            replace(part, x=part.x + shift) for part in (tasks.support, tasks.query)
-        )
+        support = replace(tasks.support, x=tasks.support.x + shift)
+        query = replace(tasks.query, x=tasks.query.x + shift)
         return Tasks(support, query, tasks.user)
 
 

@@ -17,10 +17,8 @@ from metarec.meta import MetaLearner
 from metarec.models import RatingModel, UserTable
 from metarec.tasks import Tasks
 
-__all__ = [
-    "TrainingConfig", "TrainingLog", "Workers", "meta_train", "save_aside",
-    "train_table",
-]  # fmt: skip
+__all__ = ["TrainingConfig", "TrainingLog", "Workers", "meta_train"]
+__all__ += ["save_aside", "train_table"]
 
 T = TypeVar("T")
 
@@ -242,8 +240,7 @@ def meta_train(
                 "log": asdict(log),
                 "best": best,
             }
-            save = partial(save_aside, path, partial(torch.save, state))
-            workers.once(save)
+            workers.once(partial(save_aside, path, partial(torch.save, state)))
     # The first process may know more than parameters: a bank of tasks, computed anew.
     meta.load_state_dict(workers.once(lambda: best))
     return log

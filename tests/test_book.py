@@ -10,6 +10,7 @@ import statistics
 import subprocess
 import sys
 from functools import cache
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
@@ -88,8 +89,7 @@ def docstrings(module: str) -> dict[str, str]:
             for target in targets:
                 if isinstance(target, ast.Name):
                     found[target.id] = text
-            if [getattr(target, "id", "") for target in targets] == ["__all__"]:
-                public = ast.literal_eval(node.value)  # type: ignore[arg-type]
+    public = import_module(f"metarec.{module}").__all__
     missing = set(public) - set(found)
     assert not missing, f"metarec.{module}.__all__ names what it does not define"
     return {name: found[name] for name in public}

@@ -100,7 +100,7 @@ def test_the_protocol_equals_a_slow_loop(histories: UserHistories) -> None:
 def test_nothing_to_find_is_an_error(histories: UserHistories) -> None:
     model = ItemMean.fit(histories, torch.arange(40))
     with pytest.raises(ValueError, match="nothing to find"):
-        rank_catalogue(model, histories, torch.arange(5), sizes=(0,), like=9)
+        rank_catalogue(model, histories, torch.arange(5), sizes=(999,))
 
 
 def test_softmax_is_torch_cross_entropy_over_the_candidates() -> None:

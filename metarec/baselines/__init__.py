@@ -10,6 +10,4 @@ from metarec.baselines.neighbours import ItemKNN, UserKNN
 from metarec.baselines.pooled import PooledMLP
 from metarec.baselines.popularity import Popularity
 
-__all__ = [
-    "ALS", "GenreRidge", "ItemKNN", "PooledMLP", "Popularity", "UserKNN",
-]  # fmt: skip
+__all__ = ["ALS", "GenreRidge", "ItemKNN", "PooledMLP", "Popularity", "UserKNN"]

@@ -121,9 +121,8 @@ class ALS:
             The weights ``w_u``, shape (B, D).
         """
         rest = support.y - self.bias.offset[support.x] - self.bias.mean_bias
-        return ridge_regression(
-            with_one(self.q)[support.x], rest, support.mask, self.penalty
-        )
+        z = with_one(self.q)[support.x]
+        return ridge_regression(z, rest, support.mask, self.penalty)
 
     def predict(self, support: Examples, x: Tensor) -> Tensor:
         """Scores (B, N): ``offset_i + b_0 + (q_i, 1) . w_u``.

@@ -87,9 +87,8 @@ class GenreRidge:
             The weights ``w_u``, shape (B, D).
         """
         rest = support.y - self.mean.offset[support.x]
-        return ridge_regression(
-            self.features[support.x], rest, support.mask, self.penalty
-        )
+        z = self.features[support.x]
+        return ridge_regression(z, rest, support.mask, self.penalty)
 
     def predict(self, support: Examples, x: Tensor) -> Tensor:
         """Scores (B, N): ``mu_i + (f_i, 1) . w_u``.

@@ -96,9 +96,8 @@ class ItemKNN:
         weight = self.similarity[x[:, :, None], support.x[:, None, :]]
         weight = weight * support.mask[:, None, :]
         total = (weight @ _rest(support, self.bias)[..., None])[..., 0]
-        return self.bias.predict(support, x) + total / (
-            self.doubt + weight.abs().sum(-1)
-        )
+        move = total / (self.doubt + weight.abs().sum(-1))
+        return self.bias.predict(support, x) + move
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from copy import copy
 from dataclasses import dataclass
+from functools import partial
 from typing import Self
 
 import torch
@@ -94,9 +95,8 @@ class PooledMLP:
         whole = copy(histories)
         whole.reserved = 0
         batches = TaskSampler(whole, whole.usable(users), (0,), 32, warm.item_rows)
-        meta_train(
-            pooled.meta, batches, lambda: validate(pooled), config, progress=False
-        )
+        score = partial(validate, pooled)
+        meta_train(pooled.meta, batches, score, config, progress=False)
         model.keep_first_copy()
         return pooled
 
@@ -118,13 +118,9 @@ class PooledMLP:
         PooledMLP
             The same network with steps on the head.
         """
-        tuned = [
-            type(self)(
-                MAML(self.meta.model, GradientDescent(steps), ["head"], rate, False)
-            )
-            for rate in RATES
-        ]
-        return min(tuned, key=validate)
+        model, learner = self.meta.model, GradientDescent(steps)
+        tuned = (MAML(model, learner, ["head"], rate, False) for rate in RATES)
+        return min(map(type(self), tuned), key=validate)
 
     def predict(self, support: Examples, x: Tensor) -> Tensor:
         """Scores (B, N), after the steps of fine-tuning on the support if any.

@@ -180,12 +180,7 @@ def rmse_of_users(table: pd.DataFrame) -> pd.Series:
 
 def _part(history: Examples, users: int, start: int, stop: int) -> Examples:
     """The ratings ``start`` to ``stop`` of the first ``users``."""
-    profile = history.profile
-    return replace(
-        history,
-        x=history.x[:users, start:stop],
-        y=history.y[:users, start:stop],
-        mask=history.mask[:users, start:stop],
-        profile=None if profile is None else profile[:users],
-        user=None,
-    )
+    columns = history.x, history.y, history.mask
+    part = Examples(*(column[:users, start:stop] for column in columns))
+    known = history.profile
+    return part if known is None else replace(part, profile=known[:users])

@@ -203,17 +203,14 @@ class KalmanFilter:
         keep, fresh = self._dynamics()
         for n in range(ratings.x.shape[1]):
             item, here = ratings.x[:, n], ratings.mask[:, n]
-            moved = Posterior(
-                self._moved(belief.mean, keep),
-                keep @ belief.covariance @ keep.T + fresh,
-                belief.noise,
-            )
+            mean = self._moved(belief.mean, keep)
+            covariance = keep @ belief.covariance @ keep.T + fresh
+            moved = Posterior(mean, covariance, belief.noise)
             after = measurement_update(moved, z[item], zz[item], rest[:, n])
-            belief = Posterior(
-                torch.where(here[:, None], after.mean, belief.mean),
-                torch.where(here[:, None, None], after.covariance, belief.covariance),
-                belief.noise,
-            )
+            mean = torch.where(here[:, None], after.mean, belief.mean)
+            here = here[:, None, None]
+            covariance = torch.where(here, after.covariance, belief.covariance)
+            belief = Posterior(mean, covariance, belief.noise)
         return belief
 
     def _dynamics(self) -> tuple[Tensor, Tensor]:
@@ -324,9 +321,8 @@ def measurement_update(
     """
     one = torch.eye(z.shape[-1], dtype=z.dtype)
     # (C^-1 + zz / s)^-1, without inverting C.
-    covariance = torch.linalg.solve(
-        one + belief.covariance @ zz / belief.noise, belief.covariance
-    )
+    total = one + belief.covariance @ zz / belief.noise
+    covariance = torch.linalg.solve(total, belief.covariance)
     # Rounding makes it lopsided, and over hundreds of ratings indefinite.
     covariance = 0.5 * (covariance + covariance.mT)
     pull = z * rest[:, None] - torch.einsum("bij,bj->bi", zz, belief.mean)

@@ -94,15 +94,12 @@ def newest_items(data: RatingData, share: float = 0.2) -> UserSplit:
     year = data.items["year"].astype("float64").fillna(-np.inf)
     order = np.lexsort((first.to_numpy(), year.to_numpy()))
     n_test, n_validation = round(share * data.n_items), data.n_items // 10
-    if min(n_test, n_validation, data.n_items - n_test - n_validation) < 1:
-        raise ValueError(
-            f"a share of {share:g} of {data.n_items} items leaves a part empty"
-        )
-    cuts = [data.n_items - n_test - n_validation, data.n_items - n_test]
-    train, validation, test = (
-        torch.from_numpy(np.sort(part)) for part in np.split(order, cuts)
-    )
-    return UserSplit(train, validation, test)
+    n_train = data.n_items - n_test - n_validation
+    if min(n_test, n_validation, n_train) < 1:
+        about = f"a share of {share:g} of {data.n_items} items"
+        raise ValueError(f"{about} leaves a part empty: choose another share")
+    parts = np.split(order, [n_train, n_train + n_validation])
+    return UserSplit(*(torch.from_numpy(np.sort(part)) for part in parts))
 
 
 @dataclass(frozen=True)
@@ -188,7 +185,7 @@ class BothCold:
         if len(judged) == 0:
             raise ValueError(
                 f"no test user has more than {reserved} ratings of old items and one "
-                "of a new item"
+                "of a new item: lower `reserved`, or hold out more items"
             )
         return cls(seen, query, judged)
 

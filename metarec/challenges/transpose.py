@@ -32,11 +32,9 @@ def transposed(data: RatingData) -> RatingData:
     """
     ratings = data.ratings.rename(columns={"user": "item", "item": "user"})
     items = data.users.rename(columns={"user_id": "item_id"})
-    blank: dict[str, Any] = {
-        "title": [""] * len(items),
-        "year": pd.array([pd.NA] * len(items), dtype="Int64"),
-        "genres": [()] * len(items),
-    }
+    n = len(items)
+    year = pd.array([pd.NA] * n, dtype="Int64")
+    blank: dict[str, Any] = {"title": [""] * n, "year": year, "genres": [()] * n}
     for column, nothing in blank.items():
         if column not in items:
             items[column] = nothing

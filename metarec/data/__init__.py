@@ -17,9 +17,8 @@ from metarec.data.synthetic import (
 )
 from metarec.data.table import Catalogue, RatingColumns, RatingData, RatingScale
 
-__all__ = [
-    "Catalogue", "DriftingTruth", "RatingColumns", "RatingData", "RatingScale",
-    "SyntheticTruth", "clicks", "drifting_population", "load_movielens_1m",
-    "load_movielens_100k", "load_movielens_small", "rating_data", "read_csv",
-    "synthetic_population",
-]  # fmt: skip
+__all__ = ["Catalogue", "RatingColumns", "RatingData", "RatingScale"]
+__all__ += ["clicks", "rating_data", "read_csv"]
+__all__ += ["load_movielens_1m", "load_movielens_100k", "load_movielens_small"]
+__all__ += ["SyntheticTruth", "synthetic_population"]
+__all__ += ["DriftingTruth", "drifting_population"]

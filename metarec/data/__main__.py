@@ -1,4 +1,8 @@
-"""Fetch a data set and describe it: ``python -m metarec.data ml-100k``."""
+"""Fetch data sets into the cache and describe them: python -m metarec.data ml-100k.
+
+The cache is METAREC_CACHE, or the user's cache folder. METAREC_DATA names a copy of
+MovieLens-100K (zip, wheel or folder) to be used in place of a download.
+"""
 
 import argparse
 import logging
@@ -51,17 +55,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments
         Words of the command line; those of the process if not given.
     """
-    parser = argparse.ArgumentParser(
-        prog="python -m metarec.data",
-        description="Fetch data sets into the cache and describe them. The cache is "
-        "METAREC_CACHE, or the user's cache folder. METAREC_DATA names a copy of "
-        "MovieLens-100K (zip, wheel or folder) to be used in place of a download.",
-    )
-    parser.add_argument(
-        "sources", nargs="*", default=["ml-100k"], metavar="SOURCE", help=SOURCE_HELP
-    )
+    parser = argparse.ArgumentParser("python -m metarec.data", description=__doc__)
+    add, default = parser.add_argument, ["ml-100k"]
+    add("sources", nargs="*", default=default, metavar="SOURCE", help=SOURCE_HELP)
     add_csv_arguments(parser)
-    parser.add_argument("--quiet", action="store_true", help="print errors only")
+    add("--quiet", action="store_true", help="print errors only")
     options = parser.parse_args(arguments)
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
     if options.quiet:

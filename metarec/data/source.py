@@ -1,19 +1,16 @@
 """A data set as it is named on a command line."""
 
 import argparse
+from functools import partial
 
+from metarec.data import movielens
 from metarec.data.custom import read_csv
-from metarec.data.movielens import (
-    load_movielens_1m,
-    load_movielens_100k,
-    load_movielens_small,
-)
 from metarec.data.table import RatingData, RatingScale
 
 LOADERS = {
-    "ml-100k": load_movielens_100k,
-    "ml-1m": load_movielens_1m,
-    "ml-latest-small": load_movielens_small,
+    "ml-100k": movielens.load_movielens_100k,
+    "ml-1m": movielens.load_movielens_1m,
+    "ml-latest-small": movielens.load_movielens_small,
 }
 SOURCE_HELP = (
     f"{', '.join(LOADERS)} (or NAME=PATH where it is on disk), or a CSV file with a "
@@ -23,21 +20,11 @@ SOURCE_HELP = (
 
 def add_csv_arguments(parser: argparse.ArgumentParser) -> None:
     """Add --columns and --scale, which say how a CSV file is to be read."""
-    parser.add_argument(
-        "--columns",
-        nargs="+",
-        default=[],
-        metavar="ROLE=NAME",
-        help="for a CSV file: user=..., item=..., rating=..., timestamp=...",
-    )
-    parser.add_argument(
-        "--scale",
-        nargs="+",
-        type=float,
-        default=[1, 5],
-        metavar="NUMBER",
-        help="for a CSV file: lowest rating, highest rating, step (default: 1 5)",
-    )
+    add = partial(parser.add_argument, nargs="+")
+    text = "for a CSV file: user=..., item=..., rating=..., timestamp=..."
+    add("--columns", default=[], metavar="ROLE=NAME", help=text)
+    text = "for a CSV file: lowest rating, highest rating, step (default: 1 5)"
+    add("--scale", type=float, default=[1, 5], metavar="NUMBER", help=text)
 
 
 def load_source(

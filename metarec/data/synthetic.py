@@ -8,6 +8,8 @@ import pandas as pd
 from metarec.data.custom import rating_data
 from metarec.data.table import RatingData, RatingScale
 
+TERMS = "Synthetic ratings, made by metarec; free to use."
+
 
 @dataclass(frozen=True, eq=False)
 class SyntheticTruth:
@@ -201,26 +203,15 @@ def drifting_population(
     score = mu + b_i[item] + w[:, dim] + taste
     rating = score + rng.normal(0, noise, len(score))
     scale = RatingScale(1, 5) if clip else RatingScale(-np.inf, np.inf)
-    frame = pd.DataFrame(
-        {
-            "user": user,
-            "item": item,
-            "rating": np.clip(rating, scale.low, scale.high),
-            "timestamp": 60 * np.arange(len(user)),
-        }
-    )
-    data = rating_data(
-        frame,
-        scale=scale,
-        name="synthetic",
-        users=pd.DataFrame({"user_id": np.arange(n_users)}),
-        items=pd.DataFrame({"item_id": np.arange(n_items)}),
-        citation="Synthetic ratings, made by metarec; free to use.",
-    )
+    rating = np.clip(rating, scale.low, scale.high)
+    frame = pd.DataFrame({"user": user, "item": item, "rating": rating})
+    frame["timestamp"] = 60 * np.arange(len(user))
+    users = pd.DataFrame({"user_id": np.arange(n_users)})
+    items = pd.DataFrame({"item_id": np.arange(n_items)})
+    data = rating_data(frame, None, scale, "synthetic", users, items, citation=TERMS)
     p_u, b_u = path[:, 0, :dim], path[:, 0, dim]
-    return data, DriftingTruth(
-        mu, noise, b_i, q_i, b_u, p_u, covariance, path, half_life
-    )
+    truth = DriftingTruth(mu, noise, b_i, q_i, b_u, p_u, covariance, path, half_life)
+    return data, truth
 
 
 def _path(

@@ -14,8 +14,6 @@ from metarec.evaluation.ranking import (
 from metarec.evaluation.run import Protocol, run_methods
 from metarec.evaluation.tables import read_table, write_table
 
-__all__ = [
-    "Fold", "Leaderboard", "Protocol", "Ranking", "chance_ranking", "check_no_leak",
-    "cold_start", "fitted", "known_methods", "rank_candidates", "rank_catalogue",
-    "read_table", "run_methods", "write_table",
-]  # fmt: skip
+__all__ = ["Fold", "Leaderboard", "Protocol", "fitted", "known_methods", "run_methods"]
+__all__ += ["Ranking", "chance_ranking", "rank_candidates", "rank_catalogue"]
+__all__ += ["check_no_leak", "cold_start", "read_table", "write_table"]

@@ -1,4 +1,14 @@
-"""Judge methods on a data set: ``python -m metarec.evaluation --help``."""
+"""Judge recommenders on users that they have not met.
+
+Folds by user, support = a user's first K ratings, query = all after the reserved ones,
+RMSE per user, paired with a rival. What is done is kept, so that a run that was
+interrupted goes on and methods can be added later.
+
+Files in OUT: errors.csv.xz (each user's error under each method), summary.csv,
+summary.md, costs.csv, plot.png, and parts/ with what is done. Example:
+
+    python -m metarec.evaluation --methods baselines "mf + maml + bayesian"
+"""
 
 import argparse
 import lzma
@@ -20,29 +30,19 @@ from metarec.plots import use_style
 from metarec.tasks import ORDERS
 from metarec.training import save_aside
 
-GROUPS = {
-    "baselines": list(BASELINES),
-    "systems": list(SYSTEMS),
-    "all": known_methods(),
-}
+GROUPS = {"baselines": [*BASELINES], "systems": [*SYSTEMS], "all": known_methods()}
 
 
 def parser() -> argparse.ArgumentParser:
     """Describe the command."""
     made = argparse.ArgumentParser(
-        prog="python -m metarec.evaluation",
-        description="Judge recommenders on users that they have not met: folds by "
-        "user, support = a user's first K ratings, query = all after the reserved "
-        "ones, RMSE per user, paired with a rival. What is done is kept, so that a run "
-        "that was interrupted goes on and methods can be added later.",
-        epilog="Files in OUT: errors.csv.xz (each user's error under each method), "
-        "summary.csv, summary.md, costs.csv, plot.png, and parts/ with what is "
-        "done. Example: "
-        "python -m metarec.evaluation --methods baselines 'mf + maml + bayesian'",
+        "python -m metarec.evaluation",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    made.add_argument("--data", default="ml-100k", metavar="SOURCE", help=SOURCE_HELP)
-    add_csv_arguments(made)
     add = made.add_argument
+    add("--data", default="ml-100k", metavar="SOURCE", help=SOURCE_HELP)
+    add_csv_arguments(made)
     groups = f"names, or {', '.join(GROUPS)} (default: baselines; see --list)"
     add("--methods", nargs="+", default=["baselines"], metavar="METHOD", help=groups)
     add("--list", action="store_true", help="list the methods and stop")
@@ -95,9 +95,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     if options.fresh:
         shutil.rmtree(out / "parts", ignore_errors=True)
     protocol = Protocol(options.folds, options.order, options.reserved, options.seed)
-    errors = run_methods(
-        data, methods, protocol, out / "parts", progress=not options.quiet
-    )
+    errors = run_methods(data, methods, protocol, out / "parts", not options.quiet)
     board = Leaderboard(errors, options.rival)
     command = f"python -m metarec.evaluation {_arguments(options)}"
     notes = [

@@ -61,9 +61,7 @@ class Fold:
     ) -> None:
         self.number, self.seed = number, seed
         self.split = split_users(data.n_users, number, folds, seed=seed)
-        self.histories = UserHistories(
-            data, order, reserved, seed, vocabulary=self.split.train
-        )
+        self.histories = UserHistories(data, order, reserved, seed, self.split.train)
         # Whatever is fitted or chosen goes through this door: it cannot see test users.
         self.sealed = self.histories.seal(self.split.test)
         self.features = item_features(data)
@@ -114,9 +112,8 @@ class Fold:
     @cached_property
     def pooled(self) -> PooledMLP:
         """One network for all users, no inner loop."""
-        return PooledMLP.fit(
-            self.sealed, self.split.train, self.warm, self.features, self.validate
-        )
+        parts = self.split.train, self.warm, self.features
+        return PooledMLP.fit(self.sealed, *parts, self.validate)
 
     def train(self, system: System) -> MetaLearner:
         """Build and meta-train a system with the settings that the package gives it.

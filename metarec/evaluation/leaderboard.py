@@ -54,8 +54,7 @@ class Leaderboard:
 
     def __post_init__(self) -> None:
         """Refuse a table that cannot be paired."""
-        missing = {"method", "k", "rmse", "mae", "n", *_KEYS} - set(self.errors)
-        if missing:
+        if missing := {"method", "k", "rmse", "mae", "n", *_KEYS} - set(self.errors):
             raise ValueError(f"the table of errors has no column {sorted(missing)}")
         if self.rival not in set(self.errors["method"]):
             raise ValueError(
@@ -63,9 +62,7 @@ class Leaderboard:
                 f"{', '.join(self.errors['method'].unique())}"
             )
         # A hole in this table is a method that was not judged on somebody: no pair.
-        wide = self.errors.pivot_table(
-            index=[*_KEYS, "k"], columns="method", values="n"
-        )
+        wide = self.errors.pivot_table("n", [*_KEYS, "k"], "method")
         if wide.isna().any(axis=None):
             short = wide.columns[wide.isna().any()].tolist()
             raise ValueError(
@@ -98,9 +95,7 @@ class Leaderboard:
             One row for each user, one column for each method.
         """
         rows = self.errors[self.errors["k"] == k]
-        return rows.pivot_table(index=_KEYS, columns="method", values=metric)[
-            self.methods
-        ]
+        return rows.pivot_table(metric, _KEYS, "method")[self.methods]
 
     @cached_property
     def summary(self) -> pd.DataFrame:
@@ -112,12 +107,9 @@ class Leaderboard:
         stratified by fold and conditional on the fitted models. Below 0 is better than
         the rival.
         """
-        sizes = sorted(self.errors["k"].unique())
-        tables = {k: self.per_user(k) for k in sizes}
-        gaps = pd.concat(
-            {k: table.sub(table[self.rival], axis=0) for k, table in tables.items()},
-            axis=1,
-        )
+        tables = {k: self.per_user(k) for k in sorted(self.errors["k"].unique())}
+        each = {k: table.sub(table[self.rival], axis=0) for k, table in tables.items()}
+        gaps = pd.concat(each, axis=1)
         fold = gaps.index.get_level_values("fold").to_numpy()
         # One set of resamples serves all methods and sizes: they stay paired.
         means = bootstrap_means(gaps.to_numpy(), fold)
@@ -153,8 +145,7 @@ class Leaderboard:
         pd.DataFrame
             One row for each method, one column for each K.
         """
-        table = self.summary.pivot_table(index="method", columns="k", values=column)
-        return table.loc[self.methods]
+        return self.summary.pivot_table(column, "method", "k").loc[self.methods]
 
     @property
     def costs(self) -> pd.DataFrame:
@@ -175,18 +166,12 @@ class Leaderboard:
         str
             The table.
         """
-        rmse, high = self.wide(), self.wide("high")
-        sizes = [str(k) for k in rmse.columns]
-        lines = [f"| RMSE | {' | '.join(f'K={k}' for k in sizes)} |"]
-        lines.append("|---" * (len(sizes) + 1) + "|")
-        for method in rmse.index:
-            cells = [
-                f"**{value:.4f}**" if top < 0 else f"{value:.4f}"
-                for value, top in zip(rmse.loc[method], high.loc[method], strict=True)
-            ]
-            lines.append(f"| {method} | {' | '.join(cells)} |")
-        lines += ["", f"Bold: better than {self.rival}, 95% interval below 0."]
-        text = "\n".join(lines) + "\n"
+        cells = self.wide().map("{:.4f}".format)
+        cells = cells.mask(self.wide("high") < 0, "**" + cells + "**")
+        rows = [["RMSE", *(f"K={k}" for k in cells)], ["---"] * (cells.shape[1] + 1)]
+        rows += cells.reset_index().to_numpy().tolist()
+        text = "".join(f"| {' | '.join(row)} |\n" for row in rows)
+        text += f"\nBold: better than {self.rival}, 95% interval below 0.\n"
         if path is not None:
             save_aside(Path(path), partial(Path.write_text, data=text))
         return text

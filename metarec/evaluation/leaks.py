@@ -65,8 +65,7 @@ def check_no_leak(
             "a predictor does not take the features that training users have: its "
             f"vocabulary came from others ({error})"
         ) from error
-    moved = int((before != after).sum())
-    if moved:
+    if moved := int((before != after).sum()):
         raise LeakageError(
             f"{moved} of {before.numel()} predictions changed when only what is "
             "known of test users did: something of a test user enters a training "

@@ -8,7 +8,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from metarec.tasks import Examples, UserHistories
+from metarec.lists import LIKE, list_tasks
+from metarec.tasks import UserHistories
 from metarec.validation import Predictor
 
 LIST_SIZES = (0, 1, 5, 10)
@@ -138,13 +139,12 @@ def rank_catalogue(
     histories: UserHistories,
     users: Tensor,
     sizes: Sequence[int] = LIST_SIZES,
-    like: float = 4,
     at: int = 10,
 ) -> pd.DataFrame:
     """Judge the lists that ``predictor`` makes for users it has not met.
 
     The support is a user's earliest K ratings, candidates are all items of the
-    catalogue but those K, and relevant is what the user rated ``like`` or more
+    catalogue but those K, and relevant is what the user rated `LIKE` or more
     afterwards. So the query shrinks as K grows, and no curve over K is a curve over
     information alone: compare methods at one K. See `rank_candidates` for ties.
 
@@ -164,8 +164,6 @@ def rank_catalogue(
         Indices of users, shape (U,).
     sizes
         Support sizes K.
-    like
-        Stars from which on a rating is a like.
     at
         Length n of the list.
 
@@ -185,22 +183,23 @@ def rank_catalogue(
     """
     tables, left_out = [], {}
     for k in sizes:
-        support, relevant, candidates = _split(histories, users, k, like)
+        # What was liked after the first K, in a list of all items but those K.
+        lists = list_tasks(histories, users, k).query
+        relevant, candidates = lists.y > 0, lists.mask
         judged = relevant.any(-1)
         left_out[k] = int((~judged).sum())
         if left_out[k] == len(users):
             raise ValueError(
-                f"no user has rated an item {like:g} or more after the first {k}: "
-                "there is nothing to find; ask for a smaller K or a lower `like`"
+                f"no user has rated an item {LIKE} or more after the first {k}: there "
+                "is nothing to find; ask for a smaller K or other users"
             )
-        x = torch.arange(histories.n_items).expand(len(users), -1)
+        support = replace(histories.everything(users, k), user=None)
         with torch.no_grad():
-            score = predictor.predict(support, x)
-        result = rank_candidates(
-            score[judged], relevant[judged], candidates[judged], at
-        )
-        n_relevant = relevant[judged].sum(-1)
-        chance = chance_ranking(n_relevant, candidates[judged].sum(-1), at)
+            score = predictor.predict(support, lists.x)
+        relevant, candidates = relevant[judged], candidates[judged]
+        result = rank_candidates(score[judged], relevant, candidates, at)
+        n_relevant = relevant.sum(-1)
+        chance = chance_ranking(n_relevant, candidates.sum(-1), at)
         columns = {
             "user": users[judged],
             "ndcg": result.ndcg,
@@ -216,22 +215,6 @@ def rank_catalogue(
     table = pd.concat(tables, ignore_index=True)
     table.attrs["left_out"] = left_out
     return table
-
-
-def _split(
-    histories: UserHistories, users: Tensor, k: int, like: float
-) -> tuple[Examples, Tensor, Tensor]:
-    """The first K ratings of each user, and what is relevant and candidate: (B, I)."""
-    position, item, rating = histories.ratings_of(users)
-    counts = histories.count(users)
-    place = torch.arange(len(item)) - (counts.cumsum(0) - counts)[position]
-    seen = place < k
-    relevant = torch.zeros(len(users), histories.n_items, dtype=torch.bool)
-    relevant[position[~seen], item[~seen]] = rating[~seen] >= like
-    candidates = torch.ones_like(relevant)
-    candidates[position[seen], item[seen]] = False
-    support = histories.everything(users, k)
-    return replace(support, user=None), relevant, candidates
 
 
 def _discount(places: int) -> Tensor:

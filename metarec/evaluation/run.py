@@ -105,10 +105,8 @@ def run_methods(
         bar.update()
     bar.close()
     # One order of rows, whichever was run first.
-    return pd.concat(
-        [pd.read_csv(parts[n, m]) for m in methods for n in range(protocol.folds)],
-        ignore_index=True,
-    )
+    paths = [parts[n, m] for m in methods for n in range(protocol.folds)]
+    return pd.concat(map(pd.read_csv, paths), ignore_index=True)
 
 
 def _judged(fold: Fold, method: str) -> pd.DataFrame:
@@ -134,8 +132,7 @@ def _claim(store: Path, data: RatingData, protocol: Protocol) -> None:
     mine = {"data": data.content_hash(), **asdict(protocol)}
     if mark.exists():
         theirs = json.loads(mark.read_text())
-        if theirs != mine:
-            differ = sorted(k for k in mine if mine[k] != theirs.get(k))
+        if differ := sorted(k for k in mine if mine[k] != theirs.get(k)):
             raise ValueError(
                 f"{store} holds results under another {', '.join(differ)}: name "
                 "another folder or begin anew with --fresh"

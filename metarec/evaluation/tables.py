@@ -70,18 +70,13 @@ def read_table(path: str | Path) -> pd.DataFrame:
 def _commit() -> str:
     """The commit of the working copy, and whether the package differs from it."""
     folder = Path(metarec.__file__).parent
-
-    def git(*words: str) -> str:
-        run = subprocess.run(
-            ["git", "-C", str(folder), *words],
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        return run.stdout.strip()
-
+    git = partial(
+        subprocess.check_output, cwd=folder, stderr=subprocess.DEVNULL, text=True
+    )
     try:
-        changed = " with changes" if git("status", "--porcelain", "--", ".") else ""
-        return f"commit {git('rev-parse', '--short=12', 'HEAD')}{changed}"
+        changed = " with changes" if git(["git", "status", "--porcelain", "."]) else ""
+        return (
+            f"commit {git(['git', 'rev-parse', '--short=12', 'HEAD']).strip()}{changed}"
+        )
     except (OSError, subprocess.CalledProcessError):
         return "not under version control"

@@ -8,7 +8,5 @@ from metarec.factors.biases import GlobalMean, ItemMean, UserItemBias, shrunk_me
 from metarec.factors.gaussian import GaussianFactorModel
 from metarec.factors.warm_start import WarmStart, cross_fit
 
-__all__ = [
-    "GaussianFactorModel", "GlobalMean", "ItemMean", "UserItemBias", "WarmStart",
-    "cross_fit", "shrunk_mean",
-]  # fmt: skip
+__all__ = ["GlobalMean", "ItemMean", "UserItemBias", "shrunk_mean"]
+__all__ += ["GaussianFactorModel", "WarmStart", "cross_fit"]

@@ -1,7 +1,5 @@
 """The Gaussian factor model: closed form, no meta-training, the strongest rival."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import Self
 

@@ -31,31 +31,10 @@ from metarec.learners.prior import Parameters, Prior
 from metarec.learners.task_attention import SetEncoder, TaskAttention, TaskBank
 from metarec.learners.task_learner import TaskLearner
 
-__all__ = [
-    "Bayesian",
-    "GradientDescent",
-    "Loss",
-    "MatrixRate",
-    "Objective",
-    "Parameters",
-    "Posterior",
-    "Prior",
-    "SetEncoder",
-    "TaskAttention",
-    "TaskBank",
-    "TaskLearner",
-    "dot",
-    "expand_mean",
-    "inner_loop",
-    "is_head",
-    "likelihood_of",
-    "map_estimate",
-    "masked_rows",
-    "mean_squared_error",
-    "needs_head",
-    "posterior_covariance",
-    "predict",
-    "residual",
-    "scaled",
-    "squared_error",
-]
+__all__ = ["Bayesian", "GradientDescent", "SetEncoder", "TaskAttention", "TaskLearner"]
+__all__ += ["Posterior", "TaskBank", "map_estimate", "posterior_covariance"]
+__all__ += ["Parameters", "Prior", "predict"]
+__all__ += ["MatrixRate", "Objective", "inner_loop"]
+__all__ += ["Loss", "likelihood_of", "mean_squared_error", "squared_error"]
+__all__ += ["dot", "expand_mean", "is_head", "masked_rows"]
+__all__ += ["needs_head", "residual", "scaled"]

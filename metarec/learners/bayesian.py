@@ -82,11 +82,8 @@ class Posterior(NamedTuple):
         """
         c_phi = torch.einsum("bde,be->bd", self.covariance, phi)
         gain = c_phi / (self.noise + (phi * c_phi).sum(-1, keepdim=True))
-        return Posterior(
-            self.mean + gain * error[:, None],
-            self.covariance - gain[:, :, None] * c_phi[:, None, :],
-            self.noise,
-        )
+        covariance = self.covariance - gain[:, :, None] * c_phi[:, None, :]
+        return Posterior(self.mean + gain * error[:, None], covariance, self.noise)
 
 
 @dataclass(frozen=True)
@@ -301,9 +298,8 @@ def posterior_covariance(prior: Prior, phi: Tensor, weight: Tensor) -> Tensor:
     one = torch.eye(phi.shape[-1], dtype=phi.dtype)
     scale = scaled(prior.scale["head"], one)
     information = (weight[..., None] * phi).mT @ phi
-    covariance: Tensor = torch.linalg.solve(
-        one + scale @ information, scale.expand_as(information)
-    )
+    total = one + scale @ information
+    covariance: Tensor = torch.linalg.solve(total, scale.expand_as(information))
     # Symmetric in exact arithmetic; rounding must not break the online update.
     return 0.5 * (covariance + covariance.mT)
 

@@ -1,7 +1,5 @@
 """A model under each task's own weights, without touching the model."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from copy import copy
 

@@ -1,7 +1,5 @@
 """The first task-learner: a few steps of gradient descent from the prior's mean."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """A linear head is all that a task owns: its features, residuals and scores."""
 
-from __future__ import annotations
-
 from typing import TypeGuard
 
 import torch

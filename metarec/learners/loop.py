@@ -1,7 +1,5 @@
 """The inner loop: gradient descent as a function of its start and its rate."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Inner losses: what a task-learner makes small on a user's ratings."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch

@@ -1,7 +1,5 @@
 """The prior: what a meta-learner hands to a task-learner."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 from torch import Tensor

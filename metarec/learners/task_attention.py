@@ -1,7 +1,5 @@
 """Attention between a user at hand and the tasks of the past."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 
@@ -9,7 +7,7 @@ from metarec.learners.bayesian import Bayesian
 from metarec.learners.heads import expand_mean, needs_head, residual, scaled
 from metarec.learners.prior import Parameters, Prior
 from metarec.learners.task_learner import TaskLearner
-from metarec.models import RatingModel
+from metarec.models import HIDDEN, RatingModel
 from metarec.tasks import Examples
 
 # The prior variance of a head's weights, relative to the noise, in the units of
@@ -195,8 +193,6 @@ class SetEncoder(TaskLearner, nn.Module):
     ----------
     dim
         Number of weights D of a head.
-    hidden
-        Number of hidden units.
     generator
         Source of the random numbers.
 
@@ -212,13 +208,11 @@ class SetEncoder(TaskLearner, nn.Module):
     initial_scale = Bayesian.initial_scale
     noisy = True
 
-    def __init__(
-        self, dim: int, hidden: int = 32, generator: torch.Generator | None = None
-    ) -> None:
+    def __init__(self, dim: int, generator: torch.Generator | None = None) -> None:
         super().__init__()
-        first = torch.randn(dim + 1, hidden, generator=generator)
+        first = torch.randn(dim + 1, HIDDEN, generator=generator)
         self.first = nn.Parameter(first * (dim + 1) ** -0.5)
-        self.second = nn.Parameter(torch.zeros(hidden, dim))
+        self.second = nn.Parameter(torch.zeros(HIDDEN, dim))
 
     def adapt(self, model: nn.Module, prior: Prior, support: Examples) -> Parameters:
         """The posterior mean and a residual that the set of ratings is read for.

@@ -1,7 +1,5 @@
 """The interface: from a prior and a few ratings to one user's own weights."""
 
-from __future__ import annotations
-
 from typing import ClassVar
 
 from torch import Tensor, nn

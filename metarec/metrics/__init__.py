@@ -28,9 +28,8 @@ from metarec.metrics.ratings import (
     user_rmse,
 )
 
-__all__ = [
-    "Ceiling", "Interval", "Reliability", "auc", "bootstrap_means", "chance_ndcg",
-    "chance_precision", "coverage", "dcg", "expected_calibration_error", "gaussian_nll",
-    "log_loss", "mae", "ndcg", "paired_bootstrap", "precision", "recall", "reliability",
-    "rmse", "tie_ceiling", "tied_relevance", "user_mae", "user_rmse",
-]  # fmt: skip
+__all__ = ["coverage", "gaussian_nll", "mae", "rmse", "user_mae", "user_rmse"]
+__all__ += ["Reliability", "auc", "expected_calibration_error", "log_loss"]
+__all__ += ["reliability", "chance_ndcg", "chance_precision", "dcg", "ndcg"]
+__all__ += ["precision", "recall", "Ceiling", "tie_ceiling", "tied_relevance"]
+__all__ += ["Interval", "bootstrap_means", "paired_bootstrap"]

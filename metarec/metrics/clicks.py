@@ -81,9 +81,8 @@ def auc(score: Tensor, click: Tensor, mask: Tensor) -> Tensor:
     rest = torch.where(not_clicked, score, torch.inf).sort(-1).values
     # What is not asked about stands at an end of the scale, and counts nothing.
     asked = torch.where(clicked, score, -torch.inf)
-    below = torch.searchsorted(rest, asked) + torch.searchsorted(
-        rest, asked, right=True
-    )
+    below = torch.searchsorted(rest, asked)
+    below = below + torch.searchsorted(rest, asked, right=True)
     won = torch.where(clicked, below, 0).sum(-1).double() / 2
     return won / (clicked.sum(-1) * not_clicked.sum(-1))
 
@@ -147,11 +146,9 @@ def reliability(probability: Tensor, click: Tensor, bins: int = 10) -> Reliabili
     place = (p * bins).long().clamp(max=bins - 1)
     count = torch.bincount(place, minlength=bins)
     some = count > 0
-    means = [
-        (torch.bincount(place, value.double(), bins) / count)[some]
-        for value in (p, click)
-    ]
-    return Reliability(means[0], means[1], count[some])
+    predicted = (torch.bincount(place, p, bins) / count)[some]
+    observed = (torch.bincount(place, click.double(), bins) / count)[some]
+    return Reliability(predicted, observed, count[some])
 
 
 def expected_calibration_error(

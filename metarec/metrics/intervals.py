@@ -122,8 +122,6 @@ def bootstrap_means(
     for stratum in np.unique(strata):
         members = values[strata == stratum]
         # How often each user was drawn: a product with it is a resample's sum.
-        weight = rng.multinomial(
-            len(members), np.full(len(members), 1 / len(members)), size=draws
-        )
-        total += weight @ members
+        n = len(members)
+        total += rng.multinomial(n, np.full(n, 1 / n), size=draws) @ members
     return total / len(values)

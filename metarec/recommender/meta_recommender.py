@@ -176,9 +176,8 @@ class MetaRecommender:
         warm = self._item_vectors(histories, others, features, checkpoint, progress)
         parts = Parts.of(histories, train, warm, features)
         sizes = [k for k in SUPPORT_SIZES if 0 < k <= self.reserved]
-        score = partial(
-            validation_score, histories=histories, users=validation, sizes=sizes
-        )
+        judge = partial(validation_score, histories=histories, users=validation)
+        score = partial(judge, sizes=sizes)
         fit = partial(fit_system, self.system, parts, histories, train, score)
         meta = fit(self.config, self.seed, checkpoint, progress, workers)
         self.scale, self.user_features = data.scale, histories.user_features

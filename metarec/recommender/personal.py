@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
@@ -167,12 +167,10 @@ class PersonalModel:
         rated, stars = self.support.x[0, :n], self.support.y[0, :n]
         profile = self.support.profile
         # Row i of the batch is the user without rating i: n users, adapted at once.
-        without = Examples(
-            x=rated.expand(n, n),
-            y=stars.expand(n, n),
-            mask=~torch.eye(n, dtype=torch.bool),
-            profile=None if profile is None else profile.expand(n, -1),
-        )
+        others = ~torch.eye(n, dtype=torch.bool)
+        without = Examples(rated.expand(n, n), stars.expand(n, n), others)
+        if profile is not None:
+            without = replace(without, profile=profile.expand(n, -1))
         effect = np.zeros(0)
         if n:
             query = torch.full((n, 1), index)

@@ -4,6 +4,5 @@ from metarec.scale.parallel import Processes, process_group
 from metarec.scale.store import RatingChunk, RatingStore
 from metarec.scale.synthetic import synthetic_store
 
-__all__ = [
-    "Processes", "RatingChunk", "RatingStore", "synthetic_store", "process_group",
-]  # fmt: skip
+__all__ = ["Processes", "process_group"]
+__all__ += ["RatingChunk", "RatingStore", "synthetic_store"]

@@ -149,9 +149,8 @@ def process_group() -> Iterator[Workers]:
             "the processes by `torchrun --nproc-per-node 2 script.py`, or unset "
             f"{', '.join(name for name in _SET_BY_TORCHRUN if name not in missing)}"
         )
-    dist.init_process_group(
-        "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-    )
+    both = torch.cuda.is_available()
+    dist.init_process_group("cpu:gloo,cuda:nccl" if both else "gloo")
     try:
         yield Processes()
     finally:

@@ -223,15 +223,11 @@ class RatingStore(RatingColumns):
         start = column["start"]
         if start[0] != 0 or start[-1] != n or (np.diff(start) < 0).any():
             raise ValueError(f"{path}/start.npy does not fit the {n} ratings")
-        items = pd.DataFrame(about["items"])
-        items["genres"] = [tuple(genres) for genres in items["genres"]]
-        items["year"] = pd.Series(about["items"]["year"], dtype="Int64")
-        items["title"] = items["title"].astype("str")
         return cls(
             name=about["name"],
             **column,
             users=pd.DataFrame(about["users"]),
-            items=items,
+            items=_described(pd.DataFrame(about["items"])),
             scale=RatingScale(**about["scale"]),
             citation=about["citation"],
         )

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from metarec.data.synthetic import SyntheticTruth
+from metarec.data.synthetic import TERMS, SyntheticTruth
 from metarec.scale.store import RatingChunk, RatingStore
 
 _DIM, _NOISE = 8, 0.8
@@ -87,13 +87,8 @@ def synthetic_store(
             rating = np.clip(score + error[: len(item)], 1, 5)
             yield RatingChunk(count, item, rating)
 
-    store = RatingStore.write(
-        path,
-        chunks(),
-        pd.DataFrame({"item_id": np.arange(n_items)}),
-        name="synthetic",
-        citation="Synthetic ratings, made by metarec; free to use.",
-    )
+    items = pd.DataFrame({"item_id": np.arange(n_items)})
+    store = RatingStore.write(path, chunks(), items, name="synthetic", citation=TERMS)
     w = np.concatenate(heads)
     own = w[:, _DIM], w[:, :_DIM]
     return store, SyntheticTruth(mu, _NOISE, b_i, q_i, *own, covariance)
