@@ -53,7 +53,8 @@ def at_half(page: Page) -> None:
     for image in page.article.select("div.cell_output img"):
         with Image.open(page.beside(image["src"])) as picture:
             image["style"] = f"width: {round(picture.width / PIXELS)}px;"
-        image.wrap(link("a", href=image["src"], attrs={"class": "image-reference"}))
+        if image.parent.name != "a":  # Sphinx links a figure that names its width
+            image.wrap(link("a", href=image["src"], attrs={"class": "image-reference"}))
 
 
 def pack(page: Page) -> None:
