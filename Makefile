@@ -95,7 +95,7 @@ test: data ## every test of the package and every chapter cell by cell, without 
 	@echo "== Running the tests and the chapters"
 	@$(PYTEST) tests book --nbval -m "not (site or classroom or benchmark)"
 
-test-all: book ## build the book, then all tests: site, class and benchmarks as well
+test-all: lint book ## style, types, the book, then all tests: site, class and benchmarks as well
 	@$(MAKE) --no-print-directory perturbed || failed=1; \
 	  echo "== Running all tests and the chapters"; \
 	  $(PYTEST) tests book --nbval && test -z "$$failed"
