@@ -22,7 +22,6 @@ from learning_path import chapter
 from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
-from sphinx.ext.autosummary import get_documenter
 from sphinx.pycode import ModuleAnalyzer
 from sphinx.util.docutils import SphinxDirective
 
@@ -141,7 +140,9 @@ class Api(SphinxDirective):
     def entry(self, module: ModuleType, short: str) -> list[str]:
         """The directive that documents one name."""
         thing = getattr(module, short)
-        kind = get_documenter(self.env.app, thing, module).objtype
+        kind = "function" if inspect.isroutine(thing) else "data"
+        if inspect.isclass(thing):
+            kind = "exception" if issubclass(thing, BaseException) else "class"
         lines = [f".. auto{kind}:: {module.__name__}.{short}"]
         if kind == "class":
             # Of a method that is declared several times, show what implements it.
