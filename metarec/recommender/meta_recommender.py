@@ -442,7 +442,7 @@ class MetaRecommender:
         about, tensors = read_file(path)
         self = cls(config=TrainingConfig(**about["config"]), **about["settings"])
         known = about["user_features"]
-        self.user_features = UserFeatures(tuple(known["names"]), tuple(known["mean"]))
+        self.user_features = UserFeatures(**{k: tuple(v) for k, v in known.items()})
         self.scale = RatingScale(**about["scale"])
         items = pd.DataFrame(about["items"])
         items["ratings"] = tensors.pop("count").numpy()
