@@ -20,6 +20,7 @@ from metarec.data import (
     RatingData,
     RatingScale,
     SyntheticTruth,
+    load_movielens_100k,
     rating_data,
 )
 from metarec.evaluation import cold_start
