@@ -7,7 +7,7 @@ users asks for those users by name, and nothing of the others comes along.
 
 from collections.abc import Iterator, Sequence
 from copy import copy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Self
 
 import numpy as np
@@ -110,6 +110,28 @@ class Examples:
         """Count the tasks."""
         return len(self.y)
 
+    def like(self, weight: Tensor) -> Self:
+        """The same examples on the device and in the floating type of ``weight``.
+
+        Parameters
+        ----------
+        weight
+            A parameter of the model that is to read them, of any shape.
+
+        Returns
+        -------
+        tasks.Examples
+            The examples; themselves where nothing changes.
+        """
+        if (self.y.device, self.y.dtype) == (weight.device, weight.dtype):
+            return self
+        moved = {f.name: getattr(self, f.name) for f in fields(self)}
+        for name, value in moved.items():
+            if value is not None:
+                number = weight.dtype if value.is_floating_point() else value.dtype
+                moved[name] = value.to(weight.device, number)
+        return replace(self, **moved)
+
 
 @dataclass(frozen=True)
 class Tasks:
@@ -136,6 +158,24 @@ class Tasks:
     def __len__(self) -> int:
         """Count the tasks."""
         return len(self.support)
+
+    def like(self, weight: Tensor) -> Self:
+        """The same tasks on the device and in the floating type of ``weight``.
+
+        Parameters
+        ----------
+        weight
+            A parameter of the model that is to read them, of any shape.
+
+        Returns
+        -------
+        Tasks
+            The tasks.
+        """
+        support, query = self.support.like(weight), self.query.like(weight)
+        return replace(
+            self, support=support, query=query, user=self.user.to(weight.device)
+        )
 
 
 @dataclass(frozen=True)

@@ -1,14 +1,18 @@
 """The outer loop: what it learns, that it stops, resumes and saves aside."""
 
 from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from metarec.learners import GradientDescent, mean_squared_error
-from metarec.meta import MAML
+from metarec.meta import MAML, MetaSGD
 from metarec.tasks import Tasks, sinusoid_tasks
 from metarec.training import TrainingConfig, meta_train, save_aside
 
@@ -115,15 +119,67 @@ def test_a_finished_run_that_is_asked_again_gives_its_best(tmp_path: Path) -> No
 
 def test_a_checkpoint_of_another_run_or_of_nothing_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "run.pt"
-    meta = learner()
-    meta_train(
-        meta, sinusoids, lambda: 0.0, TrainingConfig(epochs=1), path, progress=False
+    meta, config = learner(), TrainingConfig(epochs=1)
+    train = partial(meta_train, meta, sinusoids, lambda: 0.0, progress=False)
+    train(config, path, run={"steps": 5})
+    for other, run, differs in (
+        (replace(config, clip=1.0), {"steps": 5}, "clip is 1.0 and was 10.0; delete"),
+        (config, {"steps": 1}, "steps is 1 and was 5; delete it to start afresh"),
+        (config, {}, "steps is None and was 5"),
+    ):
+        with pytest.raises(ValueError, match=differs):
+            train(other, path, run=run)
+    rest = partial(meta_train, batches=sinusoids, validate=lambda: 0.0, config=config)
+    sgd = MetaSGD(network(), meta.learner, learn_scale=False)
+    with pytest.raises(ValueError, match=r"parts is .'MetaSGD'.* was .'MAML'"):
+        rest(sgd, checkpoint=path, run={"steps": 5})
+    small = MAML(nn.Sequential(nn.Linear(1, 1)), meta.learner, learn_scale=False)
+    with pytest.raises(ValueError, match="holds other parameters"):
+        rest(small, checkpoint=path, run={"steps": 5})
+    for damage in (b"not a checkpoint", None):
+        path.write_bytes(damage) if damage else torch.save(torch.ones(2), path)
+        with pytest.raises(ValueError, match="no checkpoint that can be read"):
+            train(config, path)
+
+
+def test_the_same_run_goes_on_for_more_epochs_and_not_for_fewer(tmp_path: Path) -> None:
+    path, straight = tmp_path / "run.pt", learner()
+    whole = meta_train(
+        straight, sinusoids, lambda: validation(straight), TrainingConfig(epochs=4)
     )
-    with pytest.raises(ValueError, match="delete it to start afresh"):
-        meta_train(meta, sinusoids, lambda: 0.0, TrainingConfig(epochs=2), path)
-    path.write_bytes(b"not a checkpoint")
-    with pytest.raises(ValueError, match="no checkpoint that can be read"):
-        meta_train(meta, sinusoids, lambda: 0.0, TrainingConfig(epochs=1), path)
+    for epochs in (2, 4):
+        meta = learner()
+        config = TrainingConfig(epochs=epochs)
+        log = meta_train(meta, sinusoids, partial(validation, meta), config, path)
+    assert log == whole
+    for name, value in straight.state_dict().items():
+        assert torch.equal(value, meta.state_dict()[name])
+    with pytest.raises(ValueError, match="has 4 epochs, more than epochs=3"):
+        meta_train(meta, sinusoids, lambda: 0.0, TrainingConfig(epochs=3), path)
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"epochs": -1}, "epochs=-1 will not do: pass a whole number from 0 up"),
+        ({"epochs": 2.5}, "epochs=2.5"),
+        ({"learning_rate": "fast"}, "learning_rate='fast' .*a number from 0 up"),
+        ({"learning_rate": float("nan")}, "learning_rate=nan"),
+        ({"clip": None}, "clip=None"),
+        ({"penalty": -0.1}, "penalty=-0.1"),
+        ({"patience": "ten"}, "patience='ten'"),
+        ({"seed": None}, "seed=None will not do: pass a whole number from 0 up"),
+        ({"seed": 2**63}, "seed=9223372036854775808"),
+    ],
+    ids=str,
+)
+def test_a_setting_that_no_run_could_mean_is_refused(
+    setting: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        TrainingConfig(**setting)
+    whole = {"epochs": np.int64(3), "seed": np.int32(0), "clip": float("inf")}
+    assert TrainingConfig(**whole).epochs == 3  # type: ignore[arg-type]
 
 
 def test_a_diverging_inner_loop_says_so() -> None:

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import torch
 
-from metarec.data.source import SOURCE_HELP, add_csv_arguments, load_source
+from metarec.data import source
 from metarec.evaluation.leaderboard import Leaderboard
 from metarec.evaluation.methods import BASELINES, RIVAL, SYSTEMS, known_methods
 from metarec.evaluation.run import Protocol, run_methods
@@ -41,8 +41,8 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = made.add_argument
-    add("--data", default="ml-100k", metavar="SOURCE", help=SOURCE_HELP)
-    add_csv_arguments(made)
+    add("--data", default="ml-100k", metavar="SOURCE", help=source.SOURCE_HELP)
+    source.add_reading_flags(made)
     groups = f"names, or {', '.join(GROUPS)} (default: baselines; see --list)"
     add("--methods", nargs="+", default=["baselines"], metavar="METHOD", help=groups)
     add("--list", action="store_true", help="list the methods and stop")
@@ -90,7 +90,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     methods = list(dict.fromkeys([*methods, options.rival]))
     if unknown := [m for m in methods if m not in known_methods()]:
         raise ValueError(f"no method is called {unknown[0]!r}: --list names them all")
-    data = load_source(options.data, options, progress=not options.quiet)
+    data = source.load_source(options.data, options, progress=not options.quiet)
     out = options.out or Path(f"leaderboard-{data.name}")
     if options.fresh:
         shutil.rmtree(out / "parts", ignore_errors=True)
@@ -124,7 +124,7 @@ def _arguments(options: argparse.Namespace) -> str:
     for name in ("rival", "order", "folds", "reserved", "seed"):
         if (value := getattr(options, name)) != parser().get_default(name):
             words += [f"--{name}", str(value)]
-    return shlex.join(words)
+    return shlex.join([*words, *source.reading_words(options)])
 
 
 if __name__ == "__main__":
