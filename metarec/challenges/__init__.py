@@ -7,9 +7,9 @@ from metarec.challenges.forgetting import (
     Windowed,
     measurement_update,
 )
-from metarec.challenges.new_items import BothCold, item_histories, newest_items
+from metarec.challenges.new_items import item_histories, newest_items
 from metarec.challenges.transpose import transposed
 
-__all__ = ["BothCold", "item_histories", "newest_items", "transposed"]
+__all__ = ["item_histories", "newest_items", "transposed"]
 __all__ += ["Decayed", "KalmanFilter", "Windowed", "measurement_update"]
 __all__ += ["Online", "prequential", "rmse_of_users"]
