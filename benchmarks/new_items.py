@@ -19,11 +19,11 @@ from itertools import product
 from pathlib import Path
 
 import pandas as pd
+from both_cold import BothCold
 from common import FOLDS, options
 from item_fold import ItemFold
 from tqdm import tqdm
 
-from metarec.challenges import BothCold
 from metarec.data import RatingData, load_movielens_100k
 from metarec.evaluation import Fold, write_table
 from metarec.factors import GaussianFactorModel, ItemMean, UserItemBias

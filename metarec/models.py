@@ -14,7 +14,7 @@ __all__ += ["FeatureAttention", "MLP", "MatrixFactorization", "RatingModel"]
 __all__ += ["UserTable", "checked_profile", "implicit_shift", "with_one"]
 
 
-HIDDEN = 32  # units of the MLP, and of the set encoder
+HIDDEN = 32  # units of the MLP
 WIDTH = 8  # of a key in the attention over features
 
 

@@ -12,7 +12,6 @@ from metarec.learners import (
     GradientDescent,
     Posterior,
     Prior,
-    SetEncoder,
     TaskAttention,
     TaskBank,
     map_estimate,
@@ -157,17 +156,14 @@ def test_the_online_update_equals_the_batch_posterior() -> None:
 def learners(made: RatingModel) -> dict[str, object]:
     bank = TaskBank(support(9, 40), 40, DIM + 1)
     bank.refresh(made)
-    encoder = SetEncoder(DIM + 1, generator=torch.Generator().manual_seed(0))
-    encoder.second.data.normal_(generator=torch.Generator().manual_seed(1))
     return {
         "gradient": GradientDescent(3),
         "bayesian": Bayesian(),
         "attention": TaskAttention(bank),
-        "set-encoder": encoder,
     }
 
 
-@pytest.mark.parametrize("name", ["gradient", "bayesian", "attention", "set-encoder"])
+@pytest.mark.parametrize("name", ["gradient", "bayesian", "attention"])
 def test_a_batch_equals_a_loop_over_its_tasks(name: str) -> None:
     made = model()
     learner = learners(made)[name]
@@ -186,7 +182,7 @@ def test_a_batch_equals_a_loop_over_its_tasks(name: str) -> None:
     torch.testing.assert_close(learner.adapt(made, prior, dirty)["head"], batch)
 
 
-@pytest.mark.parametrize("name", ["gradient", "bayesian", "attention", "set-encoder"])
+@pytest.mark.parametrize("name", ["gradient", "bayesian", "attention"])
 @pytest.mark.parametrize("meta_of", [MAML, MetaSGD])
 def test_without_ratings_the_answer_is_the_prior_exactly(
     name: str, meta_of: type[MAML]
@@ -424,26 +420,6 @@ def test_the_predictive_variance_is_that_of_draws_from_the_posterior() -> None:
     torch.testing.assert_close(scores.mean(0), score, rtol=0, atol=0.05)
     expected = scores.var(0) + prior.noise
     torch.testing.assert_close(variance, expected, rtol=0.05, atol=0)
-
-
-def test_the_set_encoder_sums_over_the_root_of_the_set() -> None:
-    made, prior, tasks = model(), prior_of(model(), torch.tensor(0.3)), support()
-    encoder = learners(made)["set-encoder"]
-    found = encoder.adapt(made, prior, tasks)["head"]
-    base = Bayesian().adapt(made, prior, tasks)["head"]
-    for t in range(B):
-        task, total = alone(tasks, t), 0
-        for item, stars in zip(task.x[0], task.y[0], strict=True):
-            phi = made.features(item)
-            error = stars - made.item_offset[item] - phi @ made.head
-            row = torch.cat([phi, error[None]])
-            total = total + (row @ encoder.first).relu() @ encoder.second
-        expected = base[t] + total / len(task.x[0]) ** 0.5
-        torch.testing.assert_close(found[t], expected, rtol=0, atol=1e-10)
-    order = torch.randperm(K)
-    mixed = Examples(tasks.x[:1, order], tasks.y[:1, order], tasks.mask[:1, order])
-    again = encoder.adapt(made, prior, mixed)["head"][0]
-    torch.testing.assert_close(again, found[0], rtol=0, atol=1e-10)
 
 
 def test_the_mlp_is_what_torch_makes_of_its_layers() -> None:

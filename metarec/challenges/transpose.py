@@ -30,24 +30,17 @@ def transposed(data: RatingData) -> RatingData:
     --------
     `item_histories` and the chapter on new items.
     """
-    ratings = data.ratings.rename(columns={"user": "item", "item": "user"})
+    blank: dict[str, Any] = {"title": "", "year": pd.NA, "genres": ()}
+    # Columns that are blank for all were filled in by an earlier turn: turned back.
+    filled = [name for name in blank if set(data.items[name]) == {blank[name]}]
     items = data.users.rename(columns={"user_id": "item_id"})
-    n = len(items)
-    year = pd.array([pd.NA] * n, dtype="Int64")
-    blank: dict[str, Any] = {"title": [""] * n, "year": year, "genres": [()] * n}
-    for column, nothing in blank.items():
-        if column not in items:
-            items[column] = nothing
-    # Columns that were blank for all were filled in by an earlier turn: turned back.
-    users = data.items.rename(columns={"item_id": "user_id"})
-    empty = {
-        "title": not users["title"].astype(bool).any(),
-        "year": not users["year"].notna().any(),
-        "genres": not users["genres"].astype(bool).any(),
-    }
+    for name, nothing in blank.items():
+        if name not in items:
+            items[name] = [nothing] * len(items)
+    ratings = data.ratings.rename(columns={"user": "item", "item": "user"})
     return replace(
         data,
         ratings=ratings[data.ratings.columns],
-        users=users.drop(columns=[column for column in empty if empty[column]]),
-        items=items,
+        users=data.items.drop(columns=filled).rename(columns={"item_id": "user_id"}),
+        items=items.astype({"year": "Int64"}),
     )

@@ -28,10 +28,10 @@ from metarec.learners.losses import (
     squared_error,
 )
 from metarec.learners.prior import Parameters, Prior
-from metarec.learners.task_attention import SetEncoder, TaskAttention, TaskBank
+from metarec.learners.task_attention import TaskAttention, TaskBank
 from metarec.learners.task_learner import TaskLearner
 
-__all__ = ["Bayesian", "GradientDescent", "SetEncoder", "TaskAttention", "TaskLearner"]
+__all__ = ["Bayesian", "GradientDescent", "TaskAttention", "TaskLearner"]
 __all__ += ["Posterior", "TaskBank", "map_estimate", "posterior_covariance"]
 __all__ += ["Parameters", "Prior", "predict"]
 __all__ += ["MatrixRate", "Objective", "inner_loop", "stable_share"]
