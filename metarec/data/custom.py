@@ -124,7 +124,7 @@ def rating_data(
     )
     items = _described(items)
     data = RatingData(name, users, items, scale, citation, ratings)
-    return data if stars else clicks(data, at=1, unseen=1)
+    return data if stars else clicks(data, at=1, unseen=4)
 
 
 def read_csv(
@@ -319,28 +319,27 @@ def _seconds(values: pd.Series, column: Any, time_format: str | None) -> pd.Seri
         "written, time_format='%d.%m.%Y', or leave them out, "
         "columns={'timestamp': None}",
     )
-    return (time - pd.Timestamp(0, tz="UTC")) // pd.Timedelta("1s")
+    return time.dt.tz_localize(None).astype("datetime64[s]").astype("int64")
 
 
 def _index(labels: pd.Series, table: Any, role: str) -> tuple[pd.DataFrame, np.ndarray]:
     """Return the table of users or items, and each rating's row in it."""
     key = f"{role}_id"
-    if table is None:
-        try:
+    try:
+        if table is None:
             codes, unique = pd.factorize(labels, sort=True)
-        except TypeError as error:
-            raise ValueError(f"a {role} cannot be told from others: {error}") from error
-        return pd.DataFrame({key: unique}), codes
-    table = to_frame(table).reset_index(drop=True)
-    if key not in table:
-        raise ValueError(f"the table of {role}s has no column {key!r}")
-    # One file may write all labels as numbers, and the other not.
-    if {pd.api.types.infer_dtype(x) for x in (labels, table[key])} == _TWO_KINDS:
-        labels, table[key] = labels.astype(str), table[key].astype(str)
-    _reject(
-        table[key], table[key].duplicated(), f"{key} VALUE stands twice in the table"
-    )
-    codes = pd.Index(table[key]).get_indexer(pd.Index(labels))
+            return pd.DataFrame({key: unique}), codes
+        table = to_frame(table).reset_index(drop=True)
+        if key not in table:
+            raise ValueError(f"the table of {role}s has no column {key!r}")
+        # One file may write all labels as numbers, and the other not.
+        if {pd.api.types.infer_dtype(x) for x in (labels, table[key])} == _TWO_KINDS:
+            labels, table[key] = labels.astype(str), table[key].astype(str)
+        again = table[key].duplicated()
+        _reject(table[key], again, f"{key} VALUE stands twice in the table of {role}s")
+        codes = pd.Index(table[key]).get_indexer(pd.Index(labels))
+    except TypeError as error:
+        raise ValueError(f"a {role} cannot be told from others: {error}") from error
     _reject(labels, codes < 0, f"{role} VALUE is not in the table of {role}s; add it")
     return table, codes
 
@@ -369,20 +368,19 @@ def _unique_pairs(
 
 def _described(items: pd.DataFrame) -> pd.DataFrame:
     """Give every item a title (else its label), a year and genres (else unknown)."""
-    label = items["item_id"]
+    label = items["item_id"].astype(object)
     genres = items.get("genres", pd.Series([()] * len(items), dtype=object))
     genres = genres.astype(object).where(genres.notna(), ())
     plain = genres.map(lambda words: isinstance(words, str) or not np.iterable(words))
     _reject(genres, plain, "the genres of an item are a tuple of words, not VALUE")
-    years = pd.Series(items.get("year", np.nan), items.index)
-    known = years.notna()
-    year = pd.Series(pd.NA, items.index, dtype="Int64")
-    year[known] = _numbers(years[known], "year").astype("Int64")
+    years = pd.Series(items.get("year"), items.index, dtype=object)
+    known = _numbers(years[years.notna()], "year")
+    _reject(known, (known % 1 != 0) | (known.abs() > 1e6), "VALUE is not a year")
     described = pd.DataFrame(
         {
-            "item_id": label,
-            "title": items.get("title", label).fillna(label).astype("str"),
-            "year": year,
+            "item_id": items["item_id"],
+            "title": items.get("title", label).astype(object).fillna(label).astype(str),
+            "year": known.astype("Int64").reindex(items.index),
             "genres": genres.map(tuple),
         }
     )
