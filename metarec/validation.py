@@ -80,7 +80,7 @@ def validation_score(
     # The mean is taken in double precision, as in the tables of `cold_start`.
     error = torch.zeros(len(sizes), len(users), dtype=torch.float64)
     for row, k in enumerate(sizes):
-        for some in in_batches(histories, users):
+        for some in in_batches(histories, users, k):
             tasks = histories.tasks(users[some], k)
             check_disjoint(tasks)
             score, query = predictions(predictor, tasks, histories)[1], tasks.query
@@ -88,9 +88,7 @@ def validation_score(
     return float(error.flatten().numpy().mean())
 
 
-def in_batches(
-    histories: UserHistories, users: Tensor, k: Tensor | None = None
-) -> Sequence[Tensor]:
+def in_batches(histories: UserHistories, users: Tensor, k: int) -> Sequence[Tensor]:
     """Places in ``users``, so many at a time as memory holds; none if there are none.
 
     Parameters
@@ -100,10 +98,9 @@ def in_batches(
     users
         Indices of users, shape (U,).
     k
-        Ratings in the support of each, shape (U,); few if not given.
+        Most ratings in a support.
     """
-    longest = 16 if k is None else max([16, *k.tolist()])
-    at_once = max(USERS_AT_ONCE * 16 // longest, 1)
+    at_once = max(USERS_AT_ONCE * 16 // max(k, 16), 1)
     order = torch.arange(len(users))
     # Of many, those of like length come together: they are padded less.
     if len(users) > at_once:

@@ -119,7 +119,8 @@ def _evaluate(options: argparse.Namespace) -> None:
         write_table(folder / "costs.csv", board.costs.reset_index(), command, notes)
         write = partial(errors[columns].to_csv, index=False, float_format="%.4f")
         save_aside(folder / "errors.csv.xz", partial(write, compression="xz"))
-        figure = board.plot(max(k for k in errors["k"].unique() if k <= 10)).figure
+        sizes = [k for k in errors["k"].unique() if k <= 10 or kind == "whole-life"]
+        figure = board.plot(max(sizes)).figure
         save_aside(folder / "plot.png", partial(figure.savefig, format="png"))  # type: ignore[union-attr]
         if not options.quiet:
             print(board)

@@ -123,9 +123,16 @@ def judge(
     """
     count, parts = histories.count(users), []
     for size in PROTOCOLS[protocol][1] if sizes is None else sizes:
-        k, after = _places(protocol, count, size, histories.reserved)
+        # How many ratings are support, and how many stand before the query: (U,) each.
+        k, after = (torch.full_like(count, n) for n in (size, histories.reserved))
+        if protocol == "whole-life":
+            k = after = count * size // 100
+        elif protocol == "last-20":
+            # Who is too short for both has no query, and is not judged.
+            after = torch.where(count < size + 20, count, count - 20)
         judged = (after < count).nonzero()[:, 0]
-        for some in in_batches(histories, users[judged], k[judged]):
+        longest = max(k.tolist(), default=0)
+        for some in in_batches(histories, users[judged], longest):
             rows = judged[some]
             tasks = histories.tasks(users[rows], k[rows], after[rows])
             check_disjoint(tasks)
@@ -137,17 +144,6 @@ def judge(
         )
     # However the users were batched.
     return pd.concat(parts).sort_values(["k", "user"], ignore_index=True)
-
-
-def _places(protocol: str, count: Tensor, k: int, reserved: int) -> list[Tensor]:
-    """How many ratings are support, and how many stand before the query, (B,) each."""
-    size, after = torch.full_like(count, k), torch.full_like(count, reserved)
-    if protocol == "whole-life":
-        size = after = count * k // 100
-    elif protocol == "last-20":
-        # Who is too short for both has no query, and is not judged.
-        after = torch.where(count < k + 20, count, count - 20)
-    return [size, after]
 
 
 def errors_of(

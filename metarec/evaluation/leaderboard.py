@@ -111,7 +111,7 @@ class Leaderboard:
         interval, paired over users, stratified by fold and conditional on the fitted
         models. Below 0 is better than the rival.
         """
-        errors = self.errors.assign(square=self.errors["rmse"] ** 2 * self.errors["n"])
+        errors = self.errors
         rmse = errors.pivot_table("rmse", _KEYS, ["k", "method"])
         rival = rmse.xs(self.rival, axis=1, level="method")
         gaps = rmse - rival[rmse.columns.get_level_values("k")].to_numpy()
@@ -125,14 +125,11 @@ class Leaderboard:
         metrics = [m for m in ("rmse", "mae", "unclipped") if m in errors]
         of_fold = errors.groupby(["k", "method", "fold"])[metrics].mean()
         by_size = of_fold.groupby(["k", "method"])
-        total = errors.groupby(["k", "method"])[["square", "n"]].sum()
-        table = by_size.mean().assign(
-            pooled_rmse=(total["square"] / total["n"]).pow(0.5),
-            difference=gaps.mean(),
-            low=low,
-            high=high,
-        )
+        table = by_size.mean()
         table.insert(1, "sd_folds", by_size["rmse"].std())
+        pooled = errors.groupby(["k", "method"])[["rmse", "n"]].apply(_pooled)
+        table = table.assign(pooled_rmse=pooled, difference=gaps.mean())
+        table = table.assign(low=low, high=high)
         rows = pd.MultiIndex.from_product([rival.columns, self.methods])
         return table.loc[rows].swaplevel().reset_index(names=["method", "k"])
 
@@ -216,3 +213,7 @@ class Leaderboard:
         at_k = self.label.format(k)
         ax.set_xlabel(f"RMSE less that of {self.rival} at {at_k} (stars)")
         return ax
+
+
+def _pooled(rows: pd.DataFrame) -> float:
+    return float(np.average(rows["rmse"] ** 2, weights=rows["n"]) ** 0.5)

@@ -98,10 +98,6 @@ def fitted(name: str, fold: Fold) -> Predictor:
     --------
     The leaderboard and its chapter.
     """
-    if name in BASELINES:
-        return BASELINES[name](fold)
-    if name in SYSTEMS:
-        return fold.train(SYSTEMS[name])
-    raise ValueError(
-        f"no method is called {name!r}: choose from {', '.join(known_methods())}"
-    )
+    if name not in (known := known_methods()):
+        raise ValueError(f"no method is called {name!r}: choose {', '.join(known)}")
+    return BASELINES[name](fold) if name in BASELINES else fold.train(SYSTEMS[name])

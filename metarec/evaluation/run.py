@@ -97,7 +97,8 @@ def run_methods(
     _refuse_another(mark, settings)
 
     def path(kind: str, method: str, number: int) -> Path:
-        return store / f"{number}-{_slug(method)}-{kind}.csv"
+        slug = re.sub(r"[^a-z0-9]+", "-", method.lower()).strip("-")
+        return store / f"{number}-{slug}-{kind}.csv"
 
     runs = list(product(range(protocol.folds), methods))
     bar = tqdm(runs, desc="evaluation", unit="fit", disable=not progress)
@@ -145,7 +146,3 @@ def _refuse_another(mark: Path, settings: dict[str, Any]) -> None:
                 f"{mark.parent} holds results under another {', '.join(differ)}: name "
                 "another folder or begin anew with --fresh"
             )
-
-
-def _slug(name: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
