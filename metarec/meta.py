@@ -171,6 +171,7 @@ class MetaLearner(nn.Module):
         dict[str, Tensor]
             Weights of each task by name, each with a leading task axis.
         """
+        support = support.like(next(self.parameters()))
         return self.learner.adapt(self.model, self.prior(support), support)
 
     def predict(self, support: Examples, x: Tensor) -> Tensor:
@@ -190,8 +191,10 @@ class MetaLearner(nn.Module):
         Tensor
             Scores, in stars, shape (B, N).
         """
-        score = predict(self.model, self.adapt(support), x, support.profile)
-        return likelihood_of(self.model).mean(score)
+        support = support.like(next(self.parameters()))
+        own, here = self.adapt(support), x.to(support.x.device)
+        score = predict(self.model, own, here, support.profile)
+        return likelihood_of(self.model).mean(score).to(x.device)
 
     def loss(self, tasks: Tasks) -> Tensor:
         """The meta-loss: that of the learner on the query, averaged over tasks.
@@ -209,6 +212,7 @@ class MetaLearner(nn.Module):
         Tensor
             A number.
         """
+        tasks = tasks.like(next(self.parameters()))
         banks = [part for part in self.modules() if isinstance(part, TaskBank)]
         if banks and isinstance(self.model, RatingModel):
             for bank in banks:
@@ -525,4 +529,4 @@ class MetaMind(MetaLearner):
 
     def _nobody(self) -> Tensor | None:
         n_profile = getattr(self.model, "n_profile", 0)
-        return torch.zeros(1, n_profile) if n_profile else None
+        return self.model.head.new_zeros(1, n_profile) if n_profile else None

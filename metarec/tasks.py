@@ -7,7 +7,7 @@ users asks for those users by name, and nothing of the others comes along.
 
 from collections.abc import Iterator, Sequence
 from copy import copy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Self
 
 import numpy as np
@@ -110,6 +110,28 @@ class Examples:
         """Count the tasks."""
         return len(self.y)
 
+    def like(self, weight: Tensor) -> Self:
+        """The same examples on the device and in the floating type of ``weight``.
+
+        Parameters
+        ----------
+        weight
+            A parameter of the model that is to read them, of any shape.
+
+        Returns
+        -------
+        tasks.Examples
+            The examples; themselves where nothing changes.
+        """
+        if (self.y.device, self.y.dtype) == (weight.device, weight.dtype):
+            return self
+        moved = {f.name: getattr(self, f.name) for f in fields(self)}
+        for name, value in moved.items():
+            if value is not None:
+                number = weight.dtype if value.is_floating_point() else value.dtype
+                moved[name] = value.to(weight.device, number)
+        return replace(self, **moved)
+
 
 @dataclass(frozen=True)
 class Tasks:
@@ -136,6 +158,24 @@ class Tasks:
     def __len__(self) -> int:
         """Count the tasks."""
         return len(self.support)
+
+    def like(self, weight: Tensor) -> Self:
+        """The same tasks on the device and in the floating type of ``weight``.
+
+        Parameters
+        ----------
+        weight
+            A parameter of the model that is to read them, of any shape.
+
+        Returns
+        -------
+        Tasks
+            The tasks.
+        """
+        support, query = self.support.like(weight), self.query.like(weight)
+        return replace(
+            self, support=support, query=query, user=self.user.to(weight.device)
+        )
 
 
 @dataclass(frozen=True)
@@ -515,7 +555,9 @@ class UserHistories:
         skipped = (place * anywhere * (self.count(users) - k + 1)).long()
         return self._window(self._first(users) + skipped, k)
 
-    def tasks(self, users: Tensor, k: int | Tensor) -> Tasks:
+    def tasks(
+        self, users: Tensor, k: int | Tensor, after: int | Tensor | None = None
+    ) -> Tasks:
         """Cut ``users`` into tasks whose support has ``k`` ratings, one K or each its.
 
         Parameters
@@ -524,6 +566,9 @@ class UserHistories:
             Indices of users, shape (U,).
         k
             Support size K, one number or one for each user, shape (U,).
+        after
+            How many ratings stand before the query, one number or one for each user;
+            ``reserved`` if not given.
 
         Returns
         -------
@@ -533,22 +578,24 @@ class UserHistories:
         Raises
         ------
         ValueError
-            If K exceeds ``reserved`` (support and query would overlap) or a user has no
+            If K exceeds ``after`` (support and query would overlap) or a user has no
             rating left for the query.
         """
-        k = torch.as_tensor(k).expand(len(users))
-        if (k < 0).any() or (k > self.reserved).any():
-            raise ValueError(f"K must lie in 0..{self.reserved}, the reserved ratings")
-        short = users[self.count(users) <= self.reserved]
-        if len(short):
+        after = torch.as_tensor(self.reserved if after is None else after)
+        k, after = (n.expand(len(users)) for n in (torch.as_tensor(k), after))
+        if (k < 0).any() or (k > after).any():
+            most = int(after.min())
+            raise ValueError(f"K must lie in 0..{most}, the reserved ratings")
+        rest = self.count(users) - after
+        if len(short := (rest <= 0).nonzero()):
             raise ValueError(
-                f"user {int(short[0])} has no more than {self.reserved} ratings, so no "
-                "query: choose users with `usable(users)` or lower `reserved`"
+                f"user {int(users[short[0]])} has no more than {int(after[short[0]])} "
+                "ratings, so no query: choose users with `usable(users)` or lower "
+                "`reserved`"
             )
         first = self._first(users)
-        rest = self.count(users) - self.reserved
         support = replace(self._window(first, k), profile=self.profile[users])
-        return Tasks(support, self._window(first + self.reserved, rest), users)
+        return Tasks(support, self._window(first + after, rest), users)
 
 
 @dataclass(frozen=True)

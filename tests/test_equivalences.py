@@ -109,7 +109,7 @@ def test_the_posterior_mean_is_ridge_in_the_norm_of_the_prior(kind: str) -> None
 def test_one_step_approaches_the_posterior_mean_as_the_prior_shrinks() -> None:
     made, parts = model(), system(model())
     gaps = []
-    for size in (1e-1, 1e-2, 1e-3):
+    for size in (3e-2, 3e-3, 3e-4):
         prior = prior_of(made, size * SCALES["full"])
         bayes = Bayesian().adapt(made, prior, parts["task"])["head"]
         # sigma^2 is a part of the rate under gradient descent.
@@ -274,6 +274,58 @@ def test_a_task_never_attends_to_itself() -> None:
     weight = mind.attention(own)
     assert (weight[torch.arange(5), torch.arange(5)] == 0).all()
     torch.testing.assert_close(weight.sum(-1), torch.ones(5))
+
+
+def test_metamind_with_a_bank_moves_to_what_the_attended_tasks_learned() -> None:
+    made = model()
+    history = support(9, 40)
+    history = Examples(history.x, history.y, history.mask, user=torch.arange(40))
+    bank = TaskBank(history, 40, DIM + 1)
+    bank.refresh(made)
+    mind = MetaMind(made, Bayesian(), ["head"], bank=bank)
+    g = torch.Generator().manual_seed(0)
+    for learned in (mind.keys, mind.values, mind.bias):
+        learned.data = torch.randn(learned.shape, generator=g)
+    tasks = Examples(*(p[:5] for p in (history.x, history.y, history.mask)))
+    tasks = Examples(tasks.x, tasks.y, tasks.mask, user=torch.arange(5))
+    found = mind.mean(tasks)["head"]
+    for t in range(5):
+        task = alone(tasks, t)
+        phi, code = made.features(task.x)[0], torch.zeros(DIM + 1)
+        for row, stars, item in zip(phi, task.y[0], task.x[0], strict=True):
+            code = code + row * (stars - made.offset(item) - row @ made.head)
+        code = code / (len(phi) + 5)
+        others = [m for m in range(40) if m != t]
+        logits = [(code @ mind.keys) @ bank.deltas[m] for m in others]
+        weight = torch.stack([*logits, mind.bias[0]]).softmax(-1)
+        torch.testing.assert_close(mind.attention(tasks)[t, others], weight[:-1])
+        expected = made.head.clone()
+        for a, m in zip(weight, others, strict=False):
+            expected = expected + a * (bank.deltas[m] @ mind.values)
+        torch.testing.assert_close(found[t], expected, rtol=0, atol=1e-10)
+        assert (expected - made.head).norm() > 1e-3
+
+
+def test_a_full_scale_is_its_root_times_the_roots_transpose() -> None:
+    meta = MetaSGD(model(), Bayesian(), ["head"], scale=0.2, full=True)
+    d = DIM + 1
+    start = meta.scale()["head"]
+    torch.testing.assert_close(start, 0.2 * torch.eye(d))
+    g = torch.Generator().manual_seed(0)
+    meta.lower.data = torch.randn(d, d, generator=g)
+    meta.log_scale["head"].data = torch.randn(d, generator=g)
+    alpha, lower = meta.log_scale["head"].exp(), meta.lower
+    root = torch.zeros(d, d)
+    for i in range(d):
+        for j in range(i + 1):
+            root[i, j] = (1.0 if i == j else lower[i, j]) * alpha[j].sqrt()
+    expected = torch.zeros(d, d)
+    for i in range(d):
+        for j in range(d):
+            expected[i, j] = sum(root[i, k] * root[j, k] for k in range(d))
+    torch.testing.assert_close(meta.scale()["head"], expected)
+    # Bounded away from 0 in every direction: a step never goes uphill.
+    assert torch.linalg.eigvalsh(expected).min() > 0
 
 
 def test_laplace_stands_at_the_maximum_of_the_posterior() -> None:

@@ -58,7 +58,7 @@ def test_lists_in_batches_are_those_of_one_by_one(
 ) -> None:
     about = {user: {"age": user - 130} for user in given if user % 2}
     monkeypatch.setattr(
-        "metarec.recommender.meta_recommender.user_batches",
+        "metarec.recommender.many.user_batches",
         lambda n, *_: [(0, 17), (17, 18), (18, n)],
     )
     found = recommender.recommend_all(given, 7, 40, about, progress=False)

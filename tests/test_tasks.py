@@ -117,6 +117,10 @@ def test_too_large_a_k_and_too_short_a_history_are_refused(data: RatingData) -> 
         histories.tasks(torch.tensor([25]), 16)
     with pytest.raises(ValueError, match="user 0 has no more than 15"):
         histories.tasks(torch.tensor([0]), 3)
+    with pytest.raises(ValueError, match=r"K must lie in 0\.\.7, the"):
+        histories.tasks(torch.tensor([25]), 8, 7)
+    with pytest.raises(ValueError, match="user 0 has no more than 40"):
+        histories.tasks(torch.tensor([0]), 3, torch.tensor([40]))
     with pytest.raises(ValueError, match="order must be"):
         UserHistories(data, order="rating")
 

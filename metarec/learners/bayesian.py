@@ -293,7 +293,7 @@ def posterior_covariance(prior: Prior, phi: Tensor, weight: Tensor) -> Tensor:
     --------
     What the posterior and Laplace's approximation share.
     """
-    one = torch.eye(phi.shape[-1], dtype=phi.dtype)
+    one = torch.eye(phi.shape[-1], dtype=phi.dtype, device=phi.device)
     scale = scaled(prior.scale["head"], one)
     information = (weight[..., None] * phi).mT @ phi
     total = one + scale @ information

@@ -56,6 +56,7 @@ class TaskBank(nn.Module):
         """
         if self.history is None:
             return
+        self.history = self.history.like(model.head)
         prior = Prior({"head": model.head}, {"head": _RIDGE})
         weights = Bayesian().adapt(model, prior, self.history)["head"]
         self.deltas = weights - weights.mean(0)
@@ -75,7 +76,7 @@ class TaskBank(nn.Module):
         """
         n_tasks = len(self.deltas)
         if support.user is None or self.history is None or self.history.user is None:
-            return torch.zeros(len(support), n_tasks, dtype=torch.bool)
+            return support.mask.new_zeros(len(support), n_tasks)
         return support.user[:, None] == self.history.user
 
 
