@@ -14,7 +14,6 @@ from metarec.learners import (
     Prior,
     TaskAttention,
     TaskBank,
-    map_estimate,
     predict,
     squared_error,
 )
@@ -105,25 +104,6 @@ def test_the_posterior_mean_is_ridge_in_the_norm_of_the_prior(kind: str) -> None
     torch.testing.assert_close(
         found.covariance[0] @ precision, torch.eye(DIM + 1), rtol=0, atol=1e-9
     )
-
-
-@pytest.mark.parametrize("kind", SCALES)
-def test_descent_with_the_pull_of_the_prior_ends_at_the_posterior_mean(
-    kind: str,
-) -> None:
-    made, scale = model(), SCALES[kind]
-    prior, parts = prior_of(made, scale), system(made)
-
-    def loss(w: dict[str, Tensor]) -> Tensor:
-        return 0.5 * (parts["rest"] - parts["phi"] @ w["head"]).square().sum()
-
-    expected = Bayesian().adapt(made, prior, parts["task"])["head"][0]
-    near = map_estimate(loss, prior, 5000, 0.02)["head"]
-    torch.testing.assert_close(near, expected, rtol=0, atol=1e-6)
-    free = prior.mean["head"]
-    for _ in range(5000):
-        free = free + 0.02 * parts["phi"].T @ (parts["rest"] - parts["phi"] @ free)
-    assert (free - expected).norm() > 0.05
 
 
 def test_one_step_approaches_the_posterior_mean_as_the_prior_shrinks() -> None:

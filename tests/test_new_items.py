@@ -10,8 +10,8 @@ import torch
 from sklearn.linear_model import Ridge
 
 from benchmarks.both_cold import BothCold
-from benchmarks.item_fold import ItemFold
-from metarec.challenges import item_histories, newest_items, transposed
+from benchmarks.item_fold import ItemFold, newest_items
+from metarec.challenges import item_histories, transposed
 from metarec.data import RatingData, load_movielens_100k, rating_data
 from metarec.evaluation import check_no_leak, cold_start
 from metarec.factors import GaussianFactorModel, ItemMean, UserItemBias

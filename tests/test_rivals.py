@@ -297,10 +297,10 @@ def test_the_pooled_network_is_trained_on_every_rating(
 ) -> None:
     seen: list[Tasks] = []
 
-    def train(meta, batches, validate, config, progress) -> None:
+    def train(meta, batches, *_) -> None:
         seen.extend(batches(torch.Generator().manual_seed(0)))
 
-    monkeypatch.setattr("metarec.baselines.pooled.meta_train", train)
+    monkeypatch.setattr("metarec.systems.meta_train", train)
     split = split_users(200, n_validation=20)
     pooled(histories, split)
     n = sum(int(part.query.mask.sum()) for part in seen)

@@ -2,9 +2,9 @@
 
 from metarec.challenges.drift import prequential, rmse_of_users
 from metarec.challenges.forgetting import Decayed, KalmanFilter, Windowed
-from metarec.challenges.new_items import item_histories, newest_items
+from metarec.challenges.new_items import item_histories
 from metarec.challenges.transpose import transposed
 
-__all__ = ["item_histories", "newest_items", "transposed"]
+__all__ = ["item_histories", "transposed"]
 __all__ += ["Decayed", "KalmanFilter", "Windowed"]
 __all__ += ["prequential", "rmse_of_users"]
