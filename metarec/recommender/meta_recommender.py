@@ -125,7 +125,7 @@ class MetaRecommender:
     ) -> Self:
         """Learn from ``users`` of ``data`` (all by default), a tenth for validation.
 
-        Of a `RatingStore` no more than a chunk of users is in memory at once. With
+        Of a store no more than a chunk of users is in memory at once. With
         ``checkpoint`` an interrupted run goes on where it stopped; the item vectors are
         kept beside it, in a file of that name and ``.items``. ``workers`` share the
         meta-training (see ``scale.together``); each fits the item vectors.
