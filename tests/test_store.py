@@ -172,8 +172,8 @@ def test_of_a_pair_rated_again_one_is_kept(keep: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("rows", "match"),
     [
-        ("a,x,3\nb,x,nan", "row 1: nan is off the scale 1 to 5"),
-        ("a,x,3\nb,x,6", "row 1: 6 is off the scale 1 to 5"),
+        ("a,x,3\nb,x,nan", "row 1: nan is not on 1 to 5"),
+        ("a,x,3\nb,x,6", "row 1: 6 is not on 1 to 5"),
         ("a,x,3\na,y,", "row 1: 'rating' is empty or no rating"),
         ("a,x,good", "row 0: 'rating' is empty or no rating"),
         ("a,x,3\n,y,2", "row 1: 'user' is empty"),
