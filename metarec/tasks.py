@@ -7,7 +7,7 @@ users asks for those users by name, and nothing of the others comes along.
 
 from collections.abc import Iterator, Sequence
 from copy import copy
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
@@ -125,11 +125,11 @@ class Examples:
         """
         if (self.y.device, self.y.dtype) == (weight.device, weight.dtype):
             return self
-        moved = {f.name: getattr(self, f.name) for f in fields(self)}
+        moved = {name: value for name, value in vars(self).items() if value is not None}
         for name, value in moved.items():
-            if value is not None:
-                number = weight.dtype if value.is_floating_point() else value.dtype
-                moved[name] = value.to(weight.device, number)
+            moved[name] = value.to(
+                weight if value.is_floating_point() else weight.device
+            )
         return replace(self, **moved)
 
 
