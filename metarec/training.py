@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from metarec.meta import MetaLearner
 from metarec.models import RatingModel, UserTable
-from metarec.tasks import Tasks
+from metarec.tasks import Tasks, one_thread
 
 __all__ = ["TrainingConfig", "TrainingLog", "Workers", "meta_train"]
 __all__ += ["save_aside", "train_table"]
@@ -138,6 +138,7 @@ class Workers:
         return loss, n_tasks
 
 
+@one_thread()
 def meta_train(
     meta: MetaLearner,
     batches: Callable[[torch.Generator], Iterator[Tasks]],
@@ -334,6 +335,7 @@ def save_aside(path: Path, write: Callable[[Path], object]) -> None:
         raise
 
 
+@one_thread()
 def train_table(
     table: UserTable,
     user: Tensor,
