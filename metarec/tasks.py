@@ -6,6 +6,7 @@ users asks for those users by name, and nothing of the others comes along.
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass, replace
 from typing import Self
@@ -39,6 +40,30 @@ A constant.
 
 
 CHUNK = 2**20  # ratings in memory at once where all are read
+
+
+@contextmanager
+def one_thread() -> Iterator[int]:
+    """Let operations of PyTorch have one thread; what was set before comes back.
+
+    Tasks are small. Threads that share one small operation wait for each other longer
+    than they work, and for milliseconds where the machine has other things to do.
+
+    Yields
+    ------
+    int
+        The number of threads that was set, for work that is cut into larger parts.
+
+    Plumbing
+    --------
+    Around whatever is fitted.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield before
+    finally:
+        torch.set_num_threads(before)
 
 
 class LeakageError(AssertionError):

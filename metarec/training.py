@@ -19,7 +19,7 @@ from tqdm import tqdm
 from metarec.learners import likelihood_of
 from metarec.meta import MetaLearner
 from metarec.models import RatingModel, UserTable
-from metarec.tasks import Tasks
+from metarec.tasks import Tasks, one_thread
 
 __all__ = ["TrainingConfig", "TrainingLog", "Workers", "meta_train"]
 __all__ += ["save_aside", "train_table"]
@@ -182,6 +182,7 @@ class Workers:
         return loss, n_tasks
 
 
+@one_thread()
 def meta_train(
     meta: MetaLearner,
     batches: Callable[[torch.Generator], Iterator[Tasks]],
@@ -395,6 +396,7 @@ def save_aside(path: Path, write: Callable[[Path], object]) -> None:
         raise
 
 
+@one_thread()
 def train_table(
     table: UserTable,
     user: Tensor,
