@@ -40,7 +40,7 @@ def item_feature_names(data: Catalogue) -> list[str]:
     --------
     Labels for plots of attention.
     """
-    names = UserFeatures.fit(_known_of(data)).names
+    names = UserFeatures.fit(known_of_items(data)).names
     return [name.removeprefix("genres=") for name in names]
 
 
@@ -66,15 +66,30 @@ def item_features(data: Catalogue) -> Tensor:
     --------
     Side information for the Gaussian factor model and the rating models.
     """
-    items = _known_of(data)
+    items = known_of_items(data)
     features = UserFeatures.fit(items)
     words = ["=" in name for name in features.names]
     centred = features.known(items) - np.where(words, 0, features.mean)
     return torch.from_numpy(np.nan_to_num(centred))
 
 
-def _known_of(data: Catalogue) -> pd.DataFrame:
-    """The columns that may be features, genres and year first."""
+def known_of_items(data: Catalogue) -> pd.DataFrame:
+    """Select the columns of items that may be features, genres and year first.
+
+    Parameters
+    ----------
+    data
+        Ratings with a table of items.
+
+    Returns
+    -------
+    pd.DataFrame
+        One row for each item, without label and title.
+
+    Plumbing
+    --------
+    What `item_features` and `item_histories` look at.
+    """
     described = data.items.drop(columns=["item_id", "title"])
     return described[["genres", "year", *described.columns.drop(["genres", "year"])]]
 
@@ -112,7 +127,7 @@ class UserFeatures:
         """Take the vocabulary, the units and the means from a table of users.
 
         A warning names the columns that are of no use: dates, and words that differ
-        from row to row.
+        from row to row. A title is a name.
 
         Parameters
         ----------
@@ -126,7 +141,7 @@ class UserFeatures:
         """
         unit: dict[str, float] = {}
         useless = []
-        for column in users.columns.drop("user_id", errors="ignore"):
+        for column in users.columns.drop(["user_id", "title"], errors="ignore"):
             kind = pd.api.types.infer_dtype(users[column])
             if users[column].isna().all():
                 continue
@@ -135,11 +150,12 @@ class UserFeatures:
                 unit[str(column)] = _UNITS.get(column, spread or 1.0)
                 continue
             count = _words(users[column]).value_counts()
-            kept = count.index[:_MOST]
-            if kind not in (*_NUMBERS, *_WORDS) or 2 * count[kept].sum() < count.sum():
-                useless.append(column)
+            kept = count[:_MOST]
+            shared = kept[kept > 1].sum() >= count.sum() / 2
+            if shared and kind in (*_NUMBERS, *_WORDS):
+                unit |= {f"{column}={word}": 1.0 for word in sorted(kept.index)}
             else:
-                unit |= {f"{column}={word}": 1.0 for word in sorted(kept)}
+                useless.append(column)
         if useless:
             warnings.warn(
                 f"{useless} are no features: they hold neither numbers nor words that "

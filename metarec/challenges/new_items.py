@@ -12,7 +12,7 @@ from torch import Tensor
 from metarec.challenges.transpose import transposed
 from metarec.data import RatingData
 from metarec.evaluation.cold_start import errors_of
-from metarec.features import item_feature_names, item_features
+from metarec.features import UserFeatures, known_of_items
 from metarec.tasks import SUPPORT_SIZES, Tasks, UserHistories, UserSplit
 from metarec.validation import Predictor, check_disjoint
 
@@ -48,16 +48,10 @@ def item_histories(
     new-items
     """
     histories = UserHistories(transposed(data), order)
-    names = item_feature_names(replace(data, items=data.items.iloc[vocabulary.numpy()]))
-    every = item_feature_names(data)
-    x = item_features(data)[:, [every.index(name) for name in names]]
-    dated = data.items["year"].notna().to_numpy()
-    with_genre = data.items["genres"].map(lambda own: bool(set(own) & set(names)))
-    columns = [dated if name == "year" else with_genre.to_numpy() for name in names]
+    known = known_of_items(data)
     # Zeros must say "not known", so what is known is centred on the training items.
-    known = torch.from_numpy(np.stack(columns, 1)) if names else x.bool()
-    mean = (x * known)[vocabulary].sum(0) / known[vocabulary].sum(0).clamp(min=1)
-    histories.profile = torch.where(known, x - mean, 0.0).float()
+    features = UserFeatures.fit(known.iloc[vocabulary.numpy()])
+    histories.profile = features.encode(known)
     return histories
 
 

@@ -124,7 +124,7 @@ def rating_data(
     )
     items = _described(items)
     data = RatingData(name, users, items, scale, citation, ratings)
-    return data if stars else clicks(data, at=1, unseen=1)
+    return data if stars else clicks(data, at=1, unseen=4)
 
 
 def read_csv(
@@ -319,7 +319,7 @@ def _seconds(values: pd.Series, column: Any, time_format: str | None) -> pd.Seri
         "written, time_format='%d.%m.%Y', or leave them out, "
         "columns={'timestamp': None}",
     )
-    return (time - pd.Timestamp(0, tz="UTC")) // pd.Timedelta("1s")
+    return time.dt.tz_localize(None).astype("datetime64[s]").astype("int64")
 
 
 def _index(labels: pd.Series, table: Any, role: str) -> tuple[pd.DataFrame, np.ndarray]:

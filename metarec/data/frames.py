@@ -64,21 +64,29 @@ def to_frame(
         return table
     if isinstance(table, str | Path):
         kinds = [s.lower() for s in Path(table).suffixes if s.lower() not in _PACKED]
-        if kinds[-1:] in ([".parquet"], [".pq"]):
-            return _read_parquet(Path(table))
-        if kinds[-1:] in ([".jsonl"], [".ndjson"], [".json"]):
+        kind = kinds[-1] if kinds else ""
+        if kind in (".jsonl", ".ndjson", ".json"):
             return pd.read_json(table, lines=True, dtype=False)
-        return _read_text(Path(table), labels, sep, encoding, header)
+        if kind not in (".parquet", ".pq"):
+            return _read_text(Path(table), labels, sep, encoding, header)
+        try:
+            return pd.read_parquet(table)
+        except ImportError as error:
+            hint = "Parquet needs pyarrow: pip install metarec[large]"
+            raise ValueError(hint) from error
     if hasattr(table, "to_pandas"):
         frame: pd.DataFrame = table.to_pandas()
         return frame
     try:
-        return pd.DataFrame(table)
-    except (TypeError, ValueError) as error:
+        frame = pd.DataFrame(table)
+    except (TypeError, ValueError):
+        frame = pd.DataFrame()
+    if frame.columns.empty:
         raise ValueError(
             f"{type(table).__name__} is no table: pass a DataFrame (pandas, polars), "
             "an Arrow table or the path of a file"
-        ) from error
+        )
+    return frame
 
 
 def column_of(frame: pd.DataFrame, column: Any) -> Any:
@@ -87,17 +95,6 @@ def column_of(frame: pd.DataFrame, column: Any) -> Any:
         return column
     at = int(column) if str(column).isdecimal() else len(frame.columns)
     return frame.columns[at] if at < len(frame.columns) else None
-
-
-def _read_parquet(path: Path) -> pd.DataFrame:
-    try:
-        return pd.read_parquet(path)
-    except ImportError as error:
-        raise ValueError("Parquet needs pyarrow: pip install metarec[large]") from error
-    except OSError as error:
-        if not path.is_file():
-            raise
-        raise ValueError(f"this is no sound Parquet file: {error}") from error
 
 
 def _read_text(
@@ -113,12 +110,12 @@ def _read_text(
         "keep_default_na": False,
     }
     try:
-        head = pd.read_csv(path, nrows=1, dtype=str, **how)
-        named = {column_of(head, label) for label in labels} & {*head.columns}
-        how["na_values"] = {c: [""] if c in named else _EMPTY for c in head}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", pd.errors.DtypeWarning)
             warnings.simplefilter("error", pd.errors.ParserWarning)
+            head = pd.read_csv(path, nrows=1, dtype=str, **how)
+            named = {column_of(head, label) for label in labels} & {*head.columns}
+            how["na_values"] = {c: [""] if c in named else _EMPTY for c in head}
             frame: pd.DataFrame = pd.read_csv(
                 path, dtype=dict.fromkeys(named, str), **how
             )

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from metarec.metrics import user_mae, user_rmse
-from metarec.tasks import SUPPORT_SIZES, Tasks, UserHistories
+from metarec.tasks import SUPPORT_SIZES, Tasks, UserHistories, one_thread
 from metarec.validation import (
     Predictor,
     check_disjoint,
@@ -17,6 +17,7 @@ from metarec.validation import (
 )
 
 
+@one_thread()
 def cold_start(
     predictor: Predictor,
     histories: UserHistories,
