@@ -171,7 +171,7 @@ class MetaLearner(nn.Module):
         dict[str, Tensor]
             Weights of each task by name, each with a leading task axis.
         """
-        support = support.like(next(self.parameters()))
+        support = support.like(next(self.model.parameters()))
         return self.learner.adapt(self.model, self.prior(support), support)
 
     def predict(self, support: Examples, x: Tensor) -> Tensor:
@@ -191,7 +191,7 @@ class MetaLearner(nn.Module):
         Tensor
             Scores, in stars, shape (B, N).
         """
-        support = support.like(next(self.parameters()))
+        support = support.like(next(self.model.parameters()))
         own, here = self.adapt(support), x.to(support.x.device)
         score = predict(self.model, own, here, support.profile)
         return likelihood_of(self.model).mean(score).to(x.device)
@@ -212,7 +212,7 @@ class MetaLearner(nn.Module):
         Tensor
             A number.
         """
-        tasks = tasks.like(next(self.parameters()))
+        tasks = tasks.like(next(self.model.parameters()))
         banks = [part for part in self.modules() if isinstance(part, TaskBank)]
         if banks and isinstance(self.model, RatingModel):
             for bank in banks:

@@ -6,8 +6,9 @@ users asks for those users by name, and nothing of the others comes along.
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from copy import copy
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
@@ -39,6 +40,30 @@ A constant.
 
 
 CHUNK = 2**20  # ratings in memory at once where all are read
+
+
+@contextmanager
+def one_thread() -> Iterator[int]:
+    """Let operations of PyTorch have one thread; what was set before comes back.
+
+    Tasks are small. Threads that share one small operation wait for each other longer
+    than they work, and for milliseconds where the machine has other things to do.
+
+    Yields
+    ------
+    int
+        The number of threads that was set, for work that is cut into larger parts.
+
+    Plumbing
+    --------
+    Around whatever is fitted.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield before
+    finally:
+        torch.set_num_threads(before)
 
 
 class LeakageError(AssertionError):
@@ -125,11 +150,11 @@ class Examples:
         """
         if (self.y.device, self.y.dtype) == (weight.device, weight.dtype):
             return self
-        moved = {f.name: getattr(self, f.name) for f in fields(self)}
+        moved = {name: value for name, value in vars(self).items() if value is not None}
         for name, value in moved.items():
-            if value is not None:
-                number = weight.dtype if value.is_floating_point() else value.dtype
-                moved[name] = value.to(weight.device, number)
+            moved[name] = value.to(
+                weight if value.is_floating_point() else weight.device
+            )
         return replace(self, **moved)
 
 

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from metarec.learners import likelihood_of
 from metarec.meta import MetaLearner
 from metarec.models import RatingModel, UserTable
-from metarec.tasks import Tasks
+from metarec.tasks import Tasks, one_thread
 
 __all__ = ["TrainingConfig", "TrainingLog", "Workers", "meta_train"]
 __all__ += ["save_aside", "train_table"]
@@ -72,15 +72,17 @@ class TrainingConfig:
 
 
 _WHOLE, _NUMBER = int | np.integer, int | float | np.integer | np.floating
-# Names of arguments ("?" where None will do), what to pass for them, and the least.
+# Names of arguments, what to pass for them, its kind, and the least where that is told.
 _RULES: list[tuple[str, str, Any, float | None]] = [
     ("dim reserved n", "a whole number from 1 up", _WHOLE, 1),
     ("seed steps epochs patience min_ratings", "a whole number from 0 up", _WHOLE, 0),
     ("learning_rate clip penalty", "a number from 0 up", _NUMBER, 0),
     ("progress implicit full return_std", "True or False", bool | np.bool_, None),
-    ("path checkpoint?", "the name of a file", str | PathLike, None),
+    ("path", "the name of a file", str | PathLike, None),
+    ("checkpoint", "the name of a file, or None", str | PathLike | None, None),
     ("config", "a TrainingConfig", TrainingConfig, None),
-    ("user? users? ratings", "a mapping", Mapping, None),
+    ("ratings", "a mapping from user to ratings, or a table", Mapping, None),
+    ("user users", "a mapping of what is known, or None", Mapping | None, None),
 ]
 
 
@@ -92,10 +94,8 @@ def check(**given: Any) -> None:
     What the doors of the recommender call on whatever a person hands in.
     """
     for names, what, kind, least in _RULES:
-        allowed = {name.strip("?"): name[-1] == "?" for name in names.split()}
-        for name in given.keys() & allowed:
-            value = given[name]
-            right = isinstance(value, kind) or (value is None and allowed[name])
+        for name in given.keys() & names.split():
+            value, right = given[name], isinstance(given[name], kind)
             if right and least is not None:
                 right = least <= value < 2**63 or value == np.inf
             if not right:
@@ -182,6 +182,7 @@ class Workers:
         return loss, n_tasks
 
 
+@one_thread()
 def meta_train(
     meta: MetaLearner,
     batches: Callable[[torch.Generator], Iterator[Tasks]],
@@ -256,7 +257,7 @@ def meta_train(
     path = None if checkpoint is None else Path(checkpoint)
     parts = meta, meta.model, meta.learner, likelihood_of(meta.model)
     settings = asdict(config) | {"parts": [type(part).__name__ for part in parts]}
-    settings |= run or {}
+    settings |= {"numbers": sum(p.numel() for p in trained)} | dict(run or {})
     del settings["epochs"]  # how long is no part of what is run
     settings = json.loads(json.dumps(settings, default=np.generic.item))
     state = workers.once(partial(read_run, path, "checkpoint", settings))
@@ -264,20 +265,13 @@ def meta_train(
     meta.load_state_dict(workers.once(meta.state_dict))
     best = {name: value.clone() for name, value in meta.state_dict().items()}
     if state is not None:
-        try:
-            meta.load_state_dict(state["meta"])
-            optimizer.load_state_dict(state["optimizer"])
-        except (RuntimeError, ValueError) as error:
-            raise ValueError(
-                f"{path} holds other parameters: {error}; {_WAY_OUT}"
-            ) from error
+        meta.load_state_dict(state["meta"])
+        optimizer.load_state_dict(state["optimizer"])
         generator.set_state(state["generator"])
         log, best = TrainingLog(**state["log"]), state["best"]
         if len(log.loss) > config.epochs:
-            raise ValueError(
-                f"{path} has {len(log.loss)} epochs, more than epochs={config.epochs}: "
-                f"ask for as many; or {_WAY_OUT}"
-            )
+            more = f"{len(log.loss)} epochs, more than epochs={config.epochs}"
+            raise ValueError(f"{path} has {more}: ask for as many, or {_WAY_OUT}")
 
     epochs = range(len(log.loss), config.epochs)
     quiet = not (progress and workers.first)
@@ -402,6 +396,7 @@ def save_aside(path: Path, write: Callable[[Path], object]) -> None:
         raise
 
 
+@one_thread()
 def train_table(
     table: UserTable,
     user: Tensor,

@@ -131,6 +131,80 @@ def test_the_noise_is_the_mean_squared_residual_over_samples() -> None:
     torch.testing.assert_close(model.noise, expected, rtol=0.02, atol=0)
 
 
+def regressions(
+    rows: list[list[tuple[int, float]]],
+    other: tuple[np.ndarray, np.ndarray],
+    mean: np.ndarray,
+    spread: np.ndarray,
+    noise: float,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Half a sweep of EM, user by user (or item by item), as the formula says it."""
+    means, covariances = [], []
+    for own, centre in zip(rows, mean, strict=True):
+        precision = np.linalg.inv(spread)
+        pull = precision @ centre
+        for j, rest in own:
+            z, doubt = np.append(other[0][j][:-1], 1), other[1][j].copy()
+            bias = z * other[0][j][-1] + np.append(doubt[:-1, -1], 0)
+            doubt[-1], doubt[:, -1] = 0, 0
+            precision = precision + (np.outer(z, z) + doubt) / noise
+            pull = pull + (z * rest - bias) / noise
+        covariances.append(np.linalg.inv(precision))
+        means.append(covariances[-1] @ pull)
+    return np.array(means), np.array(covariances)
+
+
+def test_sweeps_of_em_are_those_of_the_formula(histories: UserHistories) -> None:
+    users, n_items = torch.arange(40), histories.n_items
+    fast = GaussianFactorModel.fit(histories, users, dim=2, sweeps=3)
+    slow = GaussianFactorModel(2)
+    slow.__dict__.update(
+        GaussianFactorModel.fit(histories, users, 2, sweeps=0).__dict__
+    )
+    slow._start(n_items, seed=0)
+    user, item, rating = (t.tolist() for t in histories.ratings_of(users))
+    of_user: list[list[tuple[int, float]]] = [[] for _ in users]
+    of_item: list[list[tuple[int, float]]] = [[] for _ in range(n_items)]
+    for u, i, r in zip(user, item, rating, strict=True):
+        of_user[u].append((i, r - slow.mu.item()))
+        of_item[i].append((u, r - slow.mu.item()))
+    items = slow.v.numpy(), slow.v_cov.numpy()
+    m, noise = np.zeros((40, 3)), slow.noise.item()
+    spread, item_spread = slow.user_covariance.numpy(), slow.item_covariance.numpy()
+    item_mean = np.zeros((n_items, 3))
+    seen = np.array([len(own) > 0 for own in of_item])
+    for _ in range(3):
+        w, w_cov = regressions(of_user, items, m, spread, noise)
+        m = np.tile(w.mean(0), (40, 1))
+        spread = w_cov.mean(0) + (w - m).T @ (w - m) / 40
+        items = v, v_cov = regressions(
+            of_item, (w, w_cov), item_mean, item_spread, noise
+        )
+        item_mean = np.tile(v[seen].sum(0) / (seen.sum() + 1e-5), (n_items, 1))
+        step = (v - item_mean)[seen]
+        item_spread = v_cov[seen].mean(0) + step.T @ step / seen.sum()
+        squares = []
+        for u, i, r in zip(user, item, rating, strict=True):
+            p, q = np.append(w[u][:-1], 1), v[i]
+            doubt = w_cov[u].copy()
+            doubt[-1], doubt[:, -1] = 0, 0
+            second = (np.outer(q, q) + v_cov[i]) * (np.outer(p, p) + doubt)
+            rest = r - slow.mu.item() - w[u][-1]
+            cross = q @ (p * rest - np.append(w_cov[u][:-1, -1], 0))
+            squares.append(rest**2 + w_cov[u][-1, -1] - 2 * cross + second.sum())
+        noise = np.mean(squares)
+    assert fast.noise.item() == pytest.approx(noise, rel=1e-9)
+    # Scores and their spread do not depend on the units of the vectors.
+    slow.v, slow.v_cov = torch.tensor(v), torch.tensor(v_cov)
+    slow.item_mean, slow.item_covariance = torch.tensor(item_mean), torch.tensor(spread)
+    slow.user_mean, slow.user_covariance = torch.tensor(m[0]), torch.tensor(spread)
+    slow._whiten()
+    for name in ("v", "v_cov", "user_covariance"):
+        torch.testing.assert_close(
+            getattr(fast, name), getattr(slow, name), rtol=1e-8, atol=1e-10
+        )
+
+
 def test_doubt_about_items_and_temper_weaken_the_evidence(
     histories: UserHistories, gaussian: GaussianFactorModel
 ) -> None:

@@ -24,7 +24,7 @@ PACKAGE = Path(metarec.__file__).parent
 ROOMS = (
     "data features tasks metrics validation plots models learners "
     "factors meta lists training systems baselines recommender evaluation challenges "
-    "scale"
+    "scale serve"
 ).split()
 
 

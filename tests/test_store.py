@@ -172,8 +172,8 @@ def test_of_a_pair_rated_again_one_is_kept(keep: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("rows", "match"),
     [
-        ("a,x,3\nb,x,nan", "row 1: nan is off the scale 1 to 5"),
-        ("a,x,3\nb,x,6", "row 1: 6 is off the scale 1 to 5"),
+        ("a,x,3\nb,x,nan", "row 1: nan is not on 1 to 5"),
+        ("a,x,3\nb,x,6", "row 1: 6 is not on 1 to 5"),
         ("a,x,3\na,y,", "row 1: 'rating' is empty or no rating"),
         ("a,x,good", "row 0: 'rating' is empty or no rating"),
         ("a,x,3\n,y,2", "row 1: 'user' is empty"),
@@ -345,7 +345,8 @@ def test_chunks_hold_every_user_once_and_at_most_so_many_ratings(
 
 
 def in_chunks_of(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
-    monkeypatch.setattr("metarec.factors.sums.CHUNK", most)
+    for name in ("CHUNK", "KEPT"):
+        monkeypatch.setattr(f"metarec.factors.sums.{name}", most)
     monkeypatch.setattr(UserHistories.in_chunks, "__defaults__", (most,))
 
 
@@ -356,16 +357,35 @@ def test_sums_over_chunks_are_those_of_the_whole(
     model = GaussianFactorModel.fit(histories, USERS, 2, sweeps=5)
     tables = rating_sums(histories, USERS, model.offset)
     whole = model._e_step(tables)
-    assert isinstance(tables, list) and len(tables) == 1
+    assert len(tables) == 1 and tables[0]() is tables[0]()  # kept
     for most in (2000, 500, 1):
         in_chunks_of(monkeypatch, most)
         tables = rating_sums(histories, USERS, model.offset)
-        assert not isinstance(tables, list) and len(list(tables)) > 1
+        assert len(tables) > 1 and tables[0]() is not tables[0]()  # read anew
         for name, value in vars(model._e_step(tables)).items():
             expected = torch.as_tensor(vars(whole)[name])
             torch.testing.assert_close(
                 torch.as_tensor(value), expected, rtol=1e-11, atol=1e-11
             )
+
+
+def test_threads_that_share_the_chunks_change_nothing(
+    store: RatingStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    histories, before = UserHistories(store), torch.get_num_threads()
+    monkeypatch.setattr("metarec.factors.sums.CHUNK", 500)
+    fits = []
+    try:
+        for threads in (1, 3):
+            torch.set_num_threads(threads)
+            fits.append(vars(GaussianFactorModel.fit(histories, USERS, 2, sweeps=5)))
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    assert all(
+        torch.equal(torch.as_tensor(one), torch.as_tensor(two))
+        for one, two in zip(fits[0].values(), fits[1].values(), strict=True)
+    )
 
 
 def test_a_fit_in_chunks_is_that_of_the_whole(

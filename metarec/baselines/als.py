@@ -9,7 +9,7 @@ from torch import Tensor
 from metarec.factors.biases import UserItemBias
 from metarec.factors.sums import RatingSums, outer_products
 from metarec.models import with_one
-from metarec.tasks import Examples, UserHistories
+from metarec.tasks import Examples, UserHistories, one_thread
 
 
 @dataclass(frozen=True)
@@ -108,6 +108,7 @@ class ALS(RidgeFoldIn):
     """
 
     @classmethod
+    @one_thread()
     def fit(
         cls,
         histories: UserHistories,

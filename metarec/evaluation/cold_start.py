@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from metarec.metrics import user_mae, user_rmse
-from metarec.tasks import SUPPORT_SIZES, Tasks, UserHistories
+from metarec.tasks import SUPPORT_SIZES, Tasks, UserHistories, one_thread
 from metarec.validation import Predictor, check_disjoint, in_batches, predictions
 
 PROTOCOLS: dict[str, tuple[str, Sequence[int]]] = {
@@ -83,6 +83,7 @@ def cold_start(
     return judge(predictor, histories, users, "cold-start", sizes)
 
 
+@one_thread()
 def judge(
     predictor: Predictor,
     histories: UserHistories,

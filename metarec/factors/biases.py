@@ -6,7 +6,8 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from metarec.tasks import Examples, UserHistories
+from metarec.factors.sums import chunked
+from metarec.tasks import Examples, UserHistories, one_thread
 
 
 @dataclass(frozen=True)
@@ -153,6 +154,7 @@ class UserItemBias:
     user_shrinkage: float
 
     @classmethod
+    @one_thread()
     def fit(
         cls,
         histories: UserHistories,
@@ -180,13 +182,15 @@ class UserItemBias:
         """
         mu, n_rated = mean_rating(histories, users), histories.item_counts(users)
         b_i = torch.zeros(histories.n_items)
+        chunks = chunked(histories, users, histories.ratings_of)
         # Each side is a shrunk mean of what the other leaves; ten turns settle.
         for _ in range(10):
             of_users, of_items = torch.tensor(0.0), torch.zeros(histories.n_items)
-            for some, user, item, rating in histories.in_chunks(users):
+            for read in chunks:
+                user, item, rating = read()
                 rest = rating - mu - b_i[item]
                 # Users need not be kept: a chunk's biases are read and forgotten.
-                b_u = shrunk_mean(rest, user, len(some), user_shrinkage)
+                b_u = shrunk_mean(rest, user, int(user[-1]) + 1, user_shrinkage)
                 of_items.index_add_(0, item, rating - mu - b_u[user])
                 of_users += b_u.sum()
             b_i = of_items / (n_rated + item_shrinkage)

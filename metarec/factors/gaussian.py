@@ -1,6 +1,9 @@
 """The Gaussian factor model: closed form, no meta-training, the strongest rival."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from functools import reduce
+from operator import add
 from typing import Self
 
 import torch
@@ -15,13 +18,15 @@ from metarec.factors.sums import (
     evidence,
     moments,
     outer_products,
+    packed_moments,
     rating_sums,
 )
 from metarec.learners import Posterior
 from metarec.models import checked_profile, implicit_shift
-from metarec.tasks import SUPPORT_SIZES, Examples, UserHistories
+from metarec.tasks import SUPPORT_SIZES, Examples, UserHistories, one_thread
 from metarec.validation import validation_score
 
+Map = Callable[..., Iterable[SufficientStatistics]]
 SHRINKAGE = 5.0  # of an item's bias, in ratings: that of `UserItemBias`
 
 
@@ -139,12 +144,13 @@ class GaussianFactorModel:
         model.mu = mean_rating(histories, users, torch.float64)
         model._start(n_items, seed)
         tables = rating_sums(histories, users, model.mu.expand(n_items))
-        for _ in tqdm(range(sweeps), "item vectors", disable=not progress):
-            statistics = model._e_step(tables)
-            model._m_step_users(statistics)
-            model._m_step_items(statistics)
-            model._m_step_noise(statistics)
-            model._whiten()
+        with one_thread() as threads, ThreadPoolExecutor(threads) as pool:
+            for _ in tqdm(range(sweeps), "item vectors", disable=not progress):
+                statistics = model._e_step(tables, pool.map)
+                model._m_step_users(statistics)
+                model._m_step_items(statistics)
+                model._m_step_noise(statistics)
+        model._whiten()
         # EM's own mean belongs to its b_i; the offset for new users has this one.
         model.user_mean = torch.zeros(dim + 1, dtype=torch.float64)
         model.user_mean[-1] = bias.mean_bias
@@ -169,24 +175,32 @@ class GaussianFactorModel:
         """Item vectors (I, dim), posterior means."""
         return self.v[:, :-1]
 
-    def _e_step(self, tables: Iterable[RatingSums]) -> SufficientStatistics:
-        """E-step: the posterior of every w_u, summed up as sufficient statistics."""
-        precision = self.user_covariance.inverse()
-        total: SufficientStatistics | None = None
-        for table in tables:
-            gram, target = evidence(table.by_user, self.v, self.v_cov)
-            cov = (precision + gram / self.noise).inverse()
-            w = apply_each(cov, target / self.noise + precision @ self.user_mean)
-            part = SufficientStatistics.of(table, w, cov)
-            total = part if total is None else total + part
-        if total is None:
+    def _e_step(
+        self, tables: list[Callable[[], RatingSums]], each: Map = map
+    ) -> SufficientStatistics:
+        """E-step: the posterior of every w_u, summed up as sufficient statistics.
+
+        ``each`` is ``map``, or that of a pool of threads.
+        """
+        if not tables:
             raise ValueError("there are no users to learn from: pass some in `users`")
-        return total
+        items, weight = packed_moments(self.v, self.v_cov), 1 / float(self.noise)
+        precision = self.user_covariance.inverse()
+
+        def part(read: Callable[[], RatingSums]) -> SufficientStatistics:
+            table = read()
+            gram, target = evidence(table.by_user, *items)
+            cov = torch.add(precision, gram, alpha=weight).inverse()
+            w = apply_each(cov, weight * target + precision @ self.user_mean)
+            return SufficientStatistics.of(table, w, cov)
+
+        return reduce(add, each(part, tables))
 
     def _m_step_users(self, statistics: SufficientStatistics) -> None:
         """M-step: the prior that explains the users best."""
-        self.user_mean = statistics.mean
-        self.user_covariance = statistics.spread / statistics.n_users
+        self.user_mean = statistics.first / statistics.n_users
+        square = torch.outer(self.user_mean, self.user_mean)
+        self.user_covariance = statistics.second / statistics.n_users - square
 
     def _m_step_items(self, statistics: SufficientStatistics) -> None:
         """Posterior of every v_i, then its prior: ridge regression on the features."""
@@ -202,8 +216,9 @@ class GaussianFactorModel:
         ridge[0, 0] = 1e-5
         effect = torch.linalg.solve((f * seen).T @ f + ridge, (f * seen).T @ self.v)
         self.item_mean = f @ effect
-        spread = self.v_cov + outer_products(self.v - self.item_mean)
-        self.item_covariance = (spread * seen[:, None]).sum(0) / seen.sum()
+        spread = torch.einsum("in,ide->de", seen, self.v_cov)
+        step = seen * (self.v - self.item_mean)
+        self.item_covariance = (spread + step.T @ step) / seen.sum()
 
     def _m_step_noise(self, statistics: SufficientStatistics) -> None:
         """``sigma^2 = E[(r - r_hat)^2]`` over ratings, both sides' uncertainty counted.
@@ -211,8 +226,9 @@ class GaussianFactorModel:
         With ``r - r_hat = (r - b_u) - v_i . x`` and ``x = (p_u, 1)``, the square's
         three terms are sums over ratings that are there already.
         """
-        square = ((self.v_cov + outer_products(self.v)) * statistics.gram).sum()
-        error = statistics.rest - 2 * (self.v * statistics.target).sum() + square
+        cross = apply_each(statistics.gram, self.v) - 2 * statistics.target
+        square = (self.v_cov * statistics.gram).sum() + (self.v * cross).sum()
+        error = statistics.rest + square
         self.noise = error / statistics.item_count.sum()
 
     def _whiten(self) -> None:
@@ -347,6 +363,7 @@ class GaussianFactorModel:
         beta = torch.linalg.solve(gram, f.T @ (n * shrunk))
         self.offset = self.offset + drawn * (f @ beta)
 
+    @one_thread()
     def learn_profile(
         self,
         histories: UserHistories,
@@ -412,7 +429,7 @@ class GaussianFactorModel:
         z, zz, _ = moments(self.v, self.v_cov)
         sums = [
             (table.by_user(zz), table.by_user(z, rated=True))
-            for table in rating_sums(histories, users, self.offset)
+            for table in (read() for read in rating_sums(histories, users, self.offset))
         ]
         gram, target = zip(*sums, strict=True)
         return torch.cat(gram), torch.cat(target)
@@ -442,6 +459,7 @@ class GaussianFactorModel:
         best = min((3.0, 10.0, 30.0, 100.0, 300.0), key=error)
         self.learn_profile(histories, users, best)
 
+    @one_thread()
     def learn_implicit(
         self,
         histories: UserHistories,
@@ -501,6 +519,7 @@ class GaussianFactorModel:
         root = torch.linalg.cholesky(gram.reshape(n, n) / draws + one)
         self.implicit = torch.cholesky_solve(target / draws, root)
 
+    @one_thread()
     def choose_temper(self, histories: UserHistories, users: Tensor) -> None:
         """Set ``temper`` to what predicts best for validation ``users``, of a few.
 

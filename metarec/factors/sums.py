@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Self
+from functools import cache, partial
+from typing import Self, TypeVar
 
 import torch
 from torch import Tensor
 
-from metarec.tasks import CHUNK, UserHistories
+from metarec.tasks import UserHistories
+
+CHUNK = 2**19  # ratings that are summed at once
+KEPT = 2**24  # ratings that stay in memory, sorted, in about 32 bytes each
+T = TypeVar("T")
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # torch says once that the layout is beta
+    torch.sparse_csr_tensor([0], [], [], (0, 0))
 
 
 class RatingSums:
@@ -19,8 +28,10 @@ class RatingSums:
     def __init__(
         self, user: Tensor, item: Tensor, rating: Tensor, n_users: int, n_items: int
     ) -> None:
-        self.user, self.item, self.rating = user, item, rating
+        self.user_count = torch.bincount(user, minlength=n_users).to(rating)
         self.item_count = torch.bincount(item, minlength=n_items)
+        self.total = torch.bincount(user, rating, minlength=n_users)
+        self.square = rating.square().sum()
         # Sorted both ways once, since every sweep sums over users and over items.
         self._of_user = _seen_and_rated(user, item, rating, (n_users, n_items))
         self._of_item = _seen_and_rated(item, user, rating, (n_items, n_users))
@@ -36,10 +47,8 @@ class RatingSums:
 
 def rating_sums(
     histories: UserHistories, users: Tensor, offset: Tensor
-) -> Iterable[RatingSums]:
-    """The ratings of ``users`` less the items' ``offset``, users chunk by chunk.
-
-    What fits into one chunk is sorted once; more is sorted anew each time it is read.
+) -> list[Callable[[], RatingSums]]:
+    """The ratings of ``users`` less the items' ``offset``, in chunks of users.
 
     Parameters
     ----------
@@ -50,38 +59,52 @@ def rating_sums(
     offset
         Part of the score that no user changes, shape (I,).
     """
-    tables = _Chunks(histories, users, offset)
-    # What fits is kept sorted, which halves a sweep; what does not is read again.
-    small = int(histories.count(users).sum()) <= CHUNK
-    return list(tables) if small else tables
+
+    def read(some: Tensor) -> RatingSums:
+        user, item, rating = histories.ratings_of(some)
+        rest = rating.double() - offset[item]
+        return RatingSums(user, item, rest, len(some), histories.n_items)
+
+    return chunked(histories, users, read)
 
 
-@dataclass(frozen=True)
-class _Chunks:
-    histories: UserHistories
-    users: Tensor
-    offset: Tensor
+def chunked(
+    histories: UserHistories, users: Tensor, read: Callable[[Tensor], T]
+) -> list[Callable[[], T]]:
+    """Functions that ``read`` some users after others, about ``CHUNK`` ratings each.
 
-    def __iter__(self) -> Iterator[RatingSums]:
-        n_items = self.histories.n_items
-        for some, user, item, rating in self.histories.in_chunks(self.users):
-            rest = rating.double() - self.offset[item]
-            yield RatingSums(user, item, rest, len(some), n_items)
+    What up to ``KEPT`` ratings come to is read once and kept; more is read anew by each
+    call, so that memory does not grow with the ratings.
+
+    Parameters
+    ----------
+    histories
+        Ratings of all users, each user's in one order.
+    users
+        Indices of users, shape (U,).
+    read
+        Takes indices of users, shape (n,).
+    """
+    count = histories.count(users)
+    keep = cache if int(count.sum()) <= KEPT else partial
+    block = (count.cumsum(0) - count) // CHUNK
+    parts = users.split(torch.bincount(block).tolist())
+    return [keep(partial(read, some)) for some in parts if len(some)]
 
 
 @dataclass(frozen=True)
 class SufficientStatistics:
     """Sufficient statistics of some users' posteriors: sums, which add up over users.
 
-    For the users' prior ``n_users``, the ``mean`` (D,) of ``E[w_u]`` and ``spread`` (D,
-    D), the sum of ``cov[w_u]`` and of squares around the mean; for the items
-    ``item_count`` (I,) and the ``evidence`` ``gram`` (I, D, D) and ``target`` (I, D);
-    for the noise ``rest``, the sum of ``E[(r - b_u)^2]``.
+    For the users' prior ``n_users``, the ``first`` moment (D,), the sum of ``E[w_u]``,
+    and the ``second`` (D, D), that of ``E[w_u w_u']``; for the items ``item_count``
+    (I,) and the ``evidence`` ``gram`` (I, D, D) and ``target`` (I, D); for the noise
+    ``rest``, the sum of ``E[(r - b_u)^2]``.
     """
 
     n_users: int
-    mean: Tensor
-    spread: Tensor
+    first: Tensor
+    second: Tensor
     item_count: Tensor
     gram: Tensor
     target: Tensor
@@ -90,44 +113,32 @@ class SufficientStatistics:
     @classmethod
     def of(cls, table: RatingSums, w: Tensor, cov: Tensor) -> Self:
         """Sums over the users of one table, with ``w_u ~ N(w, cov)``."""
-        mean = w.mean(0)
-        spread = (cov + outer_products(w - mean)).sum(0)
-        gram, target = evidence(table.by_item, w, cov)
-        rest = (table.rating - w[table.user, -1]).square() + cov[table.user, -1, -1]
-        return cls(len(w), mean, spread, table.item_count, gram, target, rest.sum())
+        second = cov.sum(0) + w.T @ w
+        gram, target = evidence(table.by_item, *packed_moments(w, cov))
+        # The square of r - b_u multiplied out: no rating need be looked at again.
+        square = table.user_count @ (w[:, -1].square() + cov[:, -1, -1])
+        rest = square - 2 * w[:, -1] @ table.total + table.square
+        return cls(len(w), w.sum(0), second, table.item_count, gram, target, rest)
 
-    def __add__(self, other: SufficientStatistics) -> SufficientStatistics:
-        """Sums over the users of both; squares are moved to the common mean."""
-        n = self.n_users + other.n_users
-        # As in Chan, Golub & LeVeque: sums around two means, put around the common one.
-        gap = other.mean - self.mean
-        between = self.n_users * other.n_users / n * torch.outer(gap, gap)
-        return SufficientStatistics(
-            n,
-            self.mean + other.n_users / n * gap,
-            self.spread + other.spread + between,
-            self.item_count + other.item_count,
-            self.gram + other.gram,
-            self.target + other.target,
-            self.rest + other.rest,
-        )
+    def __add__(self, other: Self) -> Self:
+        """Sums over the users of both."""
+        both = zip(vars(self).values(), vars(other).values(), strict=True)
+        return type(self)(*(a + b for a, b in both))
 
 
 def _seen_and_rated(
     row: Tensor, column: Tensor, rating: Tensor, shape: tuple[int, int]
 ) -> list[Tensor]:
     """Two sparse matrices stored row by row: 1 where there is a rating, the rating."""
-    order = row.argsort(stable=True)
+    order = row.int().argsort(stable=True)
     start = torch.bincount(row, minlength=shape[0]).cumsum(0)
-    start = torch.cat([start.new_zeros(1), start])
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch calls the layout beta
-        return [
-            torch.sparse_csr_tensor(
-                start, column[order], value[order], shape, check_invariants=False
-            )
-            for value in (torch.ones_like(rating), rating)
-        ]
+    # Indices of 32 bits: half the memory, and what the library multiplies by.
+    start = torch.cat([start.new_zeros(1), start]).int()
+    column = column.int()[order]
+    return [
+        torch.sparse_csr_tensor(start, column, value, shape, check_invariants=False)
+        for value in (torch.ones_like(rating), rating[order])
+    ]
 
 
 def _times(matrix: Tensor, value: Tensor) -> Tensor:
@@ -146,16 +157,34 @@ def apply_each(matrix: Tensor, vector: Tensor) -> Tensor:
     return torch.einsum("bij,bj->bi", matrix, vector)
 
 
+def packed_moments(mean: Tensor, cov: Tensor) -> tuple[Tensor, Tensor]:
+    """E[z] (N, D), and side by side E[z z'], of which one triangle, and E[z b]."""
+    z, zz, zb = moments(mean, cov)
+    upper, _ = _triangle(z.shape[1])
+    half = zz.flatten(1).gather(1, upper.expand(len(z), -1))
+    return z, torch.cat([half, zb], 1)
+
+
 def evidence(
-    total: Callable[..., Tensor], mean: Tensor, cov: Tensor
+    total: Callable[..., Tensor], z: Tensor, packed: Tensor
 ) -> tuple[Tensor, Tensor]:
     """What its ratings say of a user (or item): sum E[z z'] and sum E[z (r - b)].
 
-    ``total`` is ``RatingSums.by_user`` (or ``by_item``), ``mean`` and ``cov`` describe
-    the other side's (q, b), and ``z = (q, 1)``.
+    ``total`` is ``RatingSums.by_user`` (or ``by_item``), ``z`` and ``packed`` are the
+    `packed_moments` of the other side's (q, b), and ``z = (q, 1)``.
     """
-    z, zz, zb = moments(mean, cov)
-    return total(zz), total(z, rated=True) - total(zb)
+    sums, dim = total(packed), z.shape[1]
+    upper, place = _triangle(dim)
+    gram = sums.gather(1, place.expand(len(sums), -1)).unflatten(1, (dim, dim))
+    return gram, total(z, rated=True) - sums[:, len(upper) :]
+
+
+def _triangle(dim: int) -> tuple[Tensor, Tensor]:
+    """Where the upper triangle stands in D x D, and where D x D stands in it."""
+    row, column = torch.triu_indices(dim, dim)
+    place = torch.empty(dim, dim, dtype=torch.long)
+    place[row, column] = place[column, row] = torch.arange(len(row))
+    return row * dim + column, place.flatten()
 
 
 def moments(mean: Tensor, cov: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -7,7 +7,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from metarec.factors.gaussian import GaussianFactorModel
-from metarec.tasks import UserHistories
+from metarec.tasks import UserHistories, one_thread
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,7 @@ class WarmStart:
     implicit: Tensor | None = None
 
 
+@one_thread()
 def cross_fit(
     model: GaussianFactorModel,
     histories: UserHistories,

@@ -54,8 +54,7 @@ def of_json(text: str) -> Any:
     """Read what `as_json` wrote; a tuple comes back as a list, see `label_of`."""
 
     def hook(value: dict[str, Any]) -> Any:
-        (kind, *more) = value or [""]
-        return value if more or kind not in _LABELS else _LABELS[kind](value[kind])
+        return next((_LABELS[n](t) for n, t in value.items() if n in _LABELS), value)
 
     return json.loads(text, object_hook=hook)
 

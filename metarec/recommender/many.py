@@ -72,17 +72,20 @@ def rows_of(known: Mapping[Any, int], labels: Sequence[Any]) -> np.ndarray:
     return np.array([row(label) for label in labels], dtype=np.int64)
 
 
-def unknown_item(known: Mapping[Any, int], label: Any, n: int) -> UnknownItemError:
-    """Say that ``label`` and others, ``n`` in all, are not known, and what to do."""
+def unknown_item(
+    known: Mapping[Any, int], labels: Sequence[Any], bad: np.ndarray, who: str = ""
+) -> UnknownItemError:
+    """Name the first label that is ``bad``, and say what to do."""
     return UnknownItemError(
-        f"unknown item {label!r} ({n} in all): items are named by the item_id of the "
-        f"training data, such as {next(iter(known))!r}; leave unknown ones out or fit "
-        "again with data that hold them"
+        f"{who}unknown item {labels[int(bad.argmax())]!r} ({bad.sum()} in all): items "
+        "are named by the item_id of the training data, such as "
+        f"{next(iter(known))!r}; leave unknown ones out or fit again with data that "
+        "hold them"
     )
 
 
 def user_ratings(
-    ratings: Mapping[Any, list[tuple[Any, float]]] | pd.DataFrame,
+    ratings: Mapping[Any, Any] | pd.DataFrame,
     known: Mapping[Any, int],
     scale: RatingScale,
     unknown: str = "error",
@@ -102,35 +105,36 @@ def user_ratings(
     if unknown not in ("error", "ignore"):
         raise ValueError(f'unknown={unknown!r} will not do: pass "error" or "ignore"')
     if isinstance(ratings, pd.DataFrame):
-        position, user = _codes(ratings["user_id"])
-        code, label = _codes(ratings["item_id"])
+        position, found = pd.factorize(ratings["user_id"])
+        if (position < 0).any():
+            raise ValueError("a row has no user_id: drop it, or fill it in")
+        user, label = found.tolist(), ratings["item_id"].tolist()
         rating = pd.to_numeric(ratings["rating"], errors="coerce").to_numpy(float)
     else:
         user = list(ratings)
         position = np.repeat(np.arange(len(user)), [len(r) for r in ratings.values()])
         pairs = [pair for own in ratings.values() for pair in own]
-        label, code = [label for label, _ in pairs], np.arange(len(pairs))
+        label = [label for label, _ in pairs]
         rating = np.array([stars for _, stars in pairs], dtype=float)
-    item = rows_of(known, label)[code]
+    item = rows_of(known, label)
     strange, off = item < 0, ~scale.contains(rating)
     again = pd.Series(position * len(known) + item).duplicated().to_numpy()
-    bad = ~strange & (off | again)
-    n_strange = len({repr(label[at]) for at in code[strange]})
-    if (refused := bad | (strange & (unknown == "error"))).any():
-        at = int(refused.argmax())
-        who, what = user[position[at]], label[code[at]]
+    bad = np.where(strange, unknown == "error", off | again)
+    if bad.any():
+        at = int(bad.argmax())
+        who, what = user[position[at]], label[at]
         mine = "" if who is None else f"user {who!r}: "
         if strange[at]:
-            raise UnknownItemError(f"{mine}{unknown_item(known, what, n_strange)}")
+            raise unknown_item(known, label, strange, mine)
         why = f"item {what!r} is rated twice: keep one of the ratings"
         if off[at]:
             why = (
                 f"the rating {rating[at]} of item {what!r} is not on the scale {scale}"
             )
         raise ValueError(mine + why)
-    if n_strange:
-        lost = f"{strange.sum()} ratings of {n_strange} items that are not known"
-        warnings.warn(f"{lost} are left out", stacklevel=3)
+    if strange.any():
+        lost = f"{strange.sum()} ratings of items that are not known are left out"
+        warnings.warn(lost, stacklevel=3)
         position, item, rating = (x[~strange] for x in (position, item, rating))
     # Stable, since the order of a user's ratings may mean something to a learner.
     order = np.argsort(position, kind="stable")
@@ -139,22 +143,11 @@ def user_ratings(
     return UserRatings(user, start, item[order], rating[order])
 
 
-def _codes(column: pd.Series) -> tuple[np.ndarray, list[Any]]:
-    """The place of each value among the different ones, and these."""
-    try:
-        code, found = pd.factorize(column)
-    except TypeError as error:
-        raise ValueError(f"column {column.name!r} holds no labels: {error}") from error
-    if (code < 0).any():
-        raise ValueError(f"a row has no {column.name}: drop it, or fill it in")
-    return code, found.tolist()
-
-
 def finite(*values: Tensor) -> None:
     """Raise ``FloatingPointError`` in place of an answer that is no number."""
     if not all(bool(value.isfinite().all()) for value in values):
         raise FloatingPointError(
-            "the inner loop diverged on a user's ratings: fit with fewer steps, or with "
+            "the inner loop diverged on a user's ratings: fit with fewer steps or "
             'learner="bayesian"'
         )
 

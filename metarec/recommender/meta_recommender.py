@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, Self
 
@@ -125,7 +126,7 @@ class MetaRecommender:
     ) -> Self:
         """Learn from ``users`` of ``data`` (all by default), a tenth for validation.
 
-        Of a `RatingStore` no more than a chunk of users is in memory at once. With
+        Of a store no more than a chunk of users is in memory at once. With
         ``checkpoint`` an interrupted run goes on where it stopped; the item vectors are
         kept beside it, in a file of that name and ``.items``. ``workers`` share the
         meta-training (see ``scale.together``); each fits the item vectors.
@@ -175,10 +176,7 @@ class MetaRecommender:
         others = users[~torch.isin(users, validation)]
         ends = [r.aminmax() for *_, r in histories.in_chunks(others) if len(r)]
         if (low := min(e.min for e in ends)) == max(e.max for e in ends):
-            warnings.warn(
-                f"all ratings are {low:g}: there is nothing to learn from them",
-                stacklevel=2,
-            )
+            warnings.warn(f"all ratings are {low:g}: nothing to learn", stacklevel=2)
         features = item_features(data)
         run = {} if checkpoint is None else self._run(histories, users, features)
         settings = self.dim, self.system.implicit, self.seed, progress
@@ -194,11 +192,8 @@ class MetaRecommender:
         if workers is None or workers.first:
             biases = UserItemBias.fit(histories, others)
             if (own := score(meta)) >= (least := score(biases)):
-                warnings.warn(
-                    f"{own:.3f} on validation users is no better than item and user "
-                    f"biases, {least:.3f}: bring more ratings, or settle for biases",
-                    stacklevel=2,
-                )
+                no_better = f"{own:.3f} is no better than item and user biases"
+                warnings.warn(f"validation: {no_better}, {least:.3f}", stacklevel=2)
         self.scale, self.user_features = data.scale, histories.user_features
         count = histories.item_counts(others)
         items = data.items[["item_id", "title"]].assign(ratings=count.numpy())
@@ -209,12 +204,10 @@ class MetaRecommender:
         self, histories: UserHistories, users: Tensor, features: Tensor
     ) -> dict[str, Any]:
         """All that a run rests on beside its config: another must not go on with it."""
-        known = users, histories.count(users), features, histories.profile
         digest = hashlib.sha256(str(histories.scale).encode())
-        for part in known:
-            digest.update(part.numpy().tobytes())
-        for _, _, item, rating in histories.in_chunks(users):
-            digest.update(item.numpy().tobytes() + rating.numpy().tobytes())
+        known = [(users, histories.count(users), features, histories.profile)]
+        for parts in chain(known, histories.in_chunks(users)):
+            digest.update(b"".join(part.numpy().tobytes() for part in parts))
         run = self._settings() | {"ratings": digest.hexdigest()[:16]}
         return dict(files.of_json(files.as_json(run)))
 
@@ -359,7 +352,7 @@ class MetaRecommender:
             ratings = {user: _as_pairs(own) for user, own in ratings.items()}
         given = many.user_ratings(ratings, self._rows, self.scale, unknown)
         # Few ratings make a mean that is high by chance: -inf keeps it off the list.
-        rare = self.items["ratings"].to_numpy() < min_ratings
+        rare = torch.tensor(self.items["ratings"].to_numpy() < min_ratings)
         model, none = self.model, np.zeros(0, np.int64)
         found = [(none, none, none, none.astype(np.float32))]
         wide = not isinstance(model, MatrixFactorization)
@@ -375,10 +368,9 @@ class MetaRecommender:
                 weights = meta.adapt(support)
                 scores = many.score_all(model, weights, support, len(self.items))
             many.finite(scores)
-            place = scores, support.x, support.mask
-            score, x, rated = (value.cpu().numpy() for value in place)
-            score[:, rare] = -np.inf
-            score[np.nonzero(rated)[0], x[rated]] = -np.inf
+            scores[:, rare] = -torch.inf
+            scores[support.mask.nonzero()[:, 0], support.x[support.mask]] = -torch.inf
+            score = scores.cpu().numpy()
             row, rank, item = many.best_items(score, n)
             found.append((row + first, rank + 1, item, score[row, item]))
             bar.update(last - first)
@@ -413,11 +405,8 @@ class MetaRecommender:
         """
         rows = many.rows_of(self._rows, labels)
         if (bad := rows < 0).any():
-            raise many.unknown_item(
-                self._rows, labels[int(bad.argmax())], int(bad.sum())
-            )
-        found: list[int] = rows.tolist()
-        return found
+            raise many.unknown_item(self._rows, labels, bad)
+        return [int(row) for row in rows]
 
     def save(self, path: str | Path) -> None:
         """Write everything that ``adapt`` needs into one file, aside, then renamed.
@@ -492,26 +481,26 @@ def _as_users(users: Any, n_users: int) -> Tensor:
 
 
 def _as_pairs(ratings: Any) -> list[tuple[Any, float]]:
+    if ratings is None:
+        return []
     if hasattr(ratings, "columns"):
         table = _columns(ratings, "item_id", "rating")
         ratings = zip(table["item_id"].tolist(), table["rating"].tolist(), strict=True)
-    ratings = () if ratings is None else ratings
     pairs = ratings.items() if hasattr(ratings, "items") else ratings
     try:
         return [(label, float(stars)) for label, stars in pairs]
     except (TypeError, ValueError, OverflowError) as error:
-        raise ValueError(
-            f"ratings={ratings!r:.60} cannot be read ({error}): pass "
-            "{item: stars}, pairs (item, stars), or a table with item_id and rating"
-        ) from error
+        ways = "{item: stars}, pairs (item, stars) or a table with item_id and rating"
+        got = f"ratings={ratings!r:.60} cannot be read ({error})"
+        raise ValueError(f"{got}: pass {ways}") from error
 
 
 def _columns(table: Any, *needed: str) -> pd.DataFrame:
     """A table as one of pandas, with the columns that are needed, each once."""
-    table = to_frame(table)
-    if missing := [name for name in needed if list(table.columns).count(name) != 1]:
+    frame = to_frame(table)
+    if missing := [name for name in needed if list(frame.columns).count(name) != 1]:
         raise ValueError(
             f"the table of ratings has no column {missing}, or two; it has "
-            f"{list(table.columns)}: rename its columns to {' and '.join(needed)}"
+            f"{list(frame.columns)}: rename its columns to {' and '.join(needed)}"
         )
-    return table
+    return frame

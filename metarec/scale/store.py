@@ -14,6 +14,7 @@ import pandas as pd
 
 from metarec.data import RatingColumns, RatingScale
 from metarec.data.custom import FIVE_STARS, _described, _index, _mapping
+from metarec.data.frames import _as_written
 
 # What does not fit into this, the engine sorts on disk.
 _LIMITS = {"memory_limit": "400MB", "threads": 2}
@@ -22,7 +23,6 @@ _TYPES = {"item": np.int32, "rating": np.float32}
 _TIME = """floor(coalesce(
 try_cast("{0}" AS DOUBLE), epoch(try_cast("{0}"::VARCHAR AS TIMESTAMP))))"""
 _CAST = {"rating": 'try_cast("{0}" AS DOUBLE)', "timestamp": _TIME}
-_PLAIN = "SIMILAR TO '0|-?[1-9][0-9]{0,17}'"
 _AGAIN = """SELECT rowid FROM given QUALIFY row_number() OVER
 (PARTITION BY "user", item ORDER BY timestamp {0}, rowid {0}) > 1"""
 _SORTED = """SELECT items.code::INT AS item, rating, given.rowid AS line FROM given
@@ -92,13 +92,13 @@ def write_store(
         folder = Path(aside, "store")
         folder.mkdir()
         limits = _LIMITS | {"temp_directory": f"{aside}/spilled"}
-        about: dict[str, Any] = {"name": Path(source).stem, "citation": citation}
-        about |= {"scale": asdict(scale)}
+        about: Any = {"name": Path(source).stem, "citation": citation}
+        about["scale"] = asdict(scale)
         try:
             with duckdb.connect(f"{aside}/tables", config=limits) as engine:
-                _read(engine, str(source), columns, duplicates)
-                users = _coded(engine, "user", users)
-                items = _described(_coded(engine, "item", items))
+                text = _read(engine, str(source), columns, duplicates)
+                users = _coded(engine, "user", users, text)
+                items = _described(_coded(engine, "item", items, text))
                 ordered = engine.sql(_SORTED).to_arrow_reader(2**17)
                 _write(arrow, ordered, Path(aside), scale, about)
         except (duckdb.Error, ValueError) as error:
@@ -169,8 +169,8 @@ def _refuse(engine: Any, rows: str, why: str) -> None:
         raise ValueError(f"row {found[0][0]}: {why}")
 
 
-def _read(engine: Any, source: str, columns: Any, duplicates: str) -> None:
-    """Bring the source into a table of the engine, and refuse what cannot be used."""
+def _read(engine: Any, source: str, columns: Any, duplicates: str) -> bool:
+    """Bring the source into a table of the engine; tell whether its labels are text."""
     if text := ".parquet" not in source:
         table = engine.read_csv(source, all_varchar=True, header=True)
     else:
@@ -185,43 +185,36 @@ def _read(engine: Any, source: str, columns: Any, duplicates: str) -> None:
     for role, column in named.items():
         empty = f'SELECT rowid FROM given WHERE "{role}" IS NULL'
         _refuse(engine, empty, f"{column!r} is empty or no {role}; correct or drop it")
-        # A label is what the file says, 007 as well as 7, unless all are plain numbers.
-        plain = engine.sql(f'SELECT bool_and("{role}"::VARCHAR {_PLAIN}) FROM given')
-        if text and role in ("user", "item") and plain.fetchall()[0][0]:
-            engine.sql(f'ALTER TABLE given ALTER "{role}" TYPE BIGINT')
     again = _AGAIN.format("DESC" if duplicates == "last" else "ASC")
     if duplicates in ("first", "last"):
         engine.sql(f"DELETE FROM given WHERE rowid IN ({again})")
     _refuse(engine, again, 'this pair was rated before; keep the "first" or "last"')
+    return text
 
 
-def _coded(engine: Any, role: str, table: pd.DataFrame | None) -> pd.DataFrame:
+def _coded(engine: Any, role: str, table: Any, text: bool) -> Any:
     """Give the engine the row of each label, as in `rating_data`, and count ratings."""
     each = f'SELECT "{role}" AS label, count(*) AS n FROM given GROUP BY label'
     found = engine.sql(each).df()
-    table, found["code"] = _index(found["label"], table, role)
+    label = _as_written(found["label"]) if text else found["label"]
+    table, found["code"] = _index(label, table, role)
     engine.register(f"{role}s", found)
     count = found.set_index("code")["n"].reindex(range(len(table)), fill_value=0)
     return table.assign(n_ratings=count)
 
 
-def _write(
-    arrow: Any, ordered: Any, aside: Path, scale: RatingScale, about: Any
-) -> None:
+def _write(arrow: Any, rows: Any, aside: Path, scale: RatingScale, about: Any) -> None:
     """Append batch after batch to a file for each column, whose maps become one."""
     with (aside / "item").open("wb") as item, (aside / "rating").open("wb") as rating:
-        for batch in ordered:
+        for batch in rows:
             stars = batch["rating"].to_numpy()
             if (off := ~scale.contains(stars)).any():
                 row = batch["line"].to_numpy()[off][0]
-                raise ValueError(
-                    f"row {row}: {stars[off][0]:g} is off the scale {scale}"
-                )
+                raise ValueError(f"row {row}: {stars[off][0]:g} is not on {scale}")
             item.write(batch["item"].to_numpy())
             rating.write(stars.astype(np.float32))
     maps = [np.memmap(aside / name, dtype, "r") for name, dtype in _TYPES.items()]
-    batch = arrow.record_batch([*map(arrow.array, maps)], [*_TYPES])
-    batch = batch.replace_schema_metadata({"metarec": json.dumps(about)})
-    path = str(aside / "store" / "ratings.arrow")
-    with arrow.ipc.new_file(path, batch.schema) as file:
+    about = {"metarec": json.dumps(about)}
+    batch = arrow.record_batch([*map(arrow.array, maps)], [*_TYPES], metadata=about)
+    with arrow.ipc.new_file(aside / "store" / "ratings.arrow", batch.schema) as file:
         file.write(batch)
