@@ -28,7 +28,7 @@ from metarec.validation import validation_score
 
 Map = Callable[..., Iterable[SufficientStatistics]]
 SHRINKAGE = 5.0  # of an item's bias, in ratings: that of `UserItemBias`
-FLOOR = 1e-8  # of a variance: where ratings leave none, rounding must not turn it round
+FLOOR = 1e-11  # of a variance, where ratings leave none and rounding might turn it
 
 
 class GaussianFactorModel:
