@@ -370,7 +370,7 @@ def test_sums_over_chunks_are_those_of_the_whole(
 
 
 def test_threads_that_share_the_chunks_change_nothing(
-    store: RatingStore, monkeypatch: pytest.MonkeyPatch
+    store: RatingColumns, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     histories, before = UserHistories(store), torch.get_num_threads()
     monkeypatch.setattr("metarec.factors.sums.CHUNK", 500)

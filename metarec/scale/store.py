@@ -81,7 +81,7 @@ def write_store(
 
     Plumbing
     --------
-    The chapter many-users sorts a small one by hand.
+    The chapter many-users writes one.
     """
     path, duckdb, arrow = Path(path), *map(_large, ("duckdb", "pyarrow"))
     if path.exists():
@@ -131,7 +131,7 @@ def open_store(path: str | Path) -> RatingColumns:
 
     Plumbing
     --------
-    The chapter many-users maps a small one by hand.
+    The chapter many-users reads one.
     """
     path, arrow = Path(path), _large("pyarrow")
     if not path.is_dir():
