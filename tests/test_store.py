@@ -197,6 +197,8 @@ def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
         write_store(tmp_path / "store", tmp_path / "none.csv")
     with pytest.raises(ValueError, match="no column 'rating' for the rating"):
         written(tmp_path, "user,item,stars\na,x,3\n")
+    with pytest.raises(ValueError, match=r"row 0: None is empty or no rating"):
+        written(tmp_path, "user,item\na,x\n", columns={"rating": None})
     bad = tmp_path / "bad.parquet"
     bad.write_bytes(b"no such thing")
     with pytest.raises(ValueError, match=r"bad.parquet: "):
