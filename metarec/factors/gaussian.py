@@ -101,6 +101,7 @@ class GaussianFactorModel:
         self.temper = 1.0
 
     @classmethod
+    @one_thread()
     def fit(
         cls,
         histories: UserHistories,

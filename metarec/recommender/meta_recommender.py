@@ -36,7 +36,7 @@ from metarec.systems import (
     hold_out,
     item_vectors,
 )
-from metarec.tasks import SUPPORT_SIZES, UserHistories
+from metarec.tasks import SUPPORT_SIZES, UserHistories, one_thread
 from metarec.training import TrainingConfig, Workers
 from metarec.validation import validation_score
 
@@ -122,6 +122,7 @@ class MetaRecommender:
         self.reserved = reserved
         self.seed = seed
 
+    @one_thread()
     def fit(
         self,
         data: RatingData | RatingColumns,
@@ -280,6 +281,7 @@ class MetaRecommender:
         support = given.batch(0, 1, self.user_features.encode_one(user))
         return PersonalModel(self, support, meta.adapt(support))
 
+    @one_thread()
     def recommend_all(
         self,
         ratings: Mapping[Any, Ratings] | pd.DataFrame,
