@@ -22,6 +22,7 @@ from pathlib import Path
 
 import libcst as cst
 from mutmut import __main__ as mutmut
+from mutmut.configuration import config
 from mutmut.mutation import file_mutation, mutators
 from mutmut.utils.format_utils import get_mutant_name
 
@@ -31,11 +32,26 @@ PARTS = ("metarec", "tests", "assignments", "benchmarks", "pyproject.toml")
 TWINS = ("sum mean", "min max", "any all", "argmin argmax", "zeros ones", "exp log")
 
 
-def twin_of_a_name(node: cst.Name) -> Iterator[cst.CSTNode]:
+def twin_of_a_call(node: cst.Call) -> Iterator[cst.CSTNode]:
     """``sum`` as ``mean`` and the like, as functions and as methods."""
+    name = node.func.attr if isinstance(node.func, cst.Attribute) else node.func
     for one, other in (pair.split() for pair in TWINS):
-        if node.value in (one, other):
-            yield node.with_changes(value=other if node.value == one else one)
+        if isinstance(name, cst.Name) and name.value in (one, other):
+            twin = other if name.value == one else one
+            yield node.with_deep_changes(name, value=twin)
+
+
+def first_for_last(node: cst.UnaryOperation) -> Iterator[cst.CSTNode]:
+    """The first axis, or element, in the place of the last; a sign that is gone."""
+    if isinstance(node.operator, cst.Minus):
+        last = isinstance(node.expression, cst.Integer)
+        yield cst.Integer("0") if last else node.expression
+
+
+def another_operator(node: cst.CSTNode) -> Iterator[cst.CSTNode]:
+    """``+`` as ``-``, ``>=`` as ``>``, ``and`` as ``or``, and so on."""
+    if not isinstance(node, cst.UnaryOperation):
+        yield from mutators.operator_swap_op(node)
 
 
 def without_a_keyword(node: cst.Call) -> Iterator[cst.CSTNode]:
@@ -63,11 +79,12 @@ def without_a_branch(node: cst.If) -> Iterator[cst.CSTNode]:
 OPERATORS = [
     (cst.BaseNumber, mutators.operator_number),
     (cst.Name, mutators.operator_name),
-    (cst.CSTNode, mutators.operator_swap_op),
+    (cst.CSTNode, another_operator),
     (cst.CSTNode, mutators.operator_keywords),
     (cst.UnaryOperation, mutators.operator_remove_unary_ops),
     (cst.IfExp, mutators.operator_if_exp),
-    (cst.Name, twin_of_a_name),
+    (cst.Call, twin_of_a_call),
+    (cst.UnaryOperation, first_for_last),
     (cst.Call, without_a_keyword),
     (cst.Call, without_a_bound),
     (cst.If, without_a_branch),
@@ -110,9 +127,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         copy(Path(folder))
         os.chdir(folder)
-        paths = sorted(
-            p for p in Path("metarec").rglob("*.py") if options.only in str(p)
-        )
+        paths = sorted(filter(config().should_mutate, Path("metarec").rglob("*.py")))
+        paths = [path for path in paths if options.only in str(path)]
         every = [name for path in paths for name in faults(path)]
         drawn = random.Random(options.seed).sample(
             every, min(options.sample, len(every))

@@ -102,7 +102,8 @@ def defaults() -> dict[str, dict[str, str]]:
 
 
 def test_defaults_are_those_that_are_committed() -> None:
-    assert defaults() == json.loads(COMMITTED.read_text(encoding="utf-8"))
+    committed = json.loads(COMMITTED.read_text(encoding="utf-8"))
+    assert defaults() == committed, "on purpose? then: python tests/test_defaults.py"
 
 
 def test_a_default_that_moves_is_seen() -> None:

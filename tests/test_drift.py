@@ -376,3 +376,40 @@ def test_drift_is_followed_where_it_is_and_costs_little_where_not(
         assert gap.high < -0.05
         assert aware.taste in (25, 50)
     assert best.mean() < mine.mean() < 1.05 * best.mean()
+
+
+def test_blocks_of_users_of_unequal_length_equal_a_slow_loop(
+    data: RatingData,
+) -> None:
+    """One user has more blocks than all others, some have none."""
+    place = data.ratings.groupby("user").cumcount()
+    kept = data.ratings[place < 8 + data.ratings["user"] % 20]
+    uneven = UserHistories(replace(data, ratings=kept))
+    users = torch.tensor([4, 19, 10, 0, 12])  # 12, 27, 18, 8 and 20 ratings
+    model = GaussianFactorModel.fit(uneven, torch.arange(100, 200), dim=2, sweeps=3)
+    rows = {}
+    for user in users.tolist():
+        _, item, rating = uneven.ratings_of(torch.tensor([user]))
+        for block, seen in enumerate(range(8, len(item), 4)):
+            known = Examples(
+                item[None, :seen], rating[None, :seen], torch.ones(1, seen).bool()
+            )
+            new = slice(seen, seen + 4)
+            guess = model.predict(known, item[None, new])[0].clamp(1, 5)
+            error = (guess - rating[new]).square().mean().sqrt()
+            rows[user, block] = seen, len(item[new]), error.item()
+    for predictor in (model, KalmanFilter(model, NEVER, NEVER)):
+        table = prequential(predictor, uneven, users, block=4, first=8)
+        assert set(zip(table["user"], table["block"], strict=True)) == set(rows)
+        for row in table.itertuples():
+            seen, n, error = rows[row.user, row.block]
+            assert (row.seen, row.n) == (seen, n)
+            assert row.rmse == pytest.approx(error, abs=1e-4)
+        mine = table[table["user"] == 19]
+        total = (mine["n"] * mine["rmse"] ** 2).sum() / mine["n"].sum()
+        assert rmse_of_users(table)[19] == pytest.approx(total**0.5)
+    with pytest.raises(ValueError, match="no user has more than first = 27"):
+        prequential(model, uneven, users, first=27)
+    for wrong in ({"block": 0}, {"first": -1}):
+        with pytest.raises(ValueError, match="need block >= 1 and first >= 0"):
+            prequential(model, uneven, users, **wrong)

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+import metarec
 from metarec.data import RatingData, rating_data, synthetic_population
 from metarec.evaluation import (
     Fold,
@@ -289,8 +290,43 @@ def test_an_interrupted_run_goes_on(
     monkeypatch.setattr("metarec.evaluation.run.fitted", fitted)
     resumed = run_methods(data, methods, QUICK, tmp_path, False)
     whole = run_methods(data, methods, QUICK, tmp_path / "other", False)
-    judged = ["method", "fold", "user", "k", "rmse", "mae", "n"]
+    judged = ["method", "fold", "user", "k", "rmse", "mae", "unclipped", "n"]
     assert resumed[judged].equals(whole[judged])
+
+
+def test_a_run_is_its_folds_each_judged(data: RatingData, tmp_path: Path) -> None:
+    protocol = Protocol(folds=3, order="random", reserved=5, seed=4)
+    methods = ["biases", "item mean"]
+    errors = run_methods(data, methods, protocol, tmp_path, False)
+    assert errors.index.tolist() == list(range(len(errors)))
+    expected = []
+    for method in methods:
+        for number in range(3):
+            fold = Fold(data, number, 4, "random", 3, 5)
+            table = fold.judge(fitted(method, fold))
+            expected.append(table.assign(method=method))
+    judged = ["method", "fold", "user", "k", "rmse", "mae", "unclipped", "n"]
+    pd.testing.assert_frame_equal(
+        errors[judged], pd.concat(expected, ignore_index=True)[judged]
+    )
+    assert (errors[["fit_seconds", "ms_per_user"]] >= 0).all(axis=None)
+
+
+@pytest.mark.parametrize("changes", ["", " M metarec/meta.py"])
+def test_a_table_names_the_commit_and_whether_the_package_differs(
+    changes: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = {}
+
+    def git(words: list[str], **options: object) -> str:
+        asked[words[1]] = options["cwd"]
+        return changes if words[1] == "status" else "0123456789ab\n"
+
+    monkeypatch.setattr("subprocess.check_output", git)
+    write_table(tmp_path / "t.csv", pd.DataFrame({"a": [1]}), "this")
+    said = (tmp_path / "t.csv").read_text().splitlines()[1]
+    assert f"commit 0123456789ab{' with changes' if changes else ''};" in said
+    assert set(map(str, asked.values())) == {str(Path(metarec.__file__).parent)}
 
 
 def test_a_store_of_another_protocol_is_refused(
@@ -451,6 +487,36 @@ def test_a_run_that_fails_claims_no_folder(
     # What has results is claimed.
     assert main([*words, "4"]) == 1
     assert "under another reserved" in capsys.readouterr().err
+
+
+def test_a_table_of_the_command_says_what_was_asked_for(
+    small: RatingData, tmp_path: Path
+) -> None:
+    source, out = as_csv(small, tmp_path / "mine.csv"), tmp_path / "out"
+    words = ["--data", str(source), "--columns", "user=who", "item=what", "--quiet"]
+    words += ["--methods", "item mean", "--rival", "biases", "--order", "random"]
+    words += ["--folds", "2", "--reserved", "5", "--seed", "3", "--out", str(out)]
+    assert main(words) == 0
+    first, _, third, *_ = (out / "summary.csv").read_text().splitlines()
+    assert first.endswith(
+        "--data mine.csv --methods 'item mean' --protocol cold-start --rival biases "
+        "--order random --folds 2 --reserved 5 --seed 3"
+    )
+    assert "reserved=5" in third and "seed=3" in third
+    summary = read_table(out / "summary.csv")
+    assert summary["method"].unique().tolist() == ["item mean", "biases"]
+    errors = read_table(out / "errors.csv.xz")
+    assert list(errors) == [
+        "method",
+        "fold",
+        "user",
+        "k",
+        "rmse",
+        "mae",
+        "unclipped",
+        "n",
+    ]
+    assert list(read_table(out / "costs.csv")["method"]) == ["item mean", "biases"]
 
 
 def test_errors_of_the_command_say_what_to_do(

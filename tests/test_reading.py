@@ -234,7 +234,9 @@ def test_pairs_that_are_rated_again():
 
 def test_numbers_that_mean_that_there_is_no_rating():
     table = PAIRS.assign(rating=[-1.0, 4.0, 0.0])
-    with pytest.raises(ValueError, match=r"rating -1 is off.*say not_rated=-1"):
+    with pytest.raises(
+        ValueError, match=r"rating -1 is off.*low, high\); if .*say not_rated=-1"
+    ):
         rating_data(table)
     assert rows(rating_data(table, not_rated=[-1, 0])) == [["bo", 10, 4, 0]]
     empty = PAIRS.assign(rating=[np.nan, 4, 5])
@@ -325,7 +327,7 @@ def test_the_command_reads_and_speaks_in_flags(write, capsys):
             "--columns rating=NAME, or that there are no stars: --columns rating=\n",
             ["--columns", "user=who", "item=1", "rating=stars"],
         ),
-        ("--scale LOW HIGH, or, where", ["--scale", "1", "10"]),
+        ("--scale low high", ["--scale", "1", "10"]),
         ("say --not-rated 0\n", ["--not-rated", "0"]),
         ('--duplicates "last" (or', ["--duplicates", "mean"]),
     ):
@@ -344,7 +346,7 @@ def test_the_command_reads_times_without_a_header(write, capsys):
     text = said(capsys, path, status=1)
     assert "pass --no-header" in text
     text = said(capsys, path, "--no-header", status=1)
-    assert "Pass --time-format 'ms'" in text
+    assert "pass --time-format 'ms'" in text
     text = said(capsys, path, "--no-header", "--time-format", "ms")
     assert "span     0001-01-01 to 2021-02-03" in text
 

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -138,7 +139,7 @@ def test_time_is_seconds_or_a_date_and_ties_keep_the_order_of_the_file(
     first = "user,item,rating,timestamp\na,x,1,{}\na,y,2,{}\na,z,3,{}\n"
     for n, (times, order) in enumerate(
         {
-            ("1e3", "-5", "1000.5"): "yxz",  # of one second: a tie
+            ("1000.5", "-5", "1e3"): "yxz",  # of one second: a tie
             ("2020-02-01", "2020-01-31T23:59:59Z", "2020-02-01 00:00:00"): "yxz",
             ("3", "2", "1"): "zyx",
         }.items()
@@ -196,6 +197,8 @@ def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
         write_store(tmp_path / "store", tmp_path / "none.csv")
     with pytest.raises(ValueError, match="no column 'rating' for the rating"):
         written(tmp_path, "user,item,stars\na,x,3\n")
+    with pytest.raises(ValueError, match=r"row 0: None is empty or no rating"):
+        written(tmp_path, "user,item\na,x\n", columns={"rating": None})
     bad = tmp_path / "bad.parquet"
     bad.write_bytes(b"no such thing")
     with pytest.raises(ValueError, match=r"bad.parquet: "):
@@ -250,6 +253,25 @@ def test_files_of_two_stores_do_not_pass_for_one(tmp_path: Path) -> None:
         file.write(table)
     with pytest.raises(ValueError, match="damaged"):
         open_store(tmp_path / "store")
+
+
+def test_the_engine_is_held_to_its_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connect, seen = duckdb.connect, {}
+
+    def watched(*where: str, config: dict[str, Any]) -> Any:
+        engine = connect(*where, config=config)
+        for name in ("memory_limit", "threads", "temp_directory"):
+            query = f"SELECT current_setting('{name}')"
+            ((seen[name],),) = engine.sql(query).fetchall()
+        return engine
+
+    monkeypatch.setattr(duckdb, "connect", watched)
+    written(tmp_path, "user,item,rating\na,x,3\n")
+    amount, unit = seen["memory_limit"].split()
+    assert unit == "MiB" and float(amount) < 500 and seen["threads"] == 2
+    assert Path(seen["temp_directory"]).parents[1] == tmp_path  # and gone by now
 
 
 WRITE = """
@@ -370,7 +392,7 @@ def test_sums_over_chunks_are_those_of_the_whole(
 
 
 def test_threads_that_share_the_chunks_change_nothing(
-    store: RatingStore, monkeypatch: pytest.MonkeyPatch
+    store: RatingColumns, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     histories, before = UserHistories(store), torch.get_num_threads()
     monkeypatch.setattr("metarec.factors.sums.CHUNK", 500)

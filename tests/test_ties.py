@@ -42,6 +42,8 @@ def test_four_stars_are_relevant_in_the_ranking(histories: UserHistories) -> Non
     users = torch.arange(150, 200)
     model = ItemMean.fit(histories, torch.arange(150))
     table = rank_catalogue(model, histories, users, sizes=(0, 5), at=10)
+    assert table.index.tolist() == list(range(len(table)))
+    assert set(table["k"]) == {0, 5}
     for row in table.itertuples():
         assert row.n_relevant == len(likes(histories, row.user, slice(row.k, None)))
 

@@ -28,6 +28,7 @@ from metarec.validation import validation_score
 
 Map = Callable[..., Iterable[SufficientStatistics]]
 SHRINKAGE = 5.0  # of an item's bias, in ratings: that of `UserItemBias`
+FLOOR = 1e-11  # of a variance, where ratings leave none and rounding might turn it
 
 
 class GaussianFactorModel:
@@ -201,6 +202,7 @@ class GaussianFactorModel:
         self.user_mean = statistics.first / statistics.n_users
         square = torch.outer(self.user_mean, self.user_mean)
         self.user_covariance = statistics.second / statistics.n_users - square
+        self.user_covariance.diagonal().add_(FLOOR)
 
     def _m_step_items(self, statistics: SufficientStatistics) -> None:
         """Posterior of every v_i, then its prior: ridge regression on the features."""
@@ -219,6 +221,7 @@ class GaussianFactorModel:
         spread = torch.einsum("in,ide->de", seen, self.v_cov)
         step = seen * (self.v - self.item_mean)
         self.item_covariance = (spread + step.T @ step) / seen.sum()
+        self.item_covariance.diagonal().add_(FLOOR)
 
     def _m_step_noise(self, statistics: SufficientStatistics) -> None:
         """``sigma^2 = E[(r - r_hat)^2]`` over ratings, both sides' uncertainty counted.
@@ -229,7 +232,7 @@ class GaussianFactorModel:
         cross = apply_each(statistics.gram, self.v) - 2 * statistics.target
         square = (self.v_cov * statistics.gram).sum() + (self.v * cross).sum()
         error = statistics.rest + square
-        self.noise = error / statistics.item_count.sum()
+        self.noise = (error / statistics.item_count.sum()).clamp(min=FLOOR)
 
     def _whiten(self) -> None:
         """Change units so that p_u ~ N(0, I); the mean of p_u moves into b_i."""

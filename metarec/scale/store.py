@@ -16,7 +16,7 @@ from metarec.data import RatingColumns, RatingScale
 from metarec.data.custom import FIVE_STARS, _described, _index, _mapping
 from metarec.data.frames import _as_written
 
-# What does not fit into this, the engine sorts on disk.
+# What does not fit into this, the engine sorts on disk, beside its tables.
 _LIMITS = {"memory_limit": "400MB", "threads": 2}
 _TYPES = {"item": np.int32, "rating": np.float32}
 # Whole seconds, of a number or a date; without a column all are alike.
@@ -81,7 +81,7 @@ def write_store(
 
     Plumbing
     --------
-    The chapter many-users sorts a small one by hand.
+    The chapter many-users writes one.
     """
     path, duckdb, arrow = Path(path), *map(_large, ("duckdb", "pyarrow"))
     if path.exists():
@@ -91,11 +91,10 @@ def write_store(
     with TemporaryDirectory(".part", path.name, path.parent) as aside:
         folder = Path(aside, "store")
         folder.mkdir()
-        limits = _LIMITS | {"temp_directory": f"{aside}/spilled"}
         about: Any = {"name": Path(source).stem, "citation": citation}
         about["scale"] = asdict(scale)
         try:
-            with duckdb.connect(f"{aside}/tables", config=limits) as engine:
+            with duckdb.connect(f"{aside}/tables", config=_LIMITS) as engine:
                 text = _read(engine, str(source), columns, duplicates)
                 users = _coded(engine, "user", users, text)
                 items = _described(_coded(engine, "item", items, text))
@@ -131,7 +130,7 @@ def open_store(path: str | Path) -> RatingColumns:
 
     Plumbing
     --------
-    The chapter many-users maps a small one by hand.
+    The chapter many-users reads one.
     """
     path, arrow = Path(path), _large("pyarrow")
     if not path.is_dir():
@@ -176,15 +175,16 @@ def _read(engine: Any, source: str, columns: Any, duplicates: str) -> bool:
     else:
         table = engine.read_parquet(source)
     named = _mapping(table.limit(0).df(), columns)
-    cast = {"rating": "1", "timestamp": "0"}
+    cast = {"rating": "NULL", "timestamp": "0"}
     cast |= {role: _CAST.get(role, '"{0}"').format(c) for role, c in named.items()}
     chosen = ", ".join(f'{value} AS "{role}"' for role, value in cast.items())
     table.project(chosen).create("given")
     if not engine.sql("SELECT 1 FROM given LIMIT 1").fetchall():
         raise ValueError("there is no rating to write")
-    for role, column in named.items():
+    for role in cast:
         empty = f'SELECT rowid FROM given WHERE "{role}" IS NULL'
-        _refuse(engine, empty, f"{column!r} is empty or no {role}; correct or drop it")
+        why = f"{named.get(role)!r} is empty or no {role}; correct or drop it"
+        _refuse(engine, empty, why)
     again = _AGAIN.format("DESC" if duplicates == "last" else "ASC")
     if duplicates in ("first", "last"):
         engine.sql(f"DELETE FROM given WHERE rowid IN ({again})")
