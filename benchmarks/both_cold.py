@@ -7,10 +7,13 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 import pandas as pd
+import torch
 from torch import Tensor
 
 from metarec.data import RatingData
 from metarec.evaluation.cold_start import errors_of
+from metarec.factors import GaussianFactorModel
+from metarec.factors.gaussian import SHRINKAGE
 from metarec.tasks import SUPPORT_SIZES, Tasks, UserHistories, UserSplit
 from metarec.validation import Predictor, check_disjoint
 
@@ -81,3 +84,30 @@ class BothCold:
             check_disjoint(tasks)
             tables.append(errors_of(predictor, tasks, self.asked, k))
         return pd.concat(tables, ignore_index=True)
+
+
+def learn_offset(
+    model: GaussianFactorModel,
+    histories: UserHistories,
+    users: Tensor,
+    ridge: float = 100.0,
+) -> None:
+    """Let features say what an item's offset is while few have rated it.
+
+    `UserItemBias` draws ``b_i`` to 0 as if ``lambda = 5`` more ratings were there; now
+    they stand at ``f_i' beta``:
+    ``b_i = (n_i c_i + lambda f_i' beta) / (n_i + lambda)``, with ``c_i`` the mean
+    residual of the ``n_i`` ratings. ``beta`` is the ridge regression of ``b_i`` on
+    ``f_i`` in which an item counts once a rating, since that is how often it is asked
+    about: ``ridge`` is in ratings.
+    """
+    n = histories.item_counts(users).double()
+    drawn = SHRINKAGE / (n + SHRINKAGE)
+    f = model.features
+    penalty = ridge * torch.eye(f.shape[1], dtype=f.dtype)
+    penalty[0, 0] = 1e-5
+    # b_i depends on beta itself: the weight n - n drawn takes that out.
+    gram = (f * (n - n * drawn)[:, None]).T @ f + penalty
+    shrunk = model.offset - model.mu
+    beta = torch.linalg.solve(gram, f.T @ (n * shrunk))
+    model.offset = model.offset + drawn * (f @ beta)

@@ -20,7 +20,7 @@ from metarec.data import RatingColumns, RatingData
 from metarec.features import UserFeatures
 
 __all__ = ["ORDERS", "SUPPORT_SIZES", "Examples", "LeakageError"]
-__all__ += ["Tasks", "TaskSampler", "sinusoid_tasks"]
+__all__ += ["Tasks", "TaskSampler"]
 __all__ += ["UserHistories", "UserSplit", "split_users"]
 
 SUPPORT_SIZES = (0, 1, 2, 3, 5, 10, 15)
@@ -718,48 +718,3 @@ class TaskSampler:
         support = replace(tasks.support, x=tasks.support.x + shift)
         query = replace(tasks.query, x=tasks.query.x + shift)
         return Tasks(support, query, tasks.user)
-
-
-def sinusoid_tasks(
-    n_tasks: int, shots: int, generator: torch.Generator, query: int | None = None
-) -> Tasks:
-    """Draw the regression tasks of the MAML paper: ``y = A sin(x - phase)``.
-
-    ``A ~ U[0.1, 5]``, ``phase ~ U[0, pi]``, ``x ~ U[-5, 5]``; ``shots`` support points
-    and as many query points unless ``query`` says otherwise. ``x`` has shape (B, N, 1).
-
-    Parameters
-    ----------
-    n_tasks
-        Number of tasks.
-    shots
-        Number of support points of a task.
-    generator
-        Source of the random numbers.
-    query
-        Number of query points; as many as support points if not given.
-
-    Returns
-    -------
-    Tasks
-        The tasks.
-
-    Source
-    ------
-    Finn, Abbeel & Levine (2017), section 5.1.
-
-    Built in
-    --------
-    maml
-    """
-    query = shots if query is None else query
-    amplitude = 0.1 + 4.9 * torch.rand(n_tasks, 1, generator=generator)
-    phase = torch.pi * torch.rand(n_tasks, 1, generator=generator)
-    x = 10 * torch.rand(n_tasks, shots + query, generator=generator) - 5
-    y = amplitude * torch.sin(x - phase)
-    mask = torch.ones_like(x, dtype=torch.bool)
-    support, rest = (
-        Examples(x[:, part, None], y[:, part], mask[:, part])
-        for part in (slice(0, shots), slice(shots, None))
-    )
-    return Tasks(support, rest, torch.full((n_tasks,), -1))

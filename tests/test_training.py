@@ -15,7 +15,7 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 from metarec.learners import GradientDescent, mean_squared_error
 from metarec.meta import MAML, MetaSGD
 from metarec.models import MLP, MatrixFactorization, UserTable
-from metarec.tasks import Examples, Tasks, sinusoid_tasks
+from metarec.tasks import Examples, Tasks
 from metarec.training import (
     TrainingConfig,
     TrainingLog,
@@ -24,6 +24,20 @@ from metarec.training import (
     save_aside,
     train_table,
 )
+
+
+def sinusoid_tasks(
+    n: int, shots: int, generator: torch.Generator, query: int = 10
+) -> Tasks:
+    """The regression tasks of the MAML paper, as its chapter draws them."""
+    amplitude = 0.1 + 4.9 * torch.rand(n, 1, generator=generator)
+    phase = torch.pi * torch.rand(n, 1, generator=generator)
+    x = 10 * torch.rand(n, shots + query, generator=generator) - 5
+    y = amplitude * torch.sin(x - phase)
+    mask = torch.ones_like(x, dtype=torch.bool)
+    parts = (slice(shots), slice(shots, None))
+    both = (Examples(x[:, p, None], y[:, p], mask[:, p]) for p in parts)
+    return Tasks(*both, torch.full((n,), -1))
 
 
 def sinusoids(generator: torch.Generator) -> Iterator[Tasks]:

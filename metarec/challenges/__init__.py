@@ -2,8 +2,7 @@
 
 from metarec.challenges.drift import prequential, rmse_of_users
 from metarec.challenges.forgetting import Decayed, KalmanFilter, Windowed
-from metarec.challenges.new_items import item_histories
-from metarec.challenges.transpose import transposed
+from metarec.challenges.new_items import item_histories, transposed
 
 __all__ = ["item_histories", "transposed"]
 __all__ += ["Decayed", "KalmanFilter", "Windowed"]
