@@ -85,7 +85,9 @@ def defaults() -> dict[str, dict[str, str]]:
         }
         constants = re.findall(r"^([A-Z_\d]+)\b.* = ", inspect.getsource(module), re.M)
         found[module.__name__] = {
-            name: text for name in constants if (text := plain(getattr(module, name)))
+            name: text
+            for name in constants
+            if (text := plain(getattr(module, name, ...)))
         }
         for name, value in own.items():
             place = f"{module.__name__}.{name}"
@@ -122,7 +124,7 @@ def test_a_default_that_moves_is_seen() -> None:
     assert found["metarec.lists"]["LIKE"] == "4"
 
 
-ERRORS = ["user", "k", "rmse", "mae", "n"]
+ERRORS = ["user", "k", "rmse", "mae", "unclipped", "n"]
 RANKS = ["user", "k", "ndcg", "recall", "n_relevant"]
 RANKS += ["chance_ndcg", "chance_recall", "ceiling_recall"]
 SUMMARY = ["method", "k", "rmse", "sd_folds", "mae", "pooled_rmse"]
@@ -146,11 +148,11 @@ def test_columns_of_the_protocols(data: RatingData, histories: UserHistories) ->
 
 def test_columns_of_the_leaderboard(data: RatingData, tmp_path: Path) -> None:
     errors = run_methods(data, ["item mean"], Protocol(folds=2), tmp_path, False)
-    costs = ["method", "fit_seconds", "ms_per_user"]
+    costs = ["protocol", "method", "fit_seconds", "ms_per_user"]
     assert list(errors) == [*ERRORS, "fold", *costs]
     board = Leaderboard(errors, "item mean")
     assert list(board.summary) == SUMMARY
-    assert list(board.costs) == costs[1:]
+    assert list(board.costs) == costs[2:]
     assert list(board.wide()) == sorted(errors["k"].unique())
     assert list(board.per_user(5)) == ["item mean"]
     assert board.per_user(5).index.names == ["fold", "user"]

@@ -445,7 +445,7 @@ def test_many_users_are_judged_as_few_are(
     monkeypatch.setattr("metarec.validation.USERS_AT_ONCE", 2)
     found = cold_start(bias, histories, users, (1, 5))
     pd.testing.assert_frame_equal(found, whole, rtol=1e-6)
-    assert whole["user"].tolist() == [19, 3, 50, 7, 31] * 2
+    assert whole["user"].tolist() == [3, 7, 19, 31, 50] * 2
 
 
 # A population of any size.

@@ -269,7 +269,7 @@ def test_training_minimises_the_loss_and_half_the_penalty() -> None:
     loss = meta.loss(tasks)
     expected = torch.autograd.grad(loss + 0.5 * 0.3 * size, trained)
     workers = Recorder()
-    config = TrainingConfig(epochs=1, penalty=0.3)
+    config = TrainingConfig(epochs=1, penalty=0.3, clip=1.0)
 
     def train() -> TrainingLog:
         batches = partial(iter, [tasks])
