@@ -15,6 +15,7 @@ from metarec.data import RatingData, RatingScale, clicks, rating_data, read_csv
 from metarec.data.__main__ import main
 from metarec.data.custom import as_ratings
 from metarec.data.frames import to_frame
+from metarec.recommender import MetaRecommender
 
 PAIRS = pd.DataFrame({"user": ["al", "bo", "bo"], "item": [10, 10, 30]})
 
@@ -315,6 +316,39 @@ def test_counts_become_clicks_by_a_threshold():
     ]
     # al has not taken 30; what bo took once is not drawn again.
     assert rows(clicks(counts, at=2, unseen=50))[3:] == [["al", 30, 0, 0]]
+
+
+def test_a_shop_without_stars_is_fitted_and_recommends(tmp_path):
+    rng = np.random.default_rng(0)
+    kind = np.repeat(np.arange(4), 15)  # of 60 things; 16 of one kind and 1 of another
+    orders = pd.DataFrame(
+        [
+            (f"c{u:03d}", f"{item:02d}", f"2024-05-{1 + u % 28:02d} 10:{n:02d}")
+            for u in range(80)
+            for n, item in enumerate(
+                [*rng.permutation(15)[:11] + 15 * (u % 4), *rng.permutation(60)[:3]]
+            )
+        ],
+        columns=["customer", "sku", "ordered"],
+    )
+    stock = pd.DataFrame({"item_id": [f"{item:02d}" for item in range(61)]})
+    stock["category"] = [*map("kind {}".format, kind), "kind 2"]  # 60 came last night
+    stock["price"] = [*rng.lognormal(2, 1, 60), np.nan]
+    orders.to_csv(tmp_path / "orders.csv.gz", index=False, sep=";")
+    stock.to_csv(tmp_path / "stock.csv", index=False)
+    roles = {"user": "customer", "item": "sku", "timestamp": "ordered", "rating": None}
+    data = read_csv(
+        tmp_path / "orders.csv.gz", roles, sep=";", items=tmp_path / "stock.csv"
+    )
+    assert data.n_items == 61 and "07" in data.items["item_id"].tolist()
+    recommender = MetaRecommender(learner="bayesian", dim=4, reserved=10)
+    recommender.fit(data, progress=False)
+    me = recommender.adapt(dict.fromkeys(["30", "31", "32"], 1))
+    top = me.recommend(10)["item_id"].astype(int)
+    assert (np.append(kind, 2)[top] == 2).sum() >= 9
+    # What nobody has bought is judged by what is known of it: here, the right kind.
+    score = pd.Series(me.predict(), index=data.items["item_id"])
+    assert score["60"] > score[[f"{item:02d}" for item in range(30)]].max()
 
 
 # --- the command ----------------------------------------------------------------------
