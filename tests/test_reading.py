@@ -88,7 +88,7 @@ ODD = [
     (
         "a::b::3::60\n",
         {"sep": "::", "header": False, "columns": {"timestamp": None}},
-        "double-colon-sep.*sep='::'; the first line.*header=False",
+        "colon-sep.*sep='::'; the first line.*header=False",
     ),
 ]
 
@@ -394,13 +394,16 @@ def test_the_command_reads_times_without_a_header(write, capsys):
     assert "span     0001-01-01 to 2021-02-03" in text
 
 
-@pytest.mark.parametrize("after", [["--columns", "user=a", "item=b"], ["--scale", "1"]])
-def test_a_file_after_a_flag_is_read_or_refused(write, capsys, after):
-    with pytest.raises(SystemExit) as stop:
-        main([*after, str(write("a,b,rating\n1,2,3\n"))])
-    assert stop.value.code == 2 and "mine.csv" in capsys.readouterr().err
-    text = said(capsys, *after, status=1)  # and not MovieLens, as if nothing was said
-    assert "ml-100k is read as it is" in text and after[0] in text
+def test_a_file_after_a_flag_is_read_or_refused(write, capsys):
+    path = write("a,b,rating\n1,2,3\n")
+    columns = ["--columns", "user=a", "item=b"]
+    for words in (columns, [*columns, path], ["--sep", ";"]):
+        text = said(capsys, *words, status=1)  # and not MovieLens, as if none was given
+        assert "ml-100k is read as it is" in text and "before the flags" in text
+    assert "mine.csv" in said(capsys, path, *columns, path, status=1)
+    assert "1 ratings" in said(capsys, path, *columns)
+    with pytest.raises(SystemExit, match="2"):
+        main(["--scale", "1", str(path)])
 
 
 def test_both_commands_read_alike(write):

@@ -15,9 +15,8 @@ import pandas as pd
 _EMPTY = ["", "NA", "N/A", "NaN", "nan", "null", "NULL", "None", r"\N"]
 _UNSOUND: tuple[type[Exception], ...] = (LookupError, EOFError, zipfile.BadZipFile)
 _UNSOUND += (zlib.error, lzma.LZMAError, pd.errors.ParserWarning)
-_PACKED = (".gz", ".bz2", ".zip", ".xz", ".zst")
-_SEPARATORS = {"\t": "tab", ";": "semicolon", "::": "double-colon", "|": "pipe"}
-_SEPARATORS |= {",": "comma"}
+_PACKED = re.compile(r"\.(gz|bz2|zip|xz|zst)$")
+_SEPARATORS = {"\t": "tab", ";": "semicolon", "::": "colon", "|": "pipe", ",": "comma"}
 
 
 def to_frame(
@@ -95,12 +94,11 @@ def column_of(frame: pd.DataFrame, column: Any) -> Any:
 def _read_file(
     path: Path, labels: Sequence[Any], sep: str, encoding: str, header: bool
 ) -> pd.DataFrame:
-    kinds = [s.lower() for s in path.suffixes if s.lower() not in _PACKED]
-    kind = kinds[-1] if kinds else ""
+    name = _PACKED.sub("", path.name.lower())
     try:
-        if kind in (".parquet", ".pq"):
+        if name.endswith((".parquet", ".pq")):
             return pd.read_parquet(path)
-        if kind in (".jsonl", ".ndjson", ".json"):
+        if name.endswith((".jsonl", ".ndjson", ".json")):
             return pd.read_json(path, lines=True, dtype=False, encoding=encoding)
         return _read_text(path, labels, sep, encoding, header)
     except UnicodeDecodeError as error:
@@ -153,12 +151,10 @@ def likely_cause(frame: pd.DataFrame) -> str:
     names = [name for name in frame if isinstance(name, str)]
     first = names or [*frame.head(1).astype(str).to_numpy().ravel()]
     hints = []
-    if len(first) == 1:
-        for sep, kind in _SEPARATORS.items():
-            if sep in first[0]:
-                hints = [f"this looks {kind}-separated: pass sep={sep!r}"]
-                first = first[0].split(sep)
-                break
+    for sep, kind in _SEPARATORS.items():
+        if len(first) == 1 and sep in first[0]:
+            hints.append(f"this looks {kind}-separated: pass sep={sep!r}")
+            first = first[0].split(sep)
     if names and pd.to_numeric(pd.Series(first), errors="coerce").notna().any():
         hints.append("the first line seems to hold values, no names: pass header=False")
     return "; ".join(hints)
