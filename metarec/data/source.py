@@ -5,7 +5,7 @@ import re
 from typing import get_args
 
 from metarec.data import movielens
-from metarec.data.custom import ROLES, Duplicates, read_csv
+from metarec.data.custom import Duplicates, read_csv
 from metarec.data.table import RatingData
 
 LOADERS = {
@@ -29,21 +29,16 @@ _ARGUMENT = re.compile(
 def add_reading_flags(parser: argparse.ArgumentParser) -> None:
     """Add the flags that say how a file is to be read: the arguments of `read_csv`."""
     add = parser.add_argument_group("for a file of your own").add_argument
-    text = (
-        "column of a role (user, item, rating, timestamp), by name or by number from "
-        "0; nothing after = leaves the role out, and without rating= every row is a "
-        "click"
-    )
-    add("--columns", nargs="+", type=_role, metavar="ROLE=NAME", help=text)
+    text = "column of a user, item, rating or timestamp, by name or by number from 0; "
+    text += "rating= (no name) says that there are no stars, and a row is a click"
+    add("--columns", nargs="+", metavar="ROLE=NAME", help=text)
     text = "lowest rating, highest rating, step (default: 1 5)"
     add("--scale", nargs="+", type=float, metavar="NUMBER", help=text)
-    add(
-        "--sep",
-        type=lambda word: word.replace(r"\t", "\t"),
-        help=r"between columns, \t for tab (default: ,)",
-    )
+    text = r"what stands between columns, \t for a tab (default: ,)"
+    add("--sep", type=lambda word: word.replace(r"\t", "\t"), help=text)
     add("--encoding", help="of the characters (default: utf-8)")
-    add("--no-header", dest="header", action="store_false", default=None)
+    text = "the first line is no names; columns are numbered from 0"
+    add("--no-header", dest="header", action="store_false", default=None, help=text)
     text = "of pairs that are rated again (default: error)"
     add("--duplicates", choices=get_args(Duplicates), help=text)
     text = "numbers in the column of ratings that mean that there is none"
@@ -93,16 +88,6 @@ def load_source(
         return read_csv(source, **given)
     except ValueError as error:
         raise ValueError(_ARGUMENT.sub(_flag, str(error))) from error
-
-
-def _role(word: str) -> str:
-    role, equals, _ = word.partition("=")
-    if not equals or role not in ROLES:
-        raise argparse.ArgumentTypeError(
-            f"{word!r} is not ROLE=NAME, where a role is {', '.join(ROLES)}; name "
-            "files before the flags"
-        )
-    return word
 
 
 def _flag(argument: re.Match[str]) -> str:
