@@ -2,15 +2,20 @@
 
 import re
 import warnings
+import zlib
 from collections.abc import Sequence
+from gzip import BadGzipFile
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import pandas as pd
 
 # What stands for "nothing" in a column of numbers; in one of labels "" alone does.
 _EMPTY = ["", "NA", "N/A", "NaN", "nan", "null", "NULL", "None", r"\N"]
 _PACKED = (".gz", ".bz2", ".zip", ".xz", ".zst")
+_UNREADABLE = (LookupError, pd.errors.ParserWarning, BadGzipFile, BadZipFile)
+_UNREADABLE += (EOFError, zlib.error)
 _SEPARATORS = {"\t": "tab", ";": "semicolon", "::": "double-colon", "|": "pipe"}
 _SEPARATORS |= {",": "comma"}
 
@@ -124,8 +129,8 @@ def _read_text(
         likely = "utf-16" if wide else "latin-1"
         hint = f"pass the right encoding, perhaps encoding={likely!r}"
         raise ValueError(f"{error}: {hint}") from error
-    except (LookupError, pd.errors.ParserWarning) as error:
-        raise ValueError(str(error)) from error
+    except _UNREADABLE as error:
+        raise ValueError(f"{path.name} is no sound file: {error}") from error
     for name in named:
         frame[name] = _as_written(frame[name])
     return frame
