@@ -258,5 +258,5 @@ def _words(values: pd.Series) -> pd.Series:
     """The words of all rows, the row from 0 as index; a row may hold several."""
     rows = values.astype(object).reset_index(drop=True)
     plain = rows.map(lambda v: [v] if isinstance(v, str) or not np.iterable(v) else v)
-    words = plain.map(list).explode().dropna().map(str).str.removesuffix(".0")
+    words = plain.map(list).explode().dropna().astype(str).str.removesuffix(".0")
     return words[words != ""]

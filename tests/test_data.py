@@ -265,3 +265,20 @@ def test_synthetic_time_seed_scale_and_errors():
     assert data.content_hash() == again.content_hash() != other.content_hash()
     with pytest.raises(ValueError, match="ratings_per_user must lie in 1"):
         synthetic_population(20, 10, 1, 11)
+
+
+def test_what_is_not_known_of_an_item_is_unknown():
+    items = pd.DataFrame(
+        {
+            "item_id": [10, 30],
+            "title": [None, "b"],
+            "year": [None, "1999"],
+            "genres": [np.nan, ("x",)],
+        }
+    )
+    known = rating_data(frame(), items=items).items
+    assert known["title"].tolist() == ["10", "b"]
+    assert known["year"].isna().tolist() == [True, False] and known["year"][1] == 1999
+    assert known["genres"].tolist() == [(), ("x",)]
+    with pytest.raises(ValueError, match=r"row 1: 1999\.5 is not a year"):
+        rating_data(frame(), items=items.assign(year=[None, 1999.5]))

@@ -2,7 +2,7 @@
 
 import argparse
 import re
-from typing import Any, get_args
+from typing import get_args
 
 from metarec.data import movielens
 from metarec.data.custom import ROLES, Duplicates, read_csv
@@ -22,7 +22,7 @@ _FLAGS = ["columns", "scale", "sep", "encoding", "header", "duplicates", "not_ra
 _FLAGS += ["time_format", "users", "items"]
 # An argument as the errors write it, name=value.
 _ARGUMENT = re.compile(
-    rf"\b({'|'.join(_FLAGS)})=(\{{.*?\}}|\(.*?\)|'.*?'|\".*?\"|[\w.-]+)"
+    rf"\b({'|'.join(_FLAGS)})=(\{{.*?\}}|(?:RatingScale)?\(.*?\)|'.*?'|\".*?\"|[\w.-]+)"
 )
 
 
@@ -78,7 +78,7 @@ def load_source(
         Where it cannot be read.
     """
     name, _, path = source.partition("=")
-    given = _given(options)
+    given = {f: value for f in _FLAGS if (value := getattr(options, f)) is not None}
     if name in LOADERS and given:
         raise ValueError(
             f"{name} is read as it is, and --{next(iter(given)).replace('_', '-')} is "
@@ -93,32 +93,6 @@ def load_source(
         return read_csv(source, **given)
     except ValueError as error:
         raise ValueError(_ARGUMENT.sub(_flag, str(error))) from error
-
-
-def reading_words(options: argparse.Namespace) -> list[str]:
-    """Write the flags that were given as they stand on a command line.
-
-    Parameters
-    ----------
-    options
-        What ``add_reading_flags`` reads.
-
-    Returns
-    -------
-    list[str]
-        The words.
-    """
-    words = []
-    for name, value in _given(options).items():
-        flag = "--no-header" if name == "header" else f"--{name.replace('_', '-')}"
-        words += [flag, *map(str, value if isinstance(value, list) else [value])]
-    return [word for word in words if word != "False"]
-
-
-def _given(options: argparse.Namespace) -> dict[str, Any]:
-    return {
-        name: value for name in _FLAGS if (value := getattr(options, name)) is not None
-    }
 
 
 def _role(word: str) -> str:
@@ -136,6 +110,6 @@ def _flag(argument: re.Match[str]) -> str:
     name, value = argument.groups()
     if name == "header":
         return "--no-header"
-    if value[0] in "{(":
-        value = re.sub(r"[{}(),']|None", "", value).replace(": ", "=")
+    if value[-1] in "})":
+        value = re.sub(r"[{}(),']|None|RatingScale", "", value).replace(": ", "=")
     return f"--{name.replace('_', '-')} {value}"

@@ -124,7 +124,7 @@ def _arguments(options: argparse.Namespace) -> str:
     for name in ("rival", "order", "folds", "reserved", "seed"):
         if (value := getattr(options, name)) != parser().get_default(name):
             words += [f"--{name}", str(value)]
-    return shlex.join([*words, *source.reading_words(options)])
+    return shlex.join(words)
 
 
 if __name__ == "__main__":
