@@ -7,6 +7,7 @@ users asks for those users by name, and nothing of the others comes along.
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from copy import copy
 from dataclasses import dataclass, replace
 from typing import Self
@@ -40,6 +41,7 @@ A constant.
 
 
 CHUNK = 2**20  # ratings in memory at once where all are read
+_THREADS = ContextVar("_THREADS", default=0)  # those of whoever called `one_thread`
 
 
 @contextmanager
@@ -52,18 +54,21 @@ def one_thread() -> Iterator[int]:
     Yields
     ------
     int
-        The number of threads that was set, for work that is cut into larger parts.
+        The number of threads that was set outside, for work that is cut into larger
+        parts.
 
     Plumbing
     --------
     Around whatever is fitted.
     """
     before = torch.get_num_threads()
+    token = _THREADS.set(_THREADS.get() or before)
     torch.set_num_threads(1)
     try:
-        yield before
+        yield _THREADS.get()
     finally:
         torch.set_num_threads(before)
+        _THREADS.reset(token)
 
 
 class LeakageError(AssertionError):

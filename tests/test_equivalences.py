@@ -109,7 +109,7 @@ def test_the_posterior_mean_is_ridge_in_the_norm_of_the_prior(kind: str) -> None
 def test_one_step_approaches_the_posterior_mean_as_the_prior_shrinks() -> None:
     made, parts = model(), system(model())
     gaps = []
-    for size in (3e-2, 3e-3, 3e-4):
+    for size in (1e-1, 1e-2, 1e-3):
         prior = prior_of(made, size * SCALES["full"])
         bayes = Bayesian().adapt(made, prior, parts["task"])["head"]
         # sigma^2 is a part of the rate under gradient descent.

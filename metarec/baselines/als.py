@@ -5,9 +5,10 @@ from typing import Self
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from metarec.factors.biases import UserItemBias
-from metarec.factors.sums import RatingSums, outer_products
+from metarec.factors.sums import RatingSums, evidence, packed_moments
 from metarec.models import with_one
 from metarec.tasks import Examples, UserHistories, one_thread
 
@@ -147,16 +148,13 @@ class ALS(RidgeFoldIn):
         ridge = torch.tensor([penalty] * dim + [bias.user_shrinkage]).double().diag()
         generator = torch.Generator().manual_seed(seed)
         q = 0.3 * torch.randn(histories.n_items, dim, generator=generator).double()
+        no_doubt = torch.zeros(1, dim + 1, dim + 1).double()
         for _ in range(sweeps):
-            z = with_one(q)
-            gram, target = (
-                table.by_user(outer_products(z)),
-                table.by_user(z, rated=True),
-            )
+            items = packed_moments(F.pad(q, (0, 1)), no_doubt.expand(len(q), -1, -1))
+            gram, target = evidence(table.of_user, *items)
             # With one side held fixed the other is a ridge regression for each row.
             w = torch.linalg.solve(gram + ridge, target)
-            p, b_u = w[:, :-1], w[:, -1:]
-            target = table.by_item(p, rated=True) - table.by_item(p * b_u)
-            gram = table.by_item(outer_products(p))
-            q = torch.linalg.solve(gram + ridge[:-1, :-1], target)
+            people = packed_moments(w, no_doubt.expand(len(w), -1, -1))
+            gram, target = (t[..., :-1] for t in evidence(table.of_item, *people))
+            q = torch.linalg.solve(gram[:, :-1] + ridge[:-1, :-1], target)
         return cls(bias.offset + bias.mean_bias, with_one(q), ridge)

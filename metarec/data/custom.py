@@ -298,7 +298,7 @@ def _seconds(values: pd.Series, column: Any, time_format: str | None) -> pd.Seri
         return (seconds // 1).astype("int64")
     text = values if time_format is None else values.astype(str)
     parse = partial(pd.to_datetime, text, utc=True, errors="coerce")
-    time: pd.Series = parse(format=time_format or "ISO8601")
+    time: Any = parse(format=time_format or "ISO8601")
     if time_format is None and time.isna().any():
         with warnings.catch_warnings(action="ignore"):  # that no format fits all
             time = parse()

@@ -102,6 +102,7 @@ class GaussianFactorModel:
         self.temper = 1.0
 
     @classmethod
+    @one_thread()
     def fit(
         cls,
         histories: UserHistories,
@@ -190,7 +191,7 @@ class GaussianFactorModel:
 
         def part(read: Callable[[], RatingSums]) -> SufficientStatistics:
             table = read()
-            gram, target = evidence(table.by_user, *items)
+            gram, target = evidence(table.of_user, *items)
             cov = torch.add(precision, gram, alpha=weight).inverse()
             w = apply_each(cov, weight * target + precision @ self.user_mean)
             return SufficientStatistics.of(table, w, cov)
@@ -393,11 +394,12 @@ class GaussianFactorModel:
         self, histories: UserHistories, users: Tensor
     ) -> tuple[Tensor, Tensor]:
         """sum E[z z'] (U, D, D) and sum z (r - b) (U, D) over each user's ratings."""
-        z, zz, _ = moments(self.v, self.v_cov)
-        sums = [
-            (table.by_user(zz), table.by_user(z, rated=True))
-            for table in (read() for read in rating_sums(histories, users, self.offset))
-        ]
+        # The offset of the tables has an item's bias in it already.
+        q, known = self.v.clone(), self.v_cov.clone()
+        q[:, -1], known[:, -1], known[:, :, -1] = 0, 0, 0
+        items = packed_moments(q, known)
+        tables = rating_sums(histories, users, self.offset)
+        sums = [evidence(read().of_user, *items) for read in tables]
         gram, target = zip(*sums, strict=True)
         return torch.cat(gram), torch.cat(target)
 
