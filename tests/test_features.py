@@ -1,5 +1,7 @@
 """Side information as numbers."""
 
+from dataclasses import replace
+
 import pandas as pd
 import pytest
 import torch
@@ -130,3 +132,26 @@ def test_other_columns_of_users_and_files_of_version_01() -> None:
     assert income == pytest.approx(15 / users["income"].std(ddof=0))
     old = UserFeatures(("age", "gender=F"), (2.0, 0.5))
     assert old.encode_one({"age": 45, "gender": "F"}).tolist() == [[1.0, 0.5]]
+
+
+def test_genres_are_0_and_1_and_a_year_counts_from_the_mean() -> None:
+    plain, _ = synthetic_population(n_users=5, n_items=3, ratings_per_user=2)
+    genres, years = [("War",), ("Drama", "War"), ()], pd.array([1980, None, 2010])
+    items = plain.items.assign(genres=genres, year=years.astype("Int64"))
+    data = replace(plain, items=items)
+    assert item_feature_names(data) == ["Drama", "War", "year"]
+    expected = torch.tensor([[0, 1, -1.0], [1, 1, 0], [0, 0, 1]]).double()
+    torch.testing.assert_close(item_features(data), expected)
+
+
+def test_a_click_is_a_rating_of_so_much_or_more() -> None:
+    plain, _ = synthetic_population(n_users=10, n_items=40, ratings_per_user=20)
+    whole = plain.ratings.assign(rating=plain.ratings["rating"].round().clip(1, 5))
+    data = replace(plain, ratings=whole)
+    found = clicks(data, at=3)
+    expected = data.ratings["rating"].isin([3, 4, 5])
+    assert found.ratings["rating"].tolist() == expected.astype(float).tolist()
+    assert (found.scale.low, found.scale.high, found.scale.step) == (0, 1, 1)
+    for at in (1, 6):
+        with pytest.raises(ValueError, match="same side"):
+            clicks(data, at=at)

@@ -1,6 +1,5 @@
 """Users to tasks: splits, nesting, the fixed query, padding."""
 
-import numpy as np
 import pytest
 import torch
 
@@ -11,7 +10,6 @@ from metarec.tasks import (
     TaskSampler,
     UserHistories,
     UserSplit,
-    sinusoid_tasks,
     split_users,
 )
 
@@ -117,6 +115,10 @@ def test_too_large_a_k_and_too_short_a_history_are_refused(data: RatingData) -> 
         histories.tasks(torch.tensor([25]), 16)
     with pytest.raises(ValueError, match="user 0 has no more than 15"):
         histories.tasks(torch.tensor([0]), 3)
+    with pytest.raises(ValueError, match=r"K must lie in 0\.\.7, the"):
+        histories.tasks(torch.tensor([25]), 8, 7)
+    with pytest.raises(ValueError, match="user 0 has no more than 40"):
+        histories.tasks(torch.tensor([0]), 3, torch.tensor([40]))
     with pytest.raises(ValueError, match="order must be"):
         UserHistories(data, order="rating")
 
@@ -145,17 +147,3 @@ def test_an_epoch_holds_every_user_once_and_shifts_to_their_items(
         assert torch.equal(tasks.query.x, plain.query.x + shift)
         assert torch.equal(tasks.support.x, plain.support.x + shift)
     assert sorted(seen) == list(range(50))
-
-
-def test_sinusoids_are_sinusoids() -> None:
-    tasks = sinusoid_tasks(500, 10, torch.Generator().manual_seed(0))
-    x = torch.cat([tasks.support.x, tasks.query.x], 1)[..., 0].double()
-    y = torch.cat([tasks.support.y, tasks.query.y], 1).double()
-    # y = a sin x + b cos x exactly, with a >= ... since the phase lies in [0, pi]
-    design = torch.stack([x.sin(), x.cos()], -1)
-    fit = torch.linalg.lstsq(design, y[..., None]).solution[..., 0]
-    assert torch.allclose((design @ fit[..., None])[..., 0], y, atol=1e-4)
-    amplitude = fit.norm(dim=-1)
-    assert amplitude.min() > 0.09 and amplitude.max() < 5.01
-    assert np.isclose(amplitude.mean(), 2.55, atol=0.2)
-    assert (fit[:, 1] < 1e-4).all()  # -A sin(phase)

@@ -102,6 +102,7 @@ class GaussianFactorModel:
         self.temper = 1.0
 
     @classmethod
+    @one_thread()
     def fit(
         cls,
         histories: UserHistories,
@@ -190,7 +191,7 @@ class GaussianFactorModel:
 
         def part(read: Callable[[], RatingSums]) -> SufficientStatistics:
             table = read()
-            gram, target = evidence(table.by_user, *items)
+            gram, target = evidence(table.of_user, *items)
             cov = torch.add(precision, gram, alpha=weight).inverse()
             w = apply_each(cov, weight * target + precision @ self.user_mean)
             return SufficientStatistics.of(table, w, cov)
@@ -330,42 +331,6 @@ class GaussianFactorModel:
         taste = torch.einsum("bnd,bd->bn", self.q[x], mean[:, :-1])
         return (self.offset[x] + mean[:, -1:] + taste).float()
 
-    def learn_offset(
-        self, histories: UserHistories, users: Tensor, ridge: float = 100.0
-    ) -> None:
-        """Let features say what an item's offset is while few have rated it.
-
-        `UserItemBias` draws ``b_i`` to 0 as if ``lambda = 5`` more ratings were there;
-        now they stand at ``f_i' beta``:
-        ``b_i = (n_i c_i + lambda f_i' beta) / (n_i + lambda)``, with ``c_i`` the mean
-        residual of the ``n_i`` ratings. ``beta`` is the ridge regression of ``b_i`` on
-        ``f_i`` in which an item counts once a rating, since that is how often it is
-        asked about: ``ridge`` is in ratings.
-
-        Parameters
-        ----------
-        histories
-            Ratings of all users, each user's in one order.
-        users
-            Indices of users, shape (U,).
-        ridge
-            Weight of the squares, in ratings.
-
-        Built in
-        --------
-        new-items
-        """
-        n = histories.item_counts(users).double()
-        drawn = SHRINKAGE / (n + SHRINKAGE)
-        f = self.features
-        penalty = ridge * torch.eye(f.shape[1], dtype=f.dtype)
-        penalty[0, 0] = 1e-5
-        # b_i depends on beta itself: the weight n - n drawn takes that out.
-        gram = (f * (n - n * drawn)[:, None]).T @ f + penalty
-        shrunk = self.offset - self.mu
-        beta = torch.linalg.solve(gram, f.T @ (n * shrunk))
-        self.offset = self.offset + drawn * (f @ beta)
-
     @one_thread()
     def learn_profile(
         self,
@@ -429,11 +394,12 @@ class GaussianFactorModel:
         self, histories: UserHistories, users: Tensor
     ) -> tuple[Tensor, Tensor]:
         """sum E[z z'] (U, D, D) and sum z (r - b) (U, D) over each user's ratings."""
-        z, zz, _ = moments(self.v, self.v_cov)
-        sums = [
-            (table.by_user(zz), table.by_user(z, rated=True))
-            for table in (read() for read in rating_sums(histories, users, self.offset))
-        ]
+        # The offset of the tables has an item's bias in it already.
+        q, known = self.v.clone(), self.v_cov.clone()
+        q[:, -1], known[:, -1], known[:, :, -1] = 0, 0, 0
+        items = packed_moments(q, known)
+        tables = rating_sums(histories, users, self.offset)
+        sums = [evidence(read().of_user, *items) for read in tables]
         gram, target = zip(*sums, strict=True)
         return torch.cat(gram), torch.cat(target)
 

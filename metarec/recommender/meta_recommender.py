@@ -33,7 +33,7 @@ from metarec.systems import (
     hold_out,
     item_vectors,
 )
-from metarec.tasks import SUPPORT_SIZES, UserHistories
+from metarec.tasks import SUPPORT_SIZES, UserHistories, one_thread
 from metarec.training import TrainingConfig, Workers, check
 from metarec.validation import validation_score
 
@@ -116,6 +116,7 @@ class MetaRecommender:
             raise ValueError(f'device={device!r}: {error}; pass "cpu"') from error
         self.dim, self.reserved, self.seed = int(dim), int(reserved), int(seed)
 
+    @one_thread()
     def fit(
         self,
         data: Any,
@@ -126,7 +127,7 @@ class MetaRecommender:
     ) -> Self:
         """Learn from ``users`` of ``data`` (all by default), a tenth for validation.
 
-        Of a `RatingStore` no more than a chunk of users is in memory at once. With
+        Of a store no more than a chunk of users is in memory at once. With
         ``checkpoint`` an interrupted run goes on where it stopped; the item vectors are
         kept beside it, in a file of that name and ``.items``. ``workers`` share the
         meta-training (see ``scale.together``); each fits the item vectors.
@@ -295,6 +296,7 @@ class MetaRecommender:
         many.finite(*weights.values())
         return PersonalModel(self, support, weights)
 
+    @one_thread()
     def recommend_all(
         self,
         ratings: Mapping[Any, Ratings] | pd.DataFrame,
