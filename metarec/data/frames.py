@@ -1,5 +1,6 @@
 """Whatever holds a table as a pandas DataFrame: files by suffix, other tables."""
 
+import gzip
 import lzma
 import re
 import warnings
@@ -14,7 +15,7 @@ import pandas as pd
 # What stands for "nothing" in a column of numbers; in one of labels "" alone does.
 _EMPTY = ["", "NA", "N/A", "NaN", "nan", "null", "NULL", "None", r"\N"]
 _UNSOUND: tuple[type[Exception], ...] = (LookupError, EOFError, zipfile.BadZipFile)
-_UNSOUND += (zlib.error, lzma.LZMAError, pd.errors.ParserWarning)
+_UNSOUND += (gzip.BadGzipFile, zlib.error, lzma.LZMAError, pd.errors.ParserWarning)
 _PACKED = re.compile(r"\.(gz|bz2|zip|xz|zst)$")
 _SEPARATORS = {"\t": "tab", ";": "semicolon", "::": "colon", "|": "pipe", ",": "comma"}
 

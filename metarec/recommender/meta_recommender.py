@@ -456,16 +456,19 @@ class MetaRecommender:
         """
         check(path=path)
         about, tensors = files.read_file(path)
-        config = TrainingConfig(**about["config"])
-        self = cls(config=config, device=device, **about["settings"])
-        known = about["user_features"].items()
-        self.user_features = UserFeatures(**{n: tuple(v) for n, v in known})
-        self.scale = RatingScale(**about["scale"])
-        about["items"]["item_id"] = list(map(files.label_of, about["items"]["item_id"]))
-        items = pd.DataFrame(about["items"])
-        items["ratings"] = tensors.pop("count").numpy()
-        meta = build_system(self.system, Parts.blank(about["sizes"]), self.seed)
-        meta.load_state_dict(tensors)
+        try:
+            config = TrainingConfig(**about["config"])
+            self = cls(config=config, device=device, **about["settings"])
+            known = about["user_features"].items()
+            self.user_features = UserFeatures(**{n: tuple(v) for n, v in known})
+            self.scale = RatingScale(**about["scale"])
+            items = about["items"]
+            items["item_id"] = list(map(files.label_of, items["item_id"]))
+            items = pd.DataFrame(items).assign(ratings=tensors.pop("count").numpy())
+            meta = build_system(self.system, Parts.blank(about["sizes"]), self.seed)
+            meta.load_state_dict(tensors)
+        except (LookupError, TypeError, AttributeError, RuntimeError) as error:
+            raise ValueError(f"{path} is damaged: {error!r}") from error
         self.serve(meta.to(self.device), items, about["sizes"])
         return self
 
