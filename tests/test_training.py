@@ -95,6 +95,22 @@ def test_validation_stops_the_loop_and_keeps_the_best() -> None:
     assert all(torch.equal(v, states[1][k]) for k, v in meta.state_dict().items())
 
 
+def test_training_has_one_thread_and_gives_back_those_that_were_set() -> None:
+    before, seen = torch.get_num_threads(), []
+
+    def validate() -> float:
+        seen.append(torch.get_num_threads())
+        raise RuntimeError("the lights went out")
+
+    try:
+        torch.set_num_threads(3)
+        with pytest.raises(RuntimeError, match="lights"):
+            meta_train(learner(), sinusoids, validate, progress=False)
+        assert seen == [1] and torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_an_interrupted_run_goes_on_to_the_same_parameters(tmp_path: Path) -> None:
     config = TrainingConfig(epochs=5)
     straight = learner()
