@@ -36,7 +36,8 @@ PLAIN = bool | int | float | str | tuple | list | None | torch.Tensor
 
 def plain(value: object) -> str | None:
     """A value that can be compared as a text."""
-    return repr(value) if isinstance(value, PLAIN) else None
+    text = repr(value) if isinstance(value, PLAIN) else None
+    return None if text is None or len(text) > 200 else text
 
 
 def modules() -> Iterator[ModuleType]:
@@ -127,7 +128,7 @@ def test_a_default_that_moves_is_seen() -> None:
 ERRORS = ["user", "k", "rmse", "mae", "unclipped", "n"]
 RANKS = ["user", "k", "ndcg", "recall", "n_relevant"]
 RANKS += ["chance_ndcg", "chance_recall", "ceiling_recall"]
-SUMMARY = ["method", "k", "rmse", "sd_folds", "mae", "pooled_rmse"]
+SUMMARY = ["method", "k", "rmse", "sd_folds", "mae", "unclipped", "pooled_rmse"]
 SUMMARY += ["difference", "low", "high"]
 
 

@@ -402,6 +402,90 @@ def test_the_predictive_variance_is_that_of_draws_from_the_posterior() -> None:
     torch.testing.assert_close(variance, expected, rtol=0.05, atol=0)
 
 
+def test_the_bayesian_learns_from_the_density_of_the_query() -> None:
+    made, prior = model(), prior_of(model(), SCALES["full"])
+    tasks = Tasks(support(), support(3), torch.arange(B))
+    tasks.query.mask[2] = False  # a task that is asked nothing
+    found = Bayesian().meta_loss(made, prior, tasks)
+    score, variance = Bayesian().predictive(made, prior, tasks.support, tasks.query.x)
+    for t in range(B):
+        asked = tasks.query.mask[t]
+        density = torch.distributions.Normal(score[t, asked], variance[t, asked].sqrt())
+        expected = -density.log_prob(tasks.query.y[t, asked]).sum()
+        expected = expected / max(int(asked.sum()), 1)
+        if asked.any():  # up to the constant of a Gaussian
+            expected = expected - 0.5 * torch.tensor(2 * torch.pi).log()
+        torch.testing.assert_close(found[t], expected)
+
+
+def test_a_click_brings_no_noise_of_its_own() -> None:
+    made = model()
+    made.item_offset.data -= 3.5
+    made.likelihood = Bernoulli()
+    prior, tasks = prior_of(made, SCALES["full"], 1.0), support()
+    tasks = Examples(tasks.x, (tasks.y > 3).double(), tasks.mask)
+    x = torch.arange(N_ITEMS).expand(B, -1)
+    posterior = Bayesian().posterior(made, prior, tasks)
+    score, variance = Bayesian().predictive(made, prior, tasks, x)
+    phi = made.features(x)
+    for t in range(B):
+        expected = (phi[t] @ posterior.covariance[t] * phi[t]).sum(-1)
+        torch.testing.assert_close(variance[t], expected)
+        expected = made.item_offset + phi[t] @ posterior.mean[t]
+        torch.testing.assert_close(score[t], expected)
+    # The meta-loss is that of all learners: cross-entropy under the posterior mean.
+    both = Tasks(tasks, tasks, torch.arange(B))
+    losses = Bayesian().meta_loss(made, prior, both)
+    for t in range(B):
+        task = alone(tasks, t)
+        own = made.item_offset[task.x] + made.features(task.x) @ posterior.mean[t]
+        expected = torch.nn.functional.binary_cross_entropy_with_logits(own, task.y)
+        torch.testing.assert_close(losses[t], expected)
+
+
+@pytest.mark.parametrize("name", ["attention", "metamind"])
+def test_the_meta_loss_reads_a_bank_of_now_without_the_task_itself(name: str) -> None:
+    made = model()
+    history = support(9, 40)
+    history = Examples(history.x, history.y, history.mask, user=torch.arange(40))
+    bank = TaskBank(history, 40, DIM + 1)  # as it was made: of zeros
+    if name == "attention":
+        meta = MAML(made, TaskAttention(bank), ["head"])
+    else:
+        meta = MetaMind(made, Bayesian(), ["head"], bank=bank)
+    own = Examples(*(p[:5] for p in (history.x, history.y, history.mask)))
+    tasks = Tasks(own, support(3, 5), torch.arange(5))
+    found = meta.loss(tasks)
+    assert bank.deltas.any()
+    known = Examples(own.x, own.y, own.mask, user=tasks.user)
+    losses = meta.learner.meta_loss(
+        made, meta.prior(known), Tasks(known, *[tasks.query, tasks.user])
+    )
+    torch.testing.assert_close(found, losses.mean())
+    strangers = Tasks(own, tasks.query, torch.arange(50, 55))
+    assert (meta.loss(strangers) - found).abs() > 1e-6
+
+
+def test_the_set_encoder_sums_over_the_root_of_the_set() -> None:
+    made, prior, tasks = model(), prior_of(model(), torch.tensor(0.3)), support()
+    encoder = learners(made)["set-encoder"]
+    found = encoder.adapt(made, prior, tasks)["head"]
+    base = Bayesian().adapt(made, prior, tasks)["head"]
+    for t in range(B):
+        task, total = alone(tasks, t), 0
+        for item, stars in zip(task.x[0], task.y[0], strict=True):
+            phi = made.features(item)
+            error = stars - made.item_offset[item] - phi @ made.head
+            row = torch.cat([phi, error[None]])
+            total = total + (row @ encoder.first).relu() @ encoder.second
+        expected = base[t] + total / len(task.x[0]) ** 0.5
+        torch.testing.assert_close(found[t], expected, rtol=0, atol=1e-10)
+    order = torch.randperm(K)
+    mixed = Examples(tasks.x[:1, order], tasks.y[:1, order], tasks.mask[:1, order])
+    again = encoder.adapt(made, prior, mixed)["head"][0]
+    torch.testing.assert_close(again, found[0], rtol=0, atol=1e-10)
+
+
 def test_the_mlp_is_what_torch_makes_of_its_layers() -> None:
     g = torch.Generator().manual_seed(0)
     features = (torch.rand(N_ITEMS, 4, generator=g) < 0.5).double()

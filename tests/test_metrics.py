@@ -10,6 +10,7 @@ from sklearn.metrics import mean_absolute_error, ndcg_score, root_mean_squared_e
 
 from metarec.metrics import (
     auc,
+    bootstrap_means,
     coverage,
     dcg,
     expected_calibration_error,
@@ -167,6 +168,22 @@ def test_the_bootstrap_interval_is_the_normal_one_for_many_users() -> None:
     assert found.low == pytest.approx(found.mean - half, abs=0.006)
     assert found.high == pytest.approx(found.mean + half, abs=0.006)
     assert paired_bootstrap(a, b) == found
+
+
+def test_the_level_of_an_interval_and_the_number_of_its_draws() -> None:
+    rng = np.random.default_rng(2)
+    a, zero = rng.normal(0.1, 1, 1000), np.zeros(1000)
+    half = a.std(ddof=1) / np.sqrt(1000) * stats.norm.ppf(0.75)
+    found = paired_bootstrap(a, zero, level=0.5, draws=4000)
+    assert found.high - found.low == pytest.approx(2 * half, rel=0.06)
+    assert found != paired_bootstrap(a, zero, level=0.5, draws=4000, seed=1)
+    means = bootstrap_means(np.c_[a, 2 * a], draws=50, seed=3)
+    assert means.shape == (50, 2)
+    np.testing.assert_allclose(means[:, 1], 2 * means[:, 0])
+    # Each stratum counts by its size.
+    fold = np.repeat([0, 1], [900, 100])
+    shifted = np.where(fold == 1, 5.0, 0.0)
+    np.testing.assert_allclose(bootstrap_means(shifted[:, None], fold, 20), 0.5)
 
 
 def test_strata_take_their_spread_out_of_the_interval() -> None:
