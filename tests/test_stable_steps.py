@@ -194,6 +194,10 @@ def test_the_share_of_a_rate_by_hand() -> None:
     # A trace beyond 2 alone cuts nothing: the largest eigenvalue is what counts.
     share = stable_share(1.5, torch.eye(2)[None])
     assert share is not None and share.tolist() == [1.0]
+    # A task whose features have run away does not stop the others.
+    curvature[1:] = torch.tensor([torch.inf, torch.nan])[:, None, None]
+    share = stable_share(0.5, curvature)
+    assert share is not None and share.tolist() == pytest.approx([0.25, 1.0, 1.0])
 
 
 def metas(model: MatrixFactorization, learner: GradientDescent) -> list[MetaLearner]:
@@ -301,6 +305,13 @@ def test_what_has_no_known_curvature_is_refused_when_it_runs_away() -> None:
         steady.adapt(support)
         with pytest.raises(FloatingPointError, match="smaller inner rate"):
             wild.adapt(support)
+    # A loss of one's own has no known curvature either, not even on a head.
+    own_loss = GradientDescent(3, lambda score, y, mask: (score - y).pow(4).sum(-1))
+    with (
+        torch.no_grad(),
+        pytest.raises(FloatingPointError, match="inner loop diverged"),
+    ):
+        MAML(random_model(0), own_loss, ["head"], 1.0).adapt(support)
     # The mathematics of the loop stay what they are where somebody trains.
     assert wild.adapt(support)["inside.weight"].abs().max() > 100
 
