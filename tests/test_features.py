@@ -128,6 +128,9 @@ def test_other_columns_of_users_and_files_of_version_01() -> None:
     users = USERS.assign(income=[10, 20, 30, 40], gender=[1, 2, 2, 2])
     features = UserFeatures.fit(users)
     assert features.names[1:3] == ("gender=1", "gender=2")  # a code is no amount
+    some = UserFeatures.fit(users.assign(gender=[None, 1, 2, 2]))
+    assert some.names[1:3] == ("gender=1", "gender=2")  # floats, since one is missing
+    assert UserFeatures.fit(pd.DataFrame({"title": ["Dr", "Dr"]})).names == ()
     income = features.encode_one({"income": 40})[0, -1]
     assert income == pytest.approx(15 / users["income"].std(ddof=0))
     old = UserFeatures(("age", "gender=F"), (2.0, 0.5))

@@ -59,6 +59,8 @@ def test_labels_are_numbers_where_nothing_is_lost(write):
     long = "12345678901234567890123"
     data = read_csv(write(f"user,item,rating\n1,{long},5\n1,1.0,4\n"))
     assert data.items["item_id"].tolist() == ["1.0", long]
+    data = read_csv(write("user,item,rating\n1,1.5,5\n1,1.0,4\n"))
+    assert data.items["item_id"].tolist() == ["1.0", "1.5"]
 
 
 def test_words_that_pandas_takes_for_nothing_are_labels(write):
@@ -103,7 +105,7 @@ def test_an_error_says_how_the_file_is_read(write, text, how, cause):
 def test_the_other_way_round(write):
     with pytest.raises(ValueError, match="comma-separated: pass sep=','"):
         read_csv(write("user,item,rating\na,b,3\n"), sep=";")
-    with pytest.raises(ValueError, match=r"no column 1 for the item.*pass sep=';'"):
+    with pytest.raises(ValueError, match=r"no column 1 for the item.*pass sep=';'$"):
         read_csv(write("a;b;3\n"), header=False)
 
 
@@ -180,6 +182,8 @@ def test_tables_of_other_libraries(write):
     data = rating_data(table, items=pl.DataFrame({"item_id": [30, 10]}))
     assert as_ratings(data) is data and data.items["item_id"].tolist() == [30, 10]
     assert to_frame(table) is table
+    with pytest.raises(ValueError, match="the table has no rows"):
+        rating_data({"user": [], "item": [], "rating": []})
     for wrong in (None, 3, object()):
         with pytest.raises(ValueError, match="pass a DataFrame"):
             rating_data(wrong)
@@ -206,6 +210,8 @@ def test_dates_in_text(write):
     with pytest.raises(ValueError, match=r"row 1: '13\.02.*time_format='%d\.%m\.%Y'"):
         times(write, german)
     assert times(write, german, time_format="%d.%m.%Y") == [1612310400, 1613174400]
+    with pytest.raises(ValueError, match="row 1: '2021-02-05'"):
+        times(write, [german[0], "2021-02-05"], time_format="%d.%m.%Y")
     assert times(write, [20210203], time_format="%Y%m%d") == [1612310400]
     assert times(write, german, columns={"timestamp": None}) == [0, 0]
 
@@ -218,6 +224,8 @@ def test_units_of_time(write):
     assert times(write, stamps, time_format="s") == stamps
     assert times(write, [1612345678000000], time_format="us") == [1612345678]
     assert times(write, [-86400, 0, 99_999_999_999]) == [-86400, 0, 99_999_999_999]
+    with pytest.raises(ValueError, match="row 0: 100000000001 in"):
+        times(write, [100_000_000_001])
     with pytest.raises(ValueError, match="row 0: 1e"):
         times(write, [1e300], time_format="s")
     with pytest.raises(ValueError, match="time_format='weeks' is none of 's', 'ms'"):
@@ -248,6 +256,8 @@ def test_numbers_that_mean_that_there_is_no_rating():
         ValueError, match=r"rating -1 is off.*low, high\); if .*say not_rated=-1"
     ):
         rating_data(table)
+    with pytest.raises(ValueError, match=r"rating 9 is off.*\(low, high\)$"):
+        rating_data(PAIRS.assign(rating=9))
     assert rows(rating_data(table, not_rated=[-1, 0])) == [["bo", 10, 4, 0]]
     empty = PAIRS.assign(rating=[np.nan, 4, 5])
     assert len(rating_data(empty, not_rated=np.nan).ratings) == 2

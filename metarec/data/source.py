@@ -82,8 +82,7 @@ def load_source(
     if name in LOADERS:
         return LOADERS[name](path or None, progress=progress)
     if "columns" in given:
-        pairs = [word.partition("=") for word in given["columns"]]
-        given["columns"] = {role: column or None for role, _, column in pairs}
+        given["columns"] = dict(word.partition("=")[::2] for word in given["columns"])
     try:
         return read_csv(source, **given)
     except ValueError as error:
