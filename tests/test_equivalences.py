@@ -466,26 +466,6 @@ def test_the_meta_loss_reads_a_bank_of_now_without_the_task_itself(name: str) ->
     assert (meta.loss(strangers) - found).abs() > 1e-6
 
 
-def test_the_set_encoder_sums_over_the_root_of_the_set() -> None:
-    made, prior, tasks = model(), prior_of(model(), torch.tensor(0.3)), support()
-    encoder = learners(made)["set-encoder"]
-    found = encoder.adapt(made, prior, tasks)["head"]
-    base = Bayesian().adapt(made, prior, tasks)["head"]
-    for t in range(B):
-        task, total = alone(tasks, t), 0
-        for item, stars in zip(task.x[0], task.y[0], strict=True):
-            phi = made.features(item)
-            error = stars - made.item_offset[item] - phi @ made.head
-            row = torch.cat([phi, error[None]])
-            total = total + (row @ encoder.first).relu() @ encoder.second
-        expected = base[t] + total / len(task.x[0]) ** 0.5
-        torch.testing.assert_close(found[t], expected, rtol=0, atol=1e-10)
-    order = torch.randperm(K)
-    mixed = Examples(tasks.x[:1, order], tasks.y[:1, order], tasks.mask[:1, order])
-    again = encoder.adapt(made, prior, mixed)["head"][0]
-    torch.testing.assert_close(again, found[0], rtol=0, atol=1e-10)
-
-
 def test_the_mlp_is_what_torch_makes_of_its_layers() -> None:
     g = torch.Generator().manual_seed(0)
     features = (torch.rand(N_ITEMS, 4, generator=g) < 0.5).double()

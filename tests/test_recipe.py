@@ -12,7 +12,6 @@ from metarec.factors import WarmStart
 from metarec.learners import (
     Bayesian,
     GradientDescent,
-    SetEncoder,
     TaskAttention,
     TaskBank,
 )
@@ -189,12 +188,6 @@ def test_metamind_starts_near_maml(parts: Parts, histories: UserHistories) -> No
     assert torch.equal(mind.keys, torch.eye(DIM + 1))
     assert torch.equal(mind.values, 0.1 * torch.eye(DIM + 1))
     assert mind.bias.tolist() == [0]
-
-
-def test_a_set_encoder_starts_at_the_posterior_mean() -> None:
-    encoder = SetEncoder(4, torch.Generator().manual_seed(0))
-    torch.testing.assert_close(encoder.first.detach(), drawn(5, 32) / 5**0.5)
-    assert encoder.second.shape == (32, 4) and not encoder.second.any()
 
 
 def test_a_bank_holds_ridge_estimates_around_their_mean(
