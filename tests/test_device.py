@@ -44,7 +44,7 @@ def population() -> RatingData:
 
 
 def fitted(cell: tuple[str, str, str], device: str = "cpu") -> MetaRecommender:
-    config = TrainingConfig(epochs=2, learning_rate=0.03)
+    config = TrainingConfig(epochs=2, learning_rate=0.01)
     one = MetaRecommender(*cell, dim=2, config=config, device=device)
     return one.fit(population(), progress=False)
 
