@@ -79,7 +79,8 @@ def main() -> None:
         "the engine; seconds are those of the clock, processor_s those of both threads "
         "together; load: processes that wanted one of the machine's processors; "
         "peak_gb: most resident memory of the process",
-        f"{platform.machine()}, {os.cpu_count()} processors, duckdb {duckdb.__version__}, numpy {np.__version__}",
+        f"{platform.machine()}, {os.cpu_count()} processors, duckdb "
+        f"{duckdb.__version__}, numpy {np.__version__}",
     ]
     write_table(given.out, results, "python benchmarks/store.py", notes)
 
