@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import resource
 import subprocess
@@ -43,6 +44,7 @@ def measure(source: Path) -> None:
         "store_mb": Path(store.item.filename).stat().st_size / 1e6,
         "seconds": seconds,
         "processor_s": processor,
+        "load": os.getloadavg()[0],
         "peak_gb": peak / (1e9 if sys.platform == "darwin" else 1e6),
     }
     print(json.dumps(found))
@@ -73,10 +75,12 @@ def main() -> None:
     results = pd.DataFrame(found)
     print(results.to_string(index=False, float_format="%.2f"))
     notes = [
-        "ratings in random order, sorted user after user; two threads and 400 MB for "
+        "ratings in random order, sorted user after user; two threads and 300 MB for "
         "the engine; seconds are those of the clock, processor_s those of both threads "
-        "together; peak_gb: most resident memory of the process",
-        f"{platform.machine()}, duckdb {duckdb.__version__}, numpy {np.__version__}",
+        "together; load: processes that wanted one of the machine's processors; "
+        "peak_gb: most resident memory of the process",
+        f"{platform.machine()}, {os.cpu_count()} processors, duckdb "
+        f"{duckdb.__version__}, numpy {np.__version__}",
     ]
     write_table(given.out, results, "python benchmarks/store.py", notes)
 

@@ -17,7 +17,7 @@ from metarec.data.custom import FIVE_STARS, _described, _index, _mapping
 from metarec.data.frames import _as_written
 
 # What does not fit into this, the engine sorts on disk, beside its tables.
-_LIMITS = {"memory_limit": "400MB", "threads": 2}
+_LIMITS = {"memory_limit": "300MB", "threads": 2}
 _TYPES = {"item": np.int32, "rating": np.float32}
 # Whole seconds, of a number or a date; without a column all are alike.
 _TIME = """floor(coalesce(
