@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from metarec.factors.biases import UserItemBias
-from metarec.factors.sums import RatingSums, evidence, packed_moments
+from metarec.factors.sums import RatingSums, evidence, packed_moments, unpacked
 from metarec.models import with_one
 from metarec.tasks import Examples, UserHistories, one_thread
 
@@ -153,8 +153,9 @@ class ALS(RidgeFoldIn):
             items = packed_moments(F.pad(q, (0, 1)), no_doubt.expand(len(q), -1, -1))
             gram, target = evidence(table.of_user, *items)
             # With one side held fixed the other is a ridge regression for each row.
-            w = torch.linalg.solve(gram + ridge, target)
+            w = torch.linalg.solve(unpacked(gram) + ridge, target)
             people = packed_moments(w, no_doubt.expand(len(w), -1, -1))
-            gram, target = (t[..., :-1] for t in evidence(table.of_item, *people))
-            q = torch.linalg.solve(gram[:, :-1] + ridge[:-1, :-1], target)
+            gram, target = evidence(table.of_item, *people)
+            both = (unpacked(gram) + ridge)[:, :-1, :-1]
+            q = torch.linalg.solve(both, target[:, :-1])
         return cls(bias.offset + bias.mean_bias, with_one(q), ridge)

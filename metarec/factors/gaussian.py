@@ -18,8 +18,10 @@ from metarec.factors.sums import (
     evidence,
     moments,
     outer_products,
+    packed,
     packed_moments,
     rating_sums,
+    unpacked,
 )
 from metarec.learners import Posterior
 from metarec.models import checked_profile, implicit_shift
@@ -186,14 +188,14 @@ class GaussianFactorModel:
         """
         if not tables:
             raise ValueError("there are no users to learn from: pass some in `users`")
-        items, weight = packed_moments(self.v, self.v_cov), 1 / float(self.noise)
+        items = packed_moments(self.v, self.v_cov)
         precision = self.user_covariance.inverse()
 
         def part(read: Callable[[], RatingSums]) -> SufficientStatistics:
             table = read()
             gram, target = evidence(table.of_user, *items)
-            cov = torch.add(precision, gram, alpha=weight).inverse()
-            w = apply_each(cov, weight * target + precision @ self.user_mean)
+            cov = unpacked(packed(precision[None]) + gram / self.noise).inverse()
+            w = apply_each(cov, target / self.noise + precision @ self.user_mean)
             return SufficientStatistics.of(table, w, cov)
 
         return reduce(add, each(part, tables))
@@ -208,7 +210,8 @@ class GaussianFactorModel:
     def _m_step_items(self, statistics: SufficientStatistics) -> None:
         """Posterior of every v_i, then its prior: ridge regression on the features."""
         precision = self.item_covariance.inverse()
-        self.v_cov = (precision + statistics.gram / self.noise).inverse()
+        gram = packed(precision[None]) + statistics.gram / self.noise
+        self.v_cov = unpacked(gram).inverse()
         pull = statistics.target / self.noise + self.item_mean @ precision
         self.v = apply_each(self.v_cov, pull)
         # Items without a rating say nothing about what features mean.
@@ -230,9 +233,9 @@ class GaussianFactorModel:
         With ``r - r_hat = (r - b_u) - v_i . x`` and ``x = (p_u, 1)``, the square's
         three terms are sums over ratings that are there already.
         """
-        cross = apply_each(statistics.gram, self.v) - 2 * statistics.target
-        square = (self.v_cov * statistics.gram).sum() + (self.v * cross).sum()
-        error = statistics.rest + square
+        gram = unpacked(statistics.gram)
+        cross = apply_each(gram, self.v) - 2 * statistics.target
+        error = statistics.rest + (self.v_cov * gram).sum() + (self.v * cross).sum()
         self.noise = (error / statistics.item_count.sum()).clamp(min=FLOOR)
 
     def _whiten(self) -> None:
@@ -401,7 +404,7 @@ class GaussianFactorModel:
         tables = rating_sums(histories, users, self.offset)
         sums = [evidence(read().of_user, *items) for read in tables]
         gram, target = zip(*sums, strict=True)
-        return torch.cat(gram), torch.cat(target)
+        return unpacked(torch.cat(gram)), torch.cat(target)
 
     def choose_profile(
         self, histories: UserHistories, users: Tensor, validation: Tensor

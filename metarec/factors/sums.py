@@ -95,8 +95,8 @@ class SufficientStatistics:
 
     For the users' prior ``n_users``, the ``first`` moment (D,), the sum of ``E[w_u]``,
     and the ``second`` (D, D), that of ``E[w_u w_u']``; for the items ``item_count``
-    (I,) and the ``evidence`` ``gram`` (I, D, D) and ``target`` (I, D); for the noise
-    ``rest``, the sum of ``E[(r - b_u)^2]``.
+    (I,) and the ``evidence``, ``gram`` (I, T) packed and ``target`` (I, D); for the
+    noise ``rest``, the sum of ``E[(r - b_u)^2]``.
     """
 
     n_users: int
@@ -144,34 +144,39 @@ def apply_each(matrix: Tensor, vector: Tensor) -> Tensor:
 
 
 def packed_moments(mean: Tensor, cov: Tensor) -> tuple[Tensor, Tensor]:
-    """E[z] (N, D), and side by side E[z z'], of which one triangle, and E[z b]."""
+    """E[z] (N, D), and side by side E[z z'], packed, and E[z b]: (N, T + D)."""
     z, zz, zb = moments(mean, cov)
-    upper, _ = _triangle(z.shape[1])
-    half = zz.flatten(1).gather(1, upper.expand(len(z), -1))
-    return z, torch.cat([half, zb], 1)
+    return z, torch.cat([packed(zz), zb], 1)
 
 
 def evidence(
-    of: tuple[Tensor, Tensor], z: Tensor, packed: Tensor
+    of: tuple[Tensor, Tensor], z: Tensor, both: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """What its ratings say of a user (or item): sum E[z z'] and sum E[z (r - b)].
+    """What its ratings say of a user (or item): sum E[z z'], packed, sum E[z (r - b)].
 
-    ``of`` is ``RatingSums.of_user`` (or ``of_item``), ``z`` and ``packed`` are the
+    ``of`` is ``RatingSums.of_user`` (or ``of_item``), ``z`` and ``both`` are the
     `packed_moments` of the other side's (q, b), and ``z = (q, 1)``.
     """
     seen, rated = of
-    sums, dim = seen @ packed, z.shape[1]
-    upper, place = _triangle(dim)
-    gram = sums.gather(1, place.expand(len(sums), -1)).unflatten(1, (dim, dim))
-    return gram, rated @ z - sums[:, len(upper) :]
+    sums, dim = seen @ both, z.shape[1]
+    return sums[:, :-dim], rated @ z - sums[:, -dim:]
 
 
-def _triangle(dim: int) -> tuple[Tensor, Tensor]:
-    """Where the upper triangle stands in D x D, and where D x D stands in it."""
+def packed(matrix: Tensor) -> Tensor:
+    """The T = D (D + 1) / 2 numbers that make symmetric matrices (N, D, D): (N, T)."""
+    row, column = torch.triu_indices(*matrix.shape[1:])
+    place = row * matrix.shape[2] + column
+    return matrix.flatten(1).gather(1, place.expand(len(matrix), -1))
+
+
+def unpacked(half: Tensor) -> Tensor:
+    """The symmetric matrices (N, D, D) that were `packed` into (N, T)."""
+    dim = int((2 * half.shape[1]) ** 0.5)
     row, column = torch.triu_indices(dim, dim)
     place = torch.empty(dim, dim, dtype=torch.long)
     place[row, column] = place[column, row] = torch.arange(len(row))
-    return row * dim + column, place.flatten()
+    whole = half.gather(1, place.flatten().expand(len(half), -1))
+    return whole.view(-1, dim, dim)
 
 
 def moments(mean: Tensor, cov: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -1,6 +1,8 @@
 """The item vectors that meta-learners start from, cross-fitted."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -44,7 +46,6 @@ class WarmStart:
     implicit: Tensor | None = None
 
 
-@one_thread()
 def cross_fit(
     model: GaussianFactorModel,
     histories: UserHistories,
@@ -89,10 +90,10 @@ def cross_fit(
     part = torch.randperm(len(users), generator=torch.Generator().manual_seed(seed))
     part = part % parts
     tables = [(model.q, model.offset)]
-    tables += [
-        model.item_vectors_without(histories, users[part != j])
-        for j in tqdm(range(parts), "cross-fitting", disable=not progress)
-    ]
+    others = [users[part != j] for j in range(parts)]
+    with one_thread() as threads, ThreadPoolExecutor(threads) as pool:
+        copies = pool.map(partial(model.item_vectors_without, histories), others)
+        tables += tqdm(copies, "cross-fitting", parts, disable=not progress)
     item_rows = torch.zeros(len(histories.start) - 1, dtype=torch.long)
     # Row 0 is for users who were not trained on: their ratings are in no copy.
     item_rows[users] = (part + 1) * histories.n_items
