@@ -301,6 +301,13 @@ def test_what_has_no_known_curvature_is_refused_when_it_runs_away() -> None:
         steady.adapt(support)
         with pytest.raises(FloatingPointError, match="smaller inner rate"):
             wild.adapt(support)
+    # A loss of one's own has no known curvature either, not even on a head.
+    own_loss = GradientDescent(3, lambda score, y, mask: (score - y).pow(4).sum(-1))
+    with (
+        torch.no_grad(),
+        pytest.raises(FloatingPointError, match="inner loop diverged"),
+    ):
+        MAML(random_model(0), own_loss, ["head"], 1.0).adapt(support)
     # The mathematics of the loop stay what they are where somebody trains.
     assert wild.adapt(support)["inside.weight"].abs().max() > 100
 

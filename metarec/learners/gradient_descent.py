@@ -125,11 +125,9 @@ class GradientDescent(TaskLearner):
                 for name, w in start.items():
                     rate[name] = share.reshape(-1, *[1] * (w.dim() - 1)) * rate[name]
         own = inner_loop(loss, start, rate, self.steps, self.first_order)
-        if head:
-            return {"head": own["head"].squeeze(-1)}
-        if not torch.is_grad_enabled():
+        if not torch.is_grad_enabled() and (curvature is None or not head):
             _refuse_divergence(loss, start, own)
-        return own
+        return {"head": own["head"].squeeze(-1)} if head else own
 
     def _objective(
         self, model: nn.Module, prior: Prior, support: Examples
