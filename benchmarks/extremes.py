@@ -25,7 +25,7 @@ from metarec.tasks import split_users
 
 
 def extremes(data: RatingData, *names: str) -> dict[str, float]:
-    """The lowest and the highest score on the lists, and how far they are off the scale."""
+    """The lowest and highest score on the lists, and how far they are off the scale."""
     split = split_users(data.n_users)
     users = torch.cat([split.train, split.validation])
     fitted = MetaRecommender(*names).fit(data, users=users, progress=False)
@@ -54,7 +54,7 @@ def main() -> None:
         "python benchmarks/extremes.py",
         [
             "MovieLens-100K, default settings, fitted on the training and validation "
-            "users of fold 0 (seed 0); recommend_all for the whole history of everybody",
+            "users of fold 0 (seed 0); recommend_all on whole histories of everybody",
             "beyond: distance of the farthest score from the scale, in stars",
         ],
     )
