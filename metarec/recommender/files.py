@@ -91,10 +91,7 @@ def read_file(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     if about["format"] == _WITHOUT_SIZES:
         about["sizes"] = _sizes_of(tensors)
         # Meta-SGD's scales had a name of their own.
-        renamed = {
-            n.replace("log_scales.", "log_scale."): t for n, t in tensors.items()
-        }
-        return about, renamed
+        tensors = {n.replace("log_scales", "log_scale"): tensors[n] for n in tensors}
     return about, tensors
 
 

@@ -78,9 +78,8 @@ def unknown_item(
     """Name the first label that is ``bad``, and say what to do."""
     return UnknownItemError(
         f"{who}unknown item {labels[int(bad.argmax())]!r} ({bad.sum()} in all): items "
-        "are named by the item_id of the training data, such as "
-        f"{next(iter(known))!r}; leave unknown ones out or fit again with data that "
-        "hold them"
+        f"are named by the item_id of the training data, such as {next(iter(known))!r};"
+        " leave unknown ones out or fit again with data that hold them"
     )
 
 
@@ -128,9 +127,8 @@ def user_ratings(
             raise unknown_item(known, label, strange, mine)
         why = f"item {what!r} is rated twice: keep one of the ratings"
         if off[at]:
-            why = (
-                f"the rating {rating[at]} of item {what!r} is not on the scale {scale}"
-            )
+            why = f"the rating {rating[at]} of item {what!r} is not on the scale "
+            why += f"{scale.low:g} to {scale.high:g}"
         raise ValueError(mine + why)
     if strange.any():
         lost = f"{strange.sum()} ratings of items that are not known are left out"
@@ -146,10 +144,8 @@ def user_ratings(
 def finite(*values: Tensor) -> None:
     """Raise ``FloatingPointError`` in place of an answer that is no number."""
     if not all(bool(value.isfinite().all()) for value in values):
-        raise FloatingPointError(
-            "the inner loop diverged on a user's ratings: fit with fewer steps or "
-            'learner="bayesian"'
-        )
+        way_out = 'fit with fewer steps, or with learner="bayesian"'
+        raise FloatingPointError(f"the inner loop diverged on a user: {way_out}")
 
 
 def score_all(
