@@ -16,7 +16,6 @@ __all__ = ["UserFeatures", "item_feature_names", "item_features"]
 
 _MOST = 100  # words of one column that become features
 _NUMBERS = ("integer", "floating", "mixed-integer-float", "decimal", "boolean")
-_WORDS = ("string", "categorical", "mixed", "mixed-integer")
 # In units of 15 years a year or an age has about the spread of a word's 0 and 1.
 _UNITS = {"age": 15.0, "year": 15.0}
 
@@ -126,8 +125,8 @@ class UserFeatures:
     def fit(cls, users: pd.DataFrame) -> Self:
         """Take the vocabulary, the units and the means from a table of users.
 
-        A warning names the columns that are of no use: dates, and words that differ
-        from row to row. A title is a name.
+        A warning names the columns that are of no use: words, dates among them, that
+        differ from row to row. A title is a name.
 
         Parameters
         ----------
@@ -152,16 +151,14 @@ class UserFeatures:
             count = _words(users[column]).value_counts()
             kept = count[:_MOST]
             shared = kept[kept > 1].sum() >= count.sum() / 2
-            if shared and kind in (*_NUMBERS, *_WORDS):
+            if shared:
                 unit |= {f"{column}={word}": 1.0 for word in sorted(kept.index)}
             else:
                 useless.append(column)
         if useless:
-            warnings.warn(
-                f"{useless} are no features: they hold neither numbers nor words that "
-                "rows share; group their values, or leave them out",
-                stacklevel=2,
-            )
+            text = f"{useless} are no features: they hold neither numbers nor words "
+            text += "that rows share; group their values, or leave them out"
+            warnings.warn(text, stacklevel=2)
         plain = cls((*unit,), (0.0,) * len(unit), (*unit.values(),))
         mean = np.nanmean(plain.known(users), 0) if unit else np.zeros(0)
         return replace(plain, mean=tuple(mean.tolist()))
@@ -258,5 +255,5 @@ def _words(values: pd.Series) -> pd.Series:
     """The words of all rows, the row from 0 as index; a row may hold several."""
     rows = values.astype(object).reset_index(drop=True)
     plain = rows.map(lambda v: [v] if isinstance(v, str) or not np.iterable(v) else v)
-    words = plain.map(list).explode().dropna().map(str).str.removesuffix(".0")
+    words = plain.map(list).explode().dropna().astype(str).str.removesuffix(".0")
     return words[words != ""]

@@ -338,14 +338,11 @@ class MetaSGD(MetaLearner):
         learn
             Whether they are learned or stay.
         """
-        self.log_scale = nn.ParameterDict(
-            {
-                _key(name): nn.Parameter(torch.full_like(theta, log_start), learn)
-                for name, theta in self._theta_0().items()
-            }
-        )
+        start = self._theta_0()
+        logs = {_key(n): torch.full_like(start[n], log_start) for n in start}
+        self.log_scale = nn.ParameterDict(logs).requires_grad_(learn)
         if self.full:
-            (theta,) = self._theta_0().values()
+            (theta,) = start.values()
             self.lower = nn.Parameter(theta.new_zeros(len(theta), len(theta)), learn)
 
     def scale(self) -> Parameters:
@@ -448,16 +445,12 @@ class MetaMind(MetaLearner):
             self.values = nn.Parameter(0.1 * torch.eye(dim))
             self.bias = nn.Parameter(torch.zeros(1))
             return
-        keys = torch.randn(prototypes, dim, generator=generator)
-        self.keys = nn.Parameter(keys)
+        self.keys = nn.Parameter(torch.randn(prototypes, dim, generator=generator))
         self.bias = nn.Parameter(torch.zeros(prototypes))
-        self.deltas = nn.ParameterDict(
-            {
-                _key(name): 0.05
-                * torch.randn(prototypes, *theta.shape, generator=generator)
-                for name, theta in self._theta_0().items()
-            }
-        )
+        self.deltas = nn.ParameterDict()
+        for name, theta in self._theta_0().items():
+            drawn = torch.randn(prototypes, *theta.shape, generator=generator)
+            self.deltas[_key(name)] = nn.Parameter(0.05 * drawn)
 
     def code(self, support: Examples) -> Tensor:
         """``c = Phi' (y - offset - Phi theta_0) / (K + 5)``, shape (B, D); 0 at K = 0.
@@ -516,8 +509,9 @@ class MetaMind(MetaLearner):
         if support is None:
             head = self.model.head
             empty = torch.zeros(1, 1).to(head)
+            nobody = head.new_zeros(1, getattr(self.model, "n_profile", 0))
             # A task without ratings still attends: the prior of somebody unknown.
-            support = Examples(empty.long(), empty, empty > 0, self._nobody())
+            support = Examples(empty.long(), empty, empty > 0, nobody)
         weight = self.attention(support)
         if self.bank is not None:
             moved = weight[:, :-1] @ self.bank.deltas @ self.values
@@ -526,7 +520,3 @@ class MetaMind(MetaLearner):
             name: start + torch.tensordot(weight, self.deltas[_key(name)], 1)
             for name, start in theta.items()
         }
-
-    def _nobody(self) -> Tensor | None:
-        n_profile = getattr(self.model, "n_profile", 0)
-        return self.model.head.new_zeros(1, n_profile) if n_profile else None

@@ -395,7 +395,7 @@ def fit_system(
     # The seed of the build is not that of the epochs, which `config` holds.
     meta = build_system(system, parts, seed).to(device)
     # K = 0 has nothing to adapt to: what it needs is learned along with the others.
-    sizes = [k for k in SUPPORT_SIZES if 0 < k <= histories.reserved]
+    sizes = [k for k in SUPPORT_SIZES if 0 < k <= histories.reserved] or [0]
     item_rows = parts.warm.item_rows
     tasks = TaskSampler(histories, users, sizes, item_rows=item_rows, part=workers.part)
     config = default_config(system, seed) if config is None else config

@@ -238,11 +238,15 @@ def meta_train(
     Examples
     --------
     >>> import torch
+    >>> from metarec.data import synthetic_population
     >>> from metarec.meta import MAML
-    >>> from metarec.tasks import sinusoid_tasks
+    >>> from metarec.models import MatrixFactorization
+    >>> from metarec.tasks import TaskSampler, UserHistories
     >>> from metarec.training import TrainingConfig, meta_train
-    >>> meta = MAML(torch.nn.Sequential(torch.nn.Linear(1, 1), torch.nn.Flatten(-2)))
-    >>> batches = lambda generator: iter([sinusoid_tasks(25, 10, generator)])
+    >>> data, truth = synthetic_population(n_users=40, n_items=60, seed=0)
+    >>> model = MatrixFactorization(data.n_items, dim=2)
+    >>> meta = MAML(model, adapt=["head"])
+    >>> batches = TaskSampler(UserHistories(data), torch.arange(40))
     >>> config = TrainingConfig(epochs=3)
     >>> log = meta_train(meta, batches, lambda: 0.0, config, progress=False)
     >>> len(log.loss)

@@ -159,6 +159,31 @@ def test_speed_writes_a_table_that_names_the_machine(tmp_path: Path) -> None:
     assert "cores" in text and "one thread" in text
 
 
+def test_the_fit_of_item_vectors_is_measured_in_a_process_for_each_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = load("factor_fit")
+    monkeypatch.setattr(module, "WAYS", {"metarec": module.metarec, "absent": None})
+    out = tmp_path / "factor_fit.csv"
+    module.main(["--quick", "--rounds", "1", "--out", str(out)])
+    found = pd.read_csv(out, comment="#")
+    assert found["threads"].tolist() == [1, 2] and (found["seconds"] > 0).all()
+    assert found["rmse"][0] == found["rmse"][1] and 0.1 < found["rmse"][0] < 1.5
+    assert "# not timed: absent, not installed" in out.read_text()
+
+
+def test_a_ratio_of_fits_is_the_median_within_rounds() -> None:
+    rows = [
+        {"data": "d", "ratings": 9, "threads": 1, "round": turn, "way": way}
+        | {"seconds": seconds, "rmse": 0.5}
+        for turn, pair in enumerate(((1, 3), (2, 4), (8, 16)))
+        for way, seconds in zip(("lenskit", "metarec"), pair, strict=True)
+    ]
+    found = load("factor_fit").summary(pd.DataFrame(rows)).set_index("way")
+    assert found["times_lenskit"].to_dict() == {"lenskit": 1, "metarec": 2}
+    assert found["seconds"].to_dict() == {"lenskit": 2, "metarec": 4}
+
+
 def test_the_ratios_that_the_committed_table_must_show() -> None:
     speed, keys = table("speed"), (["model", "way"], ["order", "steps"])
     against = {

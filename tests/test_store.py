@@ -29,7 +29,7 @@ from metarec.factors import GaussianFactorModel, ItemMean, UserItemBias, cross_f
 from metarec.factors.gaussian import rating_sums
 from metarec.recommender import MetaRecommender
 from metarec.scale import open_store, write_store
-from metarec.tasks import LeakageError, UserHistories
+from metarec.tasks import LeakageError, UserHistories, one_thread
 from metarec.training import TrainingConfig
 
 USERS = torch.arange(150)
@@ -402,6 +402,8 @@ def test_threads_that_share_the_chunks_change_nothing(
             torch.set_num_threads(threads)
             fits.append(vars(GaussianFactorModel.fit(histories, USERS, 2, sweeps=5)))
             assert torch.get_num_threads() == threads
+            with one_thread(), one_thread() as outside:
+                assert torch.get_num_threads() == 1 and outside == threads
     finally:
         torch.set_num_threads(before)
     assert all(
@@ -443,7 +445,7 @@ def test_many_users_are_judged_as_few_are(
     monkeypatch.setattr("metarec.validation.USERS_AT_ONCE", 2)
     found = cold_start(bias, histories, users, (1, 5))
     pd.testing.assert_frame_equal(found, whole, rtol=1e-6)
-    assert whole["user"].tolist() == [19, 3, 50, 7, 31] * 2
+    assert whole["user"].tolist() == [3, 7, 19, 31, 50] * 2
 
 
 # A population of any size.

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -93,15 +94,14 @@ def rating_data(
     frame = to_frame(table, [(columns or {}).get(role, role) for role in ROLES[:2]])
     at = _mapping(frame, columns)
     given = {role: pd.Series(frame[column].array) for role, column in at.items()}
-    if stars := "rating" in given:
-        given["rating"] = _numbers(given["rating"], at["rating"], not_rated)
-        _reject(
-            given["rating"],
-            ~scale.contains(given["rating"].to_numpy()),
-            f"rating VALUE is off the scale {scale}; correct it, declare the scale of "
-            "your data, scale=(LOW, HIGH), or, where it means that there is no rating, "
-            "say not_rated=VALUE",
-        )
+    if "rating" in at:
+        stars = given["rating"] = _numbers(given["rating"], at["rating"], not_rated)
+        off = ~scale.contains(stars.to_numpy())
+        hint = f"rating VALUE is off the scale {scale}; correct it, or declare the "
+        hint += "scale of your data: scale=RatingScale(low, high)"
+        if (stars[off] < scale.low).any():
+            hint += "; if it means that there is no rating, say not_rated=VALUE"
+        _reject(stars, off, hint)
     ratings = pd.DataFrame({"rating": 1.0, "timestamp": 0} | given)[[*ROLES]]
     ratings = ratings[ratings["rating"].notna()].copy()
     if ratings.empty:
@@ -114,7 +114,7 @@ def rating_data(
         ratings["timestamp"] = time
     users, ratings["user"] = _index(ratings["user"], users, "user")
     items, ratings["item"] = _index(ratings["item"], items, "item")
-    if not stars:  # buying again is no contradiction
+    if "rating" not in at:  # buying again is no contradiction
         scale, duplicates = RatingScale(0, 1, 1), "first"
     elif duplicates == "mean":
         scale = replace(scale, step=None)
@@ -124,7 +124,7 @@ def rating_data(
     )
     items = _described(items)
     data = RatingData(name, users, items, scale, citation, ratings)
-    return data if stars else clicks(data, at=1, unseen=4)
+    return data if "rating" in at else clicks(data, at=1, unseen=4)
 
 
 def read_csv(
@@ -226,19 +226,16 @@ def as_ratings(data: Any) -> RatingData | RatingColumns:
     try:
         return rating_data(data)
     except ValueError as error:
-        raise ValueError(
-            f"{error} (arguments of read_csv and rating_data: read the table with one "
-            "of them first)"
-        ) from error
+        hint = "arguments of read_csv and rating_data: read the table with one of them"
+        raise ValueError(f"{error} ({hint} first)") from error
 
 
 def _mapping(frame: pd.DataFrame, columns: Columns | None) -> dict[str, Any]:
     """Find the column of each role that is not left out."""
     given = dict(columns or {})
     if unknown := set(given) - set(ROLES):
-        raise ValueError(
-            f"columns maps {sorted(unknown)}; its keys are {', '.join(ROLES)}"
-        )
+        known = ", ".join(ROLES)
+        raise ValueError(f"columns maps {sorted(unknown)}; its keys are {known}")
     numbered = all(isinstance(name, int) for name in frame)
     mapping = {}
     for place, role in enumerate(ROLES):
@@ -248,13 +245,12 @@ def _mapping(frame: pd.DataFrame, columns: Columns | None) -> dict[str, Any]:
         if left_out or (column is None and role == "timestamp" and role not in given):
             continue
         if column is None:
-            raise ValueError(
-                f"no column {wanted!r} for the {role}; the table has "
-                f"{', '.join(map(repr, frame.columns))}; "
-                + (likely_cause(frame) or f"say which: columns={{{role!r}: NAME}}")
-                + ", or that there are no stars: columns={'rating': None}"
-                * (role == "rating")
-            )
+            hint = likely_cause(frame) or f"say which: columns={{{role!r}: NAME}}"
+            if role == "rating":
+                hint += ", or that there are no stars: columns={'rating': None}"
+            there = ", ".join(map(repr, frame.columns))
+            text = f"no column {wanted!r} for the {role}; the table has {there}; {hint}"
+            raise ValueError(text)
         mapping[role] = column
     for column in mapping.values():
         if [*frame.columns, *mapping.values()].count(column) > 2:
@@ -288,59 +284,49 @@ def _numbers(
 def _seconds(values: pd.Series, column: Any, time_format: str | None) -> pd.Series:
     """Whole seconds since 1970 from numbers, dates or text."""
     if not (time_format in (None, *_UNITS) or "%" in str(time_format)):
-        known = ", ".join(map(repr, _UNITS))
-        raise ValueError(
-            f"time_format={time_format!r} is none of {known}, and no format such as "
-            "'%d.%m.%Y'"
-        )
+        units = ", ".join(map(repr, _UNITS))
+        raise ValueError(f"time_format={time_format!r} is none of {units}, '%d.%m.%Y'")
     _reject(values, values.isna(), f"column {column!r} is empty; drop such rows")
     dates = pd.api.types.is_datetime64_any_dtype(values) or "%" in str(time_format)
     if not dates and pd.to_numeric(values, errors="coerce").notna().any():
         seconds: pd.Series = _numbers(values, column) / _UNITS[time_format or "s"]
         # Seconds reach 10^11 in the year 5138, milliseconds did so in 1973.
-        _reject(
-            values,
-            seconds.abs() > (1e11 if time_format is None else 9e18),
-            f"VALUE in {column!r} is far from any time in seconds: are these "
-            "milliseconds? Pass time_format='ms' (or 'us', 'ns', and 's' if they are "
-            "seconds)",
-        )
+        far = seconds.abs() > (1e11 if time_format is None else 9e18)
+        hint = f"VALUE in {column!r} is far from any time in seconds: pass "
+        hint += "time_format='ms' for milliseconds (or 'us', 'ns', 's')"
+        _reject(values, far, hint)
         return (seconds // 1).astype("int64")
-    with warnings.catch_warnings(action="ignore"):  # that no format fits all
-        time = pd.to_datetime(
-            values, utc=True, errors="coerce", format=time_format or "ISO8601"
-        )
-        if time_format is None and time.isna().any():
-            time = pd.to_datetime(values, utc=True, errors="coerce")
-    _reject(
-        values,
-        time.isna(),
-        f"VALUE in {column!r} is not a date like those above it: say how dates are "
-        "written, time_format='%d.%m.%Y', or leave them out, "
-        "columns={'timestamp': None}",
-    )
-    return time.dt.tz_localize(None).astype("datetime64[s]").astype("int64")
+    text = values if time_format is None else values.astype(str)
+    parse = partial(pd.to_datetime, text, utc=True, errors="coerce")
+    time: Any = parse(format=time_format or "ISO8601")
+    if time_format is None and time.isna().any():
+        with warnings.catch_warnings(action="ignore"):  # that no format fits all
+            time = parse()
+    hint = f"VALUE in {column!r} is not a date like those above it: say how dates are "
+    hint += "written, time_format='%d.%m.%Y', or leave them out, "
+    _reject(values, time.isna(), hint + "columns={'timestamp': None}")
+    whole: pd.Series = time.dt.tz_localize(None).astype("datetime64[s]")
+    return whole.astype("int64")
 
 
 def _index(labels: pd.Series, table: Any, role: str) -> tuple[pd.DataFrame, np.ndarray]:
     """Return the table of users or items, and each rating's row in it."""
     key = f"{role}_id"
-    if table is None:
-        try:
+    try:
+        if table is None:
             codes, unique = pd.factorize(labels, sort=True)
-        except TypeError as error:
-            raise ValueError(f"a {role} cannot be told from others: {error}") from error
-        return pd.DataFrame({key: unique}), codes
-    table = to_frame(table).reset_index(drop=True)
-    if key not in table:
-        raise ValueError(f"the table of {role}s has no column {key!r}")
-    # One file may write all labels as numbers, and the other not.
-    if {pd.api.types.infer_dtype(x) for x in (labels, table[key])} == _TWO_KINDS:
-        labels, table[key] = labels.astype(str), table[key].astype(str)
-    _reject(
-        table[key], table[key].duplicated(), f"{key} VALUE stands twice in the table"
-    )
-    codes = pd.Index(table[key]).get_indexer(pd.Index(labels))
+            return pd.DataFrame({key: unique}), codes
+        table = to_frame(table).reset_index(drop=True)
+        if key not in table:
+            raise ValueError(f"the table of {role}s has no column {key!r}")
+        # One file may write all labels as numbers, and the other not.
+        if {pd.api.types.infer_dtype(x) for x in (labels, table[key])} == _TWO_KINDS:
+            labels, table[key] = labels.astype(str), table[key].astype(str)
+        again = table[key].duplicated()
+        _reject(table[key], again, f"{key} VALUE stands twice in the table of {role}s")
+        codes = pd.Index(table[key]).get_indexer(pd.Index(labels))
+    except TypeError as error:
+        raise ValueError(f"a {role} cannot be told from others: {error}") from error
     _reject(labels, codes < 0, f"{role} VALUE is not in the table of {role}s; add it")
     return table, codes
 
@@ -360,29 +346,30 @@ def _unique_pairs(
             'Keep each pair\'s latest, duplicates="last" (or "first", "mean"), or clean'
             " the table"
         )
-    latest = ratings.sort_values("timestamp", kind="stable")
-    if duplicates == "mean":
-        latest["rating"] = latest.groupby(pair)["rating"].transform("mean")
-    keep: Any = "first" if duplicates == "first" else "last"
-    return latest.drop_duplicates(pair, keep=keep).sort_index().reset_index(drop=True)
+    if again.any():
+        ratings = ratings.sort_values("timestamp", kind="stable")
+        if duplicates == "mean":
+            ratings["rating"] = ratings.groupby(pair)["rating"].transform("mean")
+        keep: Any = "first" if duplicates == "first" else "last"
+        ratings = ratings.drop_duplicates(pair, keep=keep).sort_index()
+    return ratings.reset_index(drop=True)
 
 
 def _described(items: pd.DataFrame) -> pd.DataFrame:
     """Give every item a title (else its label), a year and genres (else unknown)."""
-    label = items["item_id"]
+    label = items["item_id"].astype(object)
     genres = items.get("genres", pd.Series([()] * len(items), dtype=object))
     genres = genres.astype(object).where(genres.notna(), ())
     plain = genres.map(lambda words: isinstance(words, str) or not np.iterable(words))
     _reject(genres, plain, "the genres of an item are a tuple of words, not VALUE")
-    years = pd.Series(items.get("year", np.nan), items.index)
-    known = years.notna()
-    year = pd.Series(pd.NA, items.index, dtype="Int64")
-    year[known] = _numbers(years[known], "year").astype("Int64")
+    years = pd.Series(items.get("year"), items.index, dtype=object)
+    known = _numbers(years[years.notna()], "year")
+    _reject(known, (known % 1 != 0) | (known.abs() > 1e6), "VALUE is not a year")
     described = pd.DataFrame(
         {
-            "item_id": label,
-            "title": items.get("title", label).fillna(label).astype("str"),
-            "year": year,
+            "item_id": items["item_id"],
+            "title": items.get("title", label).astype(object).fillna(label).astype(str),
+            "year": known.astype("Int64").reindex(items.index),
             "genres": genres.map(tuple),
         }
     )

@@ -1,7 +1,11 @@
 """Whatever holds a table as a pandas DataFrame: files by suffix, other tables."""
 
+import gzip
+import lzma
 import re
 import warnings
+import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,9 +14,10 @@ import pandas as pd
 
 # What stands for "nothing" in a column of numbers; in one of labels "" alone does.
 _EMPTY = ["", "NA", "N/A", "NaN", "nan", "null", "NULL", "None", r"\N"]
-_PACKED = (".gz", ".bz2", ".zip", ".xz", ".zst")
-_SEPARATORS = {"\t": "tab", ";": "semicolon", "::": "double-colon", "|": "pipe"}
-_SEPARATORS |= {",": "comma"}
+_UNSOUND: tuple[type[Exception], ...] = (LookupError, EOFError, zipfile.BadZipFile)
+_UNSOUND += (gzip.BadGzipFile, zlib.error, lzma.LZMAError, pd.errors.ParserWarning)
+_PACKED = re.compile(r"\.(gz|bz2|zip|xz|zst)$")
+_SEPARATORS = {"\t": "tab", ";": "semicolon", "::": "colon", "|": "pipe", ",": "comma"}
 
 
 def to_frame(
@@ -63,17 +68,7 @@ def to_frame(
     if isinstance(table, pd.DataFrame):
         return table
     if isinstance(table, str | Path):
-        kinds = [s.lower() for s in Path(table).suffixes if s.lower() not in _PACKED]
-        kind = kinds[-1] if kinds else ""
-        if kind in (".jsonl", ".ndjson", ".json"):
-            return pd.read_json(table, lines=True, dtype=False)
-        if kind not in (".parquet", ".pq"):
-            return _read_text(Path(table), labels, sep, encoding, header)
-        try:
-            return pd.read_parquet(table)
-        except ImportError as error:
-            hint = "Parquet needs pyarrow: pip install metarec[large]"
-            raise ValueError(hint) from error
+        return _read_file(Path(table), labels, sep, encoding, header)
     if hasattr(table, "to_pandas"):
         frame: pd.DataFrame = table.to_pandas()
         return frame
@@ -97,6 +92,27 @@ def column_of(frame: pd.DataFrame, column: Any) -> Any:
     return frame.columns[at] if at < len(frame.columns) else None
 
 
+def _read_file(
+    path: Path, labels: Sequence[Any], sep: str, encoding: str, header: bool
+) -> pd.DataFrame:
+    name = _PACKED.sub("", path.name.lower())
+    try:
+        if name.endswith((".parquet", ".pq")):
+            return pd.read_parquet(path)
+        if name.endswith((".jsonl", ".ndjson", ".json")):
+            return pd.read_json(path, lines=True, dtype=False, encoding=encoding)
+        return _read_text(path, labels, sep, encoding, header)
+    except UnicodeDecodeError as error:
+        wide = error.object[:2] in (b"\xff\xfe", b"\xfe\xff")
+        likely = "utf-16" if wide else "latin-1"
+        hint = f"pass the right encoding, perhaps encoding={likely!r}"
+        raise ValueError(f"{error}: {hint}") from error
+    except ImportError as error:
+        raise ValueError(f"{error}: pip install metarec[large]") from error
+    except _UNSOUND as error:
+        raise ValueError(f"this file cannot be read: {error}") from error
+
+
 def _read_text(
     path: Path, labels: Sequence[Any], sep: str, encoding: str, header: bool
 ) -> pd.DataFrame:
@@ -109,23 +125,14 @@ def _read_text(
         "index_col": False,  # else the first of too many values becomes an index
         "keep_default_na": False,
     }
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", pd.errors.DtypeWarning)
-            warnings.simplefilter("error", pd.errors.ParserWarning)
-            head = pd.read_csv(path, nrows=1, dtype=str, **how)
-            named = {column_of(head, label) for label in labels} & {*head.columns}
-            how["na_values"] = {c: [""] if c in named else _EMPTY for c in head}
-            frame: pd.DataFrame = pd.read_csv(
-                path, dtype=dict.fromkeys(named, str), **how
-            )
-    except UnicodeDecodeError as error:
-        wide = error.object[:2] in (b"\xff\xfe", b"\xfe\xff")
-        likely = "utf-16" if wide else "latin-1"
-        hint = f"pass the right encoding, perhaps encoding={likely!r}"
-        raise ValueError(f"{error}: {hint}") from error
-    except (LookupError, pd.errors.ParserWarning) as error:
-        raise ValueError(str(error)) from error
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", pd.errors.DtypeWarning)
+        warnings.simplefilter("error", pd.errors.ParserWarning)
+        head = pd.read_csv(path, nrows=1, dtype=str, **how)
+        named = {column_of(head, label) for label in labels} & {*head.columns}
+        how["na_values"] = {c: [""] if c in named else _EMPTY for c in head}
+        text: Any = dict.fromkeys(named, str)
+        frame: pd.DataFrame = pd.read_csv(path, dtype=text, **how)
     for name in named:
         frame[name] = _as_written(frame[name])
     return frame
@@ -145,12 +152,10 @@ def likely_cause(frame: pd.DataFrame) -> str:
     names = [name for name in frame if isinstance(name, str)]
     first = names or [*frame.head(1).astype(str).to_numpy().ravel()]
     hints = []
-    if len(first) == 1:
-        for sep, kind in _SEPARATORS.items():
-            if sep in first[0]:
-                hints = [f"this looks {kind}-separated: pass sep={sep!r}"]
-                first = first[0].split(sep)
-                break
+    for sep, kind in _SEPARATORS.items():
+        if len(first) == 1 and sep in first[0]:
+            hints.append(f"this looks {kind}-separated: pass sep={sep!r}")
+            first = first[0].split(sep)
     if names and pd.to_numeric(pd.Series(first), errors="coerce").notna().any():
         hints.append("the first line seems to hold values, no names: pass header=False")
     return "; ".join(hints)

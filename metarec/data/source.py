@@ -2,10 +2,10 @@
 
 import argparse
 import re
-from typing import Any, get_args
+from typing import get_args
 
 from metarec.data import movielens
-from metarec.data.custom import ROLES, Duplicates, read_csv
+from metarec.data.custom import Duplicates, read_csv
 from metarec.data.table import RatingData
 
 LOADERS = {
@@ -22,28 +22,23 @@ _FLAGS = ["columns", "scale", "sep", "encoding", "header", "duplicates", "not_ra
 _FLAGS += ["time_format", "users", "items"]
 # An argument as the errors write it, name=value.
 _ARGUMENT = re.compile(
-    rf"\b({'|'.join(_FLAGS)})=(\{{.*?\}}|\(.*?\)|'.*?'|\".*?\"|[\w.-]+)"
+    rf"\b({'|'.join(_FLAGS)})=(\{{.*?\}}|(?:RatingScale)?\(.*?\)|'.*?'|\".*?\"|[\w.-]+)"
 )
 
 
 def add_reading_flags(parser: argparse.ArgumentParser) -> None:
     """Add the flags that say how a file is to be read: the arguments of `read_csv`."""
     add = parser.add_argument_group("for a file of your own").add_argument
-    text = (
-        "column of a role (user, item, rating, timestamp), by name or by number from "
-        "0; nothing after = leaves the role out, and without rating= every row is a "
-        "click"
-    )
-    add("--columns", nargs="+", type=_role, metavar="ROLE=NAME", help=text)
+    text = "column of a user, item, rating or timestamp, by name or by number from 0; "
+    text += "rating= (no name) says that there are no stars, and a row is a click"
+    add("--columns", nargs="+", metavar="ROLE=NAME", help=text)
     text = "lowest rating, highest rating, step (default: 1 5)"
     add("--scale", nargs="+", type=float, metavar="NUMBER", help=text)
-    add(
-        "--sep",
-        type=lambda word: word.replace(r"\t", "\t"),
-        help=r"between columns, \t for tab (default: ,)",
-    )
+    text = r"what stands between columns, \t for a tab (default: ,)"
+    add("--sep", type=lambda word: word.replace(r"\t", "\t"), help=text)
     add("--encoding", help="of the characters (default: utf-8)")
-    add("--no-header", dest="header", action="store_false", default=None)
+    text = "the first line is no names; columns are numbered from 0"
+    add("--no-header", dest="header", action="store_false", default=None, help=text)
     text = "of pairs that are rated again (default: error)"
     add("--duplicates", choices=get_args(Duplicates), help=text)
     text = "numbers in the column of ratings that mean that there is none"
@@ -78,7 +73,7 @@ def load_source(
         Where it cannot be read.
     """
     name, _, path = source.partition("=")
-    given = _given(options)
+    given = {f: value for f in _FLAGS if (value := getattr(options, f)) is not None}
     if name in LOADERS and given:
         raise ValueError(
             f"{name} is read as it is, and --{next(iter(given)).replace('_', '-')} is "
@@ -95,47 +90,11 @@ def load_source(
         raise ValueError(_ARGUMENT.sub(_flag, str(error))) from error
 
 
-def reading_words(options: argparse.Namespace) -> list[str]:
-    """Write the flags that were given as they stand on a command line.
-
-    Parameters
-    ----------
-    options
-        What ``add_reading_flags`` reads.
-
-    Returns
-    -------
-    list[str]
-        The words.
-    """
-    words = []
-    for name, value in _given(options).items():
-        flag = "--no-header" if name == "header" else f"--{name.replace('_', '-')}"
-        words += [flag, *map(str, value if isinstance(value, list) else [value])]
-    return [word for word in words if word != "False"]
-
-
-def _given(options: argparse.Namespace) -> dict[str, Any]:
-    return {
-        name: value for name in _FLAGS if (value := getattr(options, name)) is not None
-    }
-
-
-def _role(word: str) -> str:
-    role, equals, _ = word.partition("=")
-    if not equals or role not in ROLES:
-        raise argparse.ArgumentTypeError(
-            f"{word!r} is not ROLE=NAME, where a role is {', '.join(ROLES)}; name "
-            "files before the flags"
-        )
-    return word
-
-
 def _flag(argument: re.Match[str]) -> str:
     """Turn an argument like columns={'rating': None} into --columns rating=."""
     name, value = argument.groups()
     if name == "header":
         return "--no-header"
-    if value[0] in "{(":
-        value = re.sub(r"[{}(),']|None", "", value).replace(": ", "=")
+    if value[-1] in "})":
+        value = re.sub(r"[{}(),']|None|RatingScale", "", value).replace(": ", "=")
     return f"--{name.replace('_', '-')} {value}"

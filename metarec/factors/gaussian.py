@@ -28,6 +28,7 @@ from metarec.validation import validation_score
 
 Map = Callable[..., Iterable[SufficientStatistics]]
 SHRINKAGE = 5.0  # of an item's bias, in ratings: that of `UserItemBias`
+FLOOR = 1e-11  # of a variance, where ratings leave none and rounding might turn it
 
 
 class GaussianFactorModel:
@@ -101,6 +102,7 @@ class GaussianFactorModel:
         self.temper = 1.0
 
     @classmethod
+    @one_thread()
     def fit(
         cls,
         histories: UserHistories,
@@ -189,7 +191,7 @@ class GaussianFactorModel:
 
         def part(read: Callable[[], RatingSums]) -> SufficientStatistics:
             table = read()
-            gram, target = evidence(table.by_user, *items)
+            gram, target = evidence(table.of_user, *items)
             cov = torch.add(precision, gram, alpha=weight).inverse()
             w = apply_each(cov, weight * target + precision @ self.user_mean)
             return SufficientStatistics.of(table, w, cov)
@@ -201,6 +203,7 @@ class GaussianFactorModel:
         self.user_mean = statistics.first / statistics.n_users
         square = torch.outer(self.user_mean, self.user_mean)
         self.user_covariance = statistics.second / statistics.n_users - square
+        self.user_covariance.diagonal().add_(FLOOR)
 
     def _m_step_items(self, statistics: SufficientStatistics) -> None:
         """Posterior of every v_i, then its prior: ridge regression on the features."""
@@ -219,6 +222,7 @@ class GaussianFactorModel:
         spread = torch.einsum("in,ide->de", seen, self.v_cov)
         step = seen * (self.v - self.item_mean)
         self.item_covariance = (spread + step.T @ step) / seen.sum()
+        self.item_covariance.diagonal().add_(FLOOR)
 
     def _m_step_noise(self, statistics: SufficientStatistics) -> None:
         """``sigma^2 = E[(r - r_hat)^2]`` over ratings, both sides' uncertainty counted.
@@ -229,7 +233,7 @@ class GaussianFactorModel:
         cross = apply_each(statistics.gram, self.v) - 2 * statistics.target
         square = (self.v_cov * statistics.gram).sum() + (self.v * cross).sum()
         error = statistics.rest + square
-        self.noise = error / statistics.item_count.sum()
+        self.noise = (error / statistics.item_count.sum()).clamp(min=FLOOR)
 
     def _whiten(self) -> None:
         """Change units so that p_u ~ N(0, I); the mean of p_u moves into b_i."""
@@ -327,42 +331,6 @@ class GaussianFactorModel:
         taste = torch.einsum("bnd,bd->bn", self.q[x], mean[:, :-1])
         return (self.offset[x] + mean[:, -1:] + taste).float()
 
-    def learn_offset(
-        self, histories: UserHistories, users: Tensor, ridge: float = 100.0
-    ) -> None:
-        """Let features say what an item's offset is while few have rated it.
-
-        `UserItemBias` draws ``b_i`` to 0 as if ``lambda = 5`` more ratings were there;
-        now they stand at ``f_i' beta``:
-        ``b_i = (n_i c_i + lambda f_i' beta) / (n_i + lambda)``, with ``c_i`` the mean
-        residual of the ``n_i`` ratings. ``beta`` is the ridge regression of ``b_i`` on
-        ``f_i`` in which an item counts once a rating, since that is how often it is
-        asked about: ``ridge`` is in ratings.
-
-        Parameters
-        ----------
-        histories
-            Ratings of all users, each user's in one order.
-        users
-            Indices of users, shape (U,).
-        ridge
-            Weight of the squares, in ratings.
-
-        Built in
-        --------
-        new-items
-        """
-        n = histories.item_counts(users).double()
-        drawn = SHRINKAGE / (n + SHRINKAGE)
-        f = self.features
-        penalty = ridge * torch.eye(f.shape[1], dtype=f.dtype)
-        penalty[0, 0] = 1e-5
-        # b_i depends on beta itself: the weight n - n drawn takes that out.
-        gram = (f * (n - n * drawn)[:, None]).T @ f + penalty
-        shrunk = self.offset - self.mu
-        beta = torch.linalg.solve(gram, f.T @ (n * shrunk))
-        self.offset = self.offset + drawn * (f @ beta)
-
     @one_thread()
     def learn_profile(
         self,
@@ -426,11 +394,12 @@ class GaussianFactorModel:
         self, histories: UserHistories, users: Tensor
     ) -> tuple[Tensor, Tensor]:
         """sum E[z z'] (U, D, D) and sum z (r - b) (U, D) over each user's ratings."""
-        z, zz, _ = moments(self.v, self.v_cov)
-        sums = [
-            (table.by_user(zz), table.by_user(z, rated=True))
-            for table in (read() for read in rating_sums(histories, users, self.offset))
-        ]
+        # The offset of the tables has an item's bias in it already.
+        q, known = self.v.clone(), self.v_cov.clone()
+        q[:, -1], known[:, -1], known[:, :, -1] = 0, 0, 0
+        items = packed_moments(q, known)
+        tables = rating_sums(histories, users, self.offset)
+        sums = [evidence(read().of_user, *items) for read in tables]
         gram, target = zip(*sums, strict=True)
         return torch.cat(gram), torch.cat(target)
 

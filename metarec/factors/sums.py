@@ -10,6 +10,7 @@ from typing import Self, TypeVar
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from metarec.tasks import UserHistories
 
@@ -23,7 +24,11 @@ with warnings.catch_warnings():
 
 
 class RatingSums:
-    """Sums over a user's or an item's ratings, as products with sparse matrices."""
+    """Sums over a user's or an item's ratings, as products with sparse matrices.
+
+    ``of_user`` and ``of_item`` are two matrices each, stored row by row: 1 where there
+    is a rating, and the rating.
+    """
 
     def __init__(
         self, user: Tensor, item: Tensor, rating: Tensor, n_users: int, n_items: int
@@ -33,16 +38,8 @@ class RatingSums:
         self.total = torch.bincount(user, rating, minlength=n_users)
         self.square = rating.square().sum()
         # Sorted both ways once, since every sweep sums over users and over items.
-        self._of_user = _seen_and_rated(user, item, rating, (n_users, n_items))
-        self._of_item = _seen_and_rated(item, user, rating, (n_items, n_users))
-
-    def by_user(self, value: Tensor, rated: bool = False) -> Tensor:
-        """sum over the items of each user of value[item], times the rating if asked."""
-        return _times(self._of_user[rated], value)
-
-    def by_item(self, value: Tensor, rated: bool = False) -> Tensor:
-        """sum over the users of each item of value[user], times the rating if asked."""
-        return _times(self._of_item[rated], value)
+        self.of_user = _seen_and_rated(user, item, rating, (n_users, n_items))
+        self.of_item = _seen_and_rated(item, user, rating, (n_items, n_users))
 
 
 def rating_sums(
@@ -114,7 +111,7 @@ class SufficientStatistics:
     def of(cls, table: RatingSums, w: Tensor, cov: Tensor) -> Self:
         """Sums over the users of one table, with ``w_u ~ N(w, cov)``."""
         second = cov.sum(0) + w.T @ w
-        gram, target = evidence(table.by_item, *packed_moments(w, cov))
+        gram, target = evidence(table.of_item, *packed_moments(w, cov))
         # The square of r - b_u multiplied out: no rating need be looked at again.
         square = table.user_count @ (w[:, -1].square() + cov[:, -1, -1])
         rest = square - 2 * w[:, -1] @ table.total + table.square
@@ -128,23 +125,12 @@ class SufficientStatistics:
 
 def _seen_and_rated(
     row: Tensor, column: Tensor, rating: Tensor, shape: tuple[int, int]
-) -> list[Tensor]:
-    """Two sparse matrices stored row by row: 1 where there is a rating, the rating."""
+) -> tuple[Tensor, Tensor]:
     order = row.int().argsort(stable=True)
-    start = torch.bincount(row, minlength=shape[0]).cumsum(0)
     # Indices of 32 bits: half the memory, and what the library multiplies by.
-    start = torch.cat([start.new_zeros(1), start]).int()
-    column = column.int()[order]
-    return [
-        torch.sparse_csr_tensor(start, column, value, shape, check_invariants=False)
-        for value in (torch.ones_like(rating), rating[order])
-    ]
-
-
-def _times(matrix: Tensor, value: Tensor) -> Tensor:
-    """Sparse (A, B) times a table (B, ...) of any further shape."""
-    total = matrix @ value.reshape(len(value), -1)
-    return total.reshape(matrix.shape[0], *value.shape[1:])
+    start = F.pad(torch.bincount(row, minlength=shape[0]).cumsum(0), (1, 0)).int()
+    sparse = partial(torch.sparse_csr_tensor, start, column.int()[order], size=shape)
+    return sparse(torch.ones_like(rating)), sparse(rating[order])
 
 
 def outer_products(a: Tensor) -> Tensor:
@@ -166,17 +152,18 @@ def packed_moments(mean: Tensor, cov: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def evidence(
-    total: Callable[..., Tensor], z: Tensor, packed: Tensor
+    of: tuple[Tensor, Tensor], z: Tensor, packed: Tensor
 ) -> tuple[Tensor, Tensor]:
     """What its ratings say of a user (or item): sum E[z z'] and sum E[z (r - b)].
 
-    ``total`` is ``RatingSums.by_user`` (or ``by_item``), ``z`` and ``packed`` are the
+    ``of`` is ``RatingSums.of_user`` (or ``of_item``), ``z`` and ``packed`` are the
     `packed_moments` of the other side's (q, b), and ``z = (q, 1)``.
     """
-    sums, dim = total(packed), z.shape[1]
+    seen, rated = of
+    sums, dim = seen @ packed, z.shape[1]
     upper, place = _triangle(dim)
     gram = sums.gather(1, place.expand(len(sums), -1)).unflatten(1, (dim, dim))
-    return gram, total(z, rated=True) - sums[:, len(upper) :]
+    return gram, rated @ z - sums[:, len(upper) :]
 
 
 def _triangle(dim: int) -> tuple[Tensor, Tensor]:

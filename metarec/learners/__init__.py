@@ -6,7 +6,6 @@ The interface, and those who keep it: gradient descent, the Bayesian, task atten
 from metarec.learners.bayesian import (
     Bayesian,
     Posterior,
-    map_estimate,
     posterior_covariance,
 )
 from metarec.learners.functional import predict
@@ -28,11 +27,11 @@ from metarec.learners.losses import (
     squared_error,
 )
 from metarec.learners.prior import Parameters, Prior
-from metarec.learners.task_attention import SetEncoder, TaskAttention, TaskBank
+from metarec.learners.task_attention import TaskAttention, TaskBank
 from metarec.learners.task_learner import TaskLearner
 
-__all__ = ["Bayesian", "GradientDescent", "SetEncoder", "TaskAttention", "TaskLearner"]
-__all__ += ["Posterior", "TaskBank", "map_estimate", "posterior_covariance"]
+__all__ = ["Bayesian", "GradientDescent", "TaskAttention", "TaskLearner"]
+__all__ += ["Posterior", "TaskBank", "posterior_covariance"]
 __all__ += ["Parameters", "Prior", "predict"]
 __all__ += ["MatrixRate", "Objective", "inner_loop", "stable_share"]
 __all__ += ["Loss", "likelihood_of", "mean_squared_error", "squared_error"]

@@ -118,14 +118,14 @@ def inner_loop(
 
 
 def stable_share(rate: Tensor | float, curvature: Tensor) -> Tensor | None:
-    """The share of a rate at which no step raises the loss: ``min(1, 1 / lambda)``.
+    """The share of a rate at which no step raises the loss: 1, or ``1.5 / lambda``.
 
     ``lambda`` is the largest eigenvalue of ``A^1/2 H A^1/2``, with A the rate and H the
     curvature of a task. A step of rate A multiplies what is left along an eigenvector
-    by ``1 - lambda``: beyond 2 the steps diverge, and beyond 1 they overshoot. With its
-    share no direction is overshot, so the loss falls with every step, however many
-    ratings there are; where ``lambda <= 1`` already, nothing changes. The meta-gradient
-    runs through the share as through the rest.
+    by ``1 - lambda``. Up to 2 that does not grow, and nothing changes. Beyond 2 the
+    steps would diverge: the rate is cut so that ``lambda`` becomes 1.5, and what is
+    left halves with every step, however many ratings there are. The meta-gradient runs
+    through the share as through the rest.
 
     Parameters
     ----------
@@ -141,7 +141,7 @@ def stable_share(rate: Tensor | float, curvature: Tensor) -> Tensor | None:
 
     Source
     ------
-    Nesterov (2004), section 1.2.3: descent with a step of one over the curvature.
+    Nesterov (2004), section 1.2.3: descent with a step below two over the curvature.
 
     Built in
     --------
@@ -152,9 +152,9 @@ def stable_share(rate: Tensor | float, curvature: Tensor) -> Tensor | None:
     part = curvature if full else curvature.diagonal(dim1=-2, dim2=-1)
     # The trace of A H is no less than lambda, and costs next to nothing.
     trace = (rate * part).flatten(1).sum(-1)
-    if not (trace > 1).any():
+    if not (trace > 2).any():
         return None
     each = rate.to(curvature).expand_as(curvature[0] if full else curvature[0, 0])
     root = torch.linalg.cholesky(each) if full else each.sqrt().diag()
-    largest: Tensor = torch.linalg.eigvalsh(root.mT @ curvature @ root)[:, -1]
-    return 1 / largest.clamp(min=1)
+    largest = torch.linalg.eigvalsh(root.mT @ curvature @ root)[:, -1]
+    return torch.where(largest > 2, 1.5 / largest.clamp(min=2), 1.0)

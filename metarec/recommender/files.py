@@ -100,8 +100,8 @@ def read_file(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 def _sizes_of(state: Mapping[str, Tensor]) -> dict[str, int]:
     """Sizes from the shapes of version 0.1, which each model had under its own name."""
-    n_items, dim = state["model.item_factors"].shape
     nothing = torch.zeros(0, 0)
+    n_items, dim = state.get("model.item_factors", nothing).shape
     features = state.get("model.item_features", torch.zeros(n_items, 0)).shape[1]
     inputs = len(state.get("model.first", nothing))
     of_network = max(0, inputs - dim - features)

@@ -33,7 +33,7 @@ from metarec.systems import (
     hold_out,
     item_vectors,
 )
-from metarec.tasks import SUPPORT_SIZES, UserHistories
+from metarec.tasks import SUPPORT_SIZES, UserHistories, one_thread
 from metarec.training import TrainingConfig, Workers, check
 from metarec.validation import validation_score
 
@@ -116,6 +116,7 @@ class MetaRecommender:
             raise ValueError(f'device={device!r}: {error}; pass "cpu"') from error
         self.dim, self.reserved, self.seed = int(dim), int(reserved), int(seed)
 
+    @one_thread()
     def fit(
         self,
         data: Any,
@@ -295,6 +296,7 @@ class MetaRecommender:
         many.finite(*weights.values())
         return PersonalModel(self, support, weights)
 
+    @one_thread()
     def recommend_all(
         self,
         ratings: Mapping[Any, Ratings] | pd.DataFrame,
@@ -454,16 +456,19 @@ class MetaRecommender:
         """
         check(path=path)
         about, tensors = files.read_file(path)
-        config = TrainingConfig(**about["config"])
-        self = cls(config=config, device=device, **about["settings"])
-        known = about["user_features"].items()
-        self.user_features = UserFeatures(**{n: tuple(v) for n, v in known})
-        self.scale = RatingScale(**about["scale"])
-        about["items"]["item_id"] = list(map(files.label_of, about["items"]["item_id"]))
-        items = pd.DataFrame(about["items"])
-        items["ratings"] = tensors.pop("count").numpy()
-        meta = build_system(self.system, Parts.blank(about["sizes"]), self.seed)
-        meta.load_state_dict(tensors)
+        try:
+            config = TrainingConfig(**about["config"])
+            self = cls(config=config, device=device, **about["settings"])
+            known = about["user_features"].items()
+            self.user_features = UserFeatures(**{n: tuple(v) for n, v in known})
+            self.scale = RatingScale(**about["scale"])
+            items = about["items"]
+            items["item_id"] = list(map(files.label_of, items["item_id"]))
+            items = pd.DataFrame(items).assign(ratings=tensors.pop("count").numpy())
+            meta = build_system(self.system, Parts.blank(about["sizes"]), self.seed)
+            meta.load_state_dict(tensors)
+        except (LookupError, TypeError, AttributeError, RuntimeError) as error:
+            raise ValueError(f"{path} is damaged: {error!r}") from error
         self.serve(meta.to(self.device), items, about["sizes"])
         return self
 
