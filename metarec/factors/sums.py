@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from metarec.tasks import UserHistories
 
 CHUNK = 2**19  # ratings that are summed at once
-KEPT = 2**24  # ratings that stay in memory, sorted, in about 32 bytes each
+KEPT = 2**24  # ratings that stay in memory, sorted, in about 24 bytes each
 T = TypeVar("T")
 
 with warnings.catch_warnings():
@@ -24,11 +24,7 @@ with warnings.catch_warnings():
 
 
 class RatingSums:
-    """Sums over a user's or an item's ratings, as products with sparse matrices.
-
-    ``of_user`` and ``of_item`` are two matrices each, stored row by row: 1 where there
-    is a rating, and the rating.
-    """
+    """Sums over a user's or an item's ratings: sparse matrices, stored row by row."""
 
     def __init__(
         self, user: Tensor, item: Tensor, rating: Tensor, n_users: int, n_items: int
@@ -38,8 +34,8 @@ class RatingSums:
         self.total = torch.bincount(user, rating, minlength=n_users)
         self.square = rating.square().sum()
         # Sorted both ways once, since every sweep sums over users and over items.
-        self.of_user = _seen_and_rated(user, item, rating, (n_users, n_items))
-        self.of_item = _seen_and_rated(item, user, rating, (n_items, n_users))
+        self.of_user = _by_rows(user, item, rating, (n_users, n_items))
+        self.of_item = _by_rows(item, user, rating, (n_items, n_users))
 
 
 def rating_sums(
@@ -108,10 +104,10 @@ class SufficientStatistics:
     rest: Tensor
 
     @classmethod
-    def of(cls, table: RatingSums, w: Tensor, cov: Tensor) -> Self:
+    def of(cls, table: RatingSums, w: Tensor, cov: Tensor, dtype: torch.dtype) -> Self:
         """Sums over the users of one table, with ``w_u ~ N(w, cov)``."""
         second = cov.sum(0) + w.T @ w
-        gram, target = evidence(table.of_item, *packed_moments(w, cov))
+        gram, target = evidence(table.of_item, *packed_moments(w, cov), dtype)
         # The square of r - b_u multiplied out: no rating need be looked at again.
         square = table.user_count @ (w[:, -1].square() + cov[:, -1, -1])
         rest = square - 2 * w[:, -1] @ table.total + table.square
@@ -123,14 +119,13 @@ class SufficientStatistics:
         return type(self)(*(a + b for a, b in both))
 
 
-def _seen_and_rated(
+def _by_rows(
     row: Tensor, column: Tensor, rating: Tensor, shape: tuple[int, int]
-) -> tuple[Tensor, Tensor]:
+) -> Tensor:
     order = row.int().argsort(stable=True)
     # Indices of 32 bits: half the memory, and what the library multiplies by.
     start = F.pad(torch.bincount(row, minlength=shape[0]).cumsum(0), (1, 0)).int()
-    sparse = partial(torch.sparse_csr_tensor, start, column.int()[order], size=shape)
-    return sparse(torch.ones_like(rating)), sparse(rating[order])
+    return torch.sparse_csr_tensor(start, column.int()[order], rating[order], shape)
 
 
 def outer_products(a: Tensor) -> Tensor:
@@ -150,16 +145,20 @@ def packed_moments(mean: Tensor, cov: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def evidence(
-    of: tuple[Tensor, Tensor], z: Tensor, both: Tensor
+    of: Tensor, z: Tensor, both: Tensor, dtype: torch.dtype = torch.float64
 ) -> tuple[Tensor, Tensor]:
     """What its ratings say of a user (or item): sum E[z z'], packed, sum E[z (r - b)].
 
     ``of`` is ``RatingSums.of_user`` (or ``of_item``), ``z`` and ``both`` are the
-    `packed_moments` of the other side's (q, b), and ``z = (q, 1)``.
+    `packed_moments` of the other side's (q, b), and ``z = (q, 1)``. ``both`` is
+    summed in ``dtype``.
     """
-    seen, rated = of
-    sums, dim = seen @ both, z.shape[1]
-    return sums[:, :-dim], rated @ z - sums[:, -dim:]
+    column, start, dim = of.col_indices(), of.crow_indices(), z.shape[1]
+    # Where each rating counts once, bags of rows are summed as nothing else is.
+    sums = F.embedding_bag(
+        column, both.to(dtype), start, mode="sum", include_last_offset=True
+    ).to(z)
+    return sums[:, :-dim], of @ z - sums[:, -dim:]
 
 
 def packed(matrix: Tensor) -> Tensor:
