@@ -9,7 +9,6 @@ from metarec.data import RatingData, rating_data
 from metarec.evaluation import rank_catalogue
 from metarec.factors import ItemMean
 from metarec.lists import LIKE, ListMAML, ListModel, list_tasks
-from metarec.metrics import precision, tied_relevance
 from metarec.tasks import UserHistories
 
 
@@ -95,15 +94,3 @@ def test_the_start_of_a_list_counts_who_meets_whom(
     few = few.detach().double().numpy()
     best = vector[:, -3:] * value[-3:] @ vector[:, -3:].T
     np.testing.assert_allclose(few @ few.T, best, atol=1e-5)
-
-
-def test_items_that_share_the_last_place_share_its_probability() -> None:
-    rating = torch.tensor([5.0, 4, 4, 4, 2])
-    p = tied_relevance(rating, 3)
-    torch.testing.assert_close(p, torch.tensor([1, 2 / 3, 2 / 3, 2 / 3, 0]).double())
-    assert precision(rating, p, 2).item() == pytest.approx((1 + 2 / 3) / 2)
-    with pytest.raises(ValueError, match="n must lie in 1"):
-        tied_relevance(rating, 0)
-    with pytest.raises(ValueError, match="n must lie in 1"):
-        tied_relevance(rating, 6)
-    assert torch.equal(tied_relevance(rating, 5), torch.ones(5).double())
