@@ -58,6 +58,8 @@ MALFORMED = {
     "nothing": b"",
     "a list of no length": b'{"n": 0}',
     "another field": b'{"stars": []}',
+    "a huge age": b'{"user": {"age": ' + b"9" * 400 + b"}}",
+    "an age that is no number": b'{"user": {"age": NaN}}',
     "unknown of the user": b'{"user": {"height": 3}}',
 }
 

@@ -44,14 +44,14 @@ class User(BaseModel, extra="forbid"):
     """What is known of a user, who need not be known by name."""
 
     ratings: list[Rating] = Field(default=[], max_length=MOST_RATINGS)
-    user: dict[str, int | float | str] | None = None
+    user: dict[str, int | FiniteFloat | str | None] | None = None
 
 
 class ListWanted(User):
     """A user, and how long a list is wanted."""
 
     n: int = Field(default=10, ge=1, le=1000)
-    min_ratings: int = Field(default=0, ge=0)
+    min_ratings: int = Field(default=0, ge=0, le=10**9)
 
 
 class ReasonWanted(User):
@@ -144,7 +144,7 @@ def service(recommender: MetaRecommender) -> FastAPI:
     def refused(request: Request, error: Exception) -> JSONResponse:
         return JSONResponse({"detail": str(error)}, 400)
 
-    for kind in (UnknownItemError, ValueError, FloatingPointError):
+    for kind in (UnknownItemError, ValueError, ArithmeticError):
         app.add_exception_handler(kind, refused)
 
     @app.exception_handler(RequestValidationError)
