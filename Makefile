@@ -13,8 +13,10 @@ SITE := _build/html
 # notebooks run side by side.
 export OMP_NUM_THREADS ?= 1
 
-# Which draw of another processor `make perturbed` plays.
+# Which draw of another processor `make perturbed` plays, and which sample of faults
+# `make mutants` takes, of how many.
 DRAW ?= 1
+SAMPLE ?= 150
 
 # What the hand-outs on the site are made from.
 HANDOUTS := book/assignments/handouts
@@ -22,7 +24,8 @@ CLASS_FILES := $(shell find assignments metarec -type f -not -path '*/__pycache_
   -not -path 'assignments/*/*/metarec/*' -not -path 'assignments/*/*/classroom/*' \
   \( -path 'metarec/*.py' -o -path 'assignments/*.py' -o -path 'assignments/source/*' \))
 
-.PHONY: help env data handouts book book-sphinx check test test-all perturbed lint format clean clean-all
+.PHONY: help env data handouts book book-sphinx check test test-all perturbed mutants lint \
+  format clean clean-all
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|'
@@ -103,6 +106,9 @@ test-all: lint book ## style, types, the book, then all tests: site, class and b
 perturbed: data ## run the chapters as on a processor that rounds otherwise (DRAW=1)
 	@echo "== Running the chapters with disturbed products of matrices, draw $(DRAW)"
 	@METAREC_DISTURB=$(DRAW) $(PYTEST) -q book --nbval
+
+mutants: $(STAMP) ## put SAMPLE faults into the package, one at a time: do the tests see them?
+	@$(BIN)/python tests/mutants.py --sample $(SAMPLE) --seed $(DRAW)
 
 lint: $(STAMP) ## check style and types
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

@@ -19,11 +19,11 @@ from itertools import product
 from pathlib import Path
 
 import pandas as pd
+from both_cold import BothCold, learn_offset
 from common import FOLDS, options
 from item_fold import ItemFold
 from tqdm import tqdm
 
-from metarec.challenges import BothCold
 from metarec.data import RatingData, load_movielens_100k
 from metarec.evaluation import Fold, write_table
 from metarec.factors import GaussianFactorModel, ItemMean, UserItemBias
@@ -90,7 +90,7 @@ def judge_pairs(
     plain = GaussianFactorModel.fit(seen, split.train)
     plain.choose_temper(seen, split.validation)
     model = GaussianFactorModel.fit(seen, split.train, features=item_features(data))
-    model.learn_offset(seen, split.train)
+    learn_offset(model, seen, split.train)
     model.choose_profile(seen, split.train, split.validation)
     model.choose_temper(seen, split.validation)
     mean, bias = (kind.fit(seen, split.train) for kind in (ItemMean, UserItemBias))

@@ -2,7 +2,7 @@
 
     python benchmarks/population.py
 
-The population is synthetic, 100 ratings a user on average, written to a store on disk
+The population is synthetic, 100 ratings a user on average, sorted into a store on disk
 and read from there. Every stage runs in a process of its own, which reports its seconds
 and its peak of resident memory (pages of the store that the system keeps for it count).
 Epochs are timed after the item vectors, which are fitted once. The last users are kept
@@ -26,16 +26,18 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from crowd import ITEMS, draw
 from tqdm import tqdm
 
+from metarec.data import RatingColumns
 from metarec.evaluation import cold_start, write_table
 from metarec.factors import ItemMean, UserItemBias
 from metarec.recommender import MetaRecommender
-from metarec.scale import RatingStore, synthetic_store
+from metarec.scale import open_store, write_store
 from metarec.tasks import UserHistories
 from metarec.training import TrainingConfig
 
-ITEMS, STEPS, K = 20_000, 14_000, 10
+STEPS, K = 14_000, 10
 Stage = Callable[[Path, int], dict[str, float]]
 
 
@@ -58,7 +60,10 @@ def n_epochs(n_users: int) -> int:
 def make(folder: Path, n_users: int) -> dict[str, float]:
     """Draw the population; keep what its last users' ratings were made from."""
     shutil.rmtree(folder / "store", ignore_errors=True)
-    store, truth = synthetic_store(folder / "store", n_users, ITEMS)
+    truth = draw(folder / "ratings.parquet", n_users)
+    items = pd.DataFrame({"item_id": np.arange(ITEMS)})
+    store = write_store(folder / "store", folder / "ratings.parquet", items=items)
+    (folder / "ratings.parquet").unlink()
     score = []
     for user in range(n_users - n_tested(n_users), n_users):
         item = store.item[store.start[user] : store.start[user + 1]]
@@ -126,7 +131,7 @@ def adapt(folder: Path, n_users: int) -> dict[str, float]:
 def recommend(folder: Path, n_users: int) -> dict[str, float]:
     """Lists of ten for all users, from their first ten ratings."""
     model = MetaRecommender.load(folder / "model")
-    store = RatingStore.open(folder / "store")
+    store = open_store(folder / "store")
     start, lists = time.process_time(), 0
     for first in tqdm(range(0, n_users, 10_000), "lists"):
         last = min(first + 10_000, n_users)
@@ -141,13 +146,13 @@ STAGES: dict[str, Stage] = {
 }
 
 
-def training(folder: Path, n_users: int) -> tuple[RatingStore, torch.Tensor]:
+def training(folder: Path, n_users: int) -> tuple[RatingColumns, torch.Tensor]:
     """The store and the users to learn from."""
     users = torch.arange(n_users - n_tested(n_users))
-    return RatingStore.open(folder / "store"), users
+    return open_store(folder / "store"), users
 
 
-def rows(store: RatingStore, first: int, last: int) -> pd.DataFrame:
+def rows(store: RatingColumns, first: int, last: int) -> pd.DataFrame:
     """The first ten ratings of some users as a table."""
     at = (store.start[first:last, None] + np.arange(K)).reshape(-1)
     user = np.repeat(np.arange(first, last), K)
@@ -158,7 +163,7 @@ def rows(store: RatingStore, first: int, last: int) -> pd.DataFrame:
 def table(folder: Path, n_users: int, most: int) -> pd.api.typing.DataFrameGroupBy:
     """The first ten ratings of some users who were not trained on."""
     first = n_users - n_tested(n_users)
-    store = RatingStore.open(folder / "store")
+    store = open_store(folder / "store")
     return rows(store, first, min(first + most, n_users)).groupby("user_id")
 
 

@@ -1,7 +1,8 @@
 """Side information: what is known of items and users beside their ratings."""
 
+import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
@@ -13,11 +14,16 @@ from metarec.data import Catalogue
 
 __all__ = ["UserFeatures", "item_feature_names", "item_features"]
 
+_MOST = 100  # words of one column that become features
+_NUMBERS = ("integer", "floating", "mixed-integer-float", "decimal", "boolean")
+# In units of 15 years a year or an age has about the spread of a word's 0 and 1.
+_UNITS = {"age": 15.0, "year": 15.0}
+
 
 def item_feature_names(data: Catalogue) -> list[str]:
-    """Name the columns of `item_features`: the genres in order, then the year.
+    """Name the columns of `item_features`: genres in order, the year, other columns.
 
-    A data set without genres and years has no such column.
+    A data set without genres, years and other columns has no such column.
 
     Parameters
     ----------
@@ -33,15 +39,17 @@ def item_feature_names(data: Catalogue) -> list[str]:
     --------
     Labels for plots of attention.
     """
-    genres = sorted({genre for row in data.items["genres"] for genre in row})
-    return genres + ["year"] * bool(data.items["year"].notna().any())
+    names = UserFeatures.fit(known_of_items(data)).names
+    return [name.removeprefix("genres=") for name in names]
 
 
 def item_features(data: Catalogue) -> Tensor:
-    """Genres as 0 and 1, and the year in units of 15 years: shape (n_items, F).
+    """What is known of each item as numbers: shape (n_items, F).
 
-    A year that is not known counts as the mean year. ``F = 0`` without side
-    information.
+    Genres and the words of other columns are 0 and 1. The year is in units of 15 years,
+    a number of another column in standard deviations, both from the mean: what is not
+    known counts as the mean. ``F = 0`` without side information. Of a column's words
+    the 100 most frequent count; a warning names columns that are of no use.
 
     Parameters
     ----------
@@ -57,32 +65,52 @@ def item_features(data: Catalogue) -> Tensor:
     --------
     Side information for the Gaussian factor model and the rating models.
     """
-    names = item_feature_names(data)
-    table = np.zeros((data.n_items, len(names)))
-    for column, name in enumerate(names):
-        table[:, column] = [name in genres for genres in data.items["genres"]]
-    if names and names[-1] == "year":
-        # In units of 15 years a year has about the spread of a genre's 0 and 1.
-        year = data.items["year"].astype("float64").to_numpy(float, na_value=np.nan)
-        table[:, -1] = np.where(np.isnan(year), 0, year - np.nanmean(year)) / 15
-    return torch.from_numpy(table)
+    items = known_of_items(data)
+    features = UserFeatures.fit(items)
+    words = ["=" in name for name in features.names]
+    centred = features.known(items) - np.where(words, 0, features.mean)
+    return torch.from_numpy(np.nan_to_num(centred))
+
+
+def known_of_items(data: Catalogue) -> pd.DataFrame:
+    """Select the columns of items that may be features, genres and year first.
+
+    Parameters
+    ----------
+    data
+        Ratings with a table of items.
+
+    Returns
+    -------
+    pd.DataFrame
+        One row for each item, without label and title.
+
+    Plumbing
+    --------
+    What `item_features` and `item_histories` look at.
+    """
+    described = data.items.drop(columns=["item_id", "title"])
+    return described[["genres", "year", *described.columns.drop(["genres", "year"])]]
 
 
 @dataclass(frozen=True)
 class UserFeatures:
-    """Age, gender and occupation as numbers, 0 where nothing is known.
+    """Age, gender, occupation and what else is known as numbers, 0 where nothing is.
 
-    Age is in units of 15 years, gender and occupation are one column for each value;
-    each column is centred by its ``mean`` over the users that it was fitted on, so that
-    a row of zeros stands for somebody of whom nothing is known. A gender or occupation
-    that they do not have counts as not known.
+    Numbers are in standard deviations, age in units of 15 years; words, such as gender
+    and occupation, are one column for each. Each column is centred by its ``mean`` over
+    those of whom it is known among the users that it was fitted on, so that a row of
+    zeros stands for somebody of whom nothing is known. A word that they do not have
+    counts as not known.
 
     Parameters
     ----------
     names
         Names of the columns, F of them.
     mean
-        Mean of each column over the users that it was fitted on.
+        Mean of each column, in its units, over the users that it was fitted on.
+    unit
+        Unit of each column; 15 for all where a file of version 0.1 has none.
 
     Plumbing
     --------
@@ -91,27 +119,85 @@ class UserFeatures:
 
     names: tuple[str, ...]
     mean: tuple[float, ...]
+    unit: tuple[float, ...] = ()
 
     @classmethod
     def fit(cls, users: pd.DataFrame) -> Self:
-        """Take the vocabulary and the means from a table of users.
+        """Take the vocabulary, the units and the means from a table of users.
+
+        A warning names the columns that are of no use: words, dates among them, that
+        differ from row to row. A title is a name.
 
         Parameters
         ----------
         users
-            Table of users with age, gender and occupation, as far as known.
+            Table of users with what is known of them.
 
         Returns
         -------
         UserFeatures
             The fitted object.
         """
-        names = ["age"] * ("age" in users)
-        for column in ("gender", "occupation"):
-            if column in users:
-                names += [f"{column}={value}" for value in sorted(set(users[column]))]
-        plain = cls(tuple(names), (0.0,) * len(names))
-        return cls(plain.names, tuple(plain.encode(users).double().mean(0).tolist()))
+        unit: dict[str, float] = {}
+        useless = []
+        for column in users.columns.drop(["user_id", "title"], errors="ignore"):
+            kind = pd.api.types.infer_dtype(users[column])
+            if users[column].isna().all():
+                continue
+            if kind in _NUMBERS and column not in ("gender", "occupation"):
+                spread = float(np.nanstd(_numbers(users[column])))
+                unit[str(column)] = _UNITS.get(column, spread or 1.0)
+                continue
+            count = _words(users[column]).value_counts()
+            kept = count[:_MOST]
+            shared = kept[kept > 1].sum() >= count.sum() / 2
+            if shared:
+                unit |= {f"{column}={word}": 1.0 for word in sorted(kept.index)}
+            else:
+                useless.append(column)
+        if useless:
+            text = f"{useless} are no features: they hold neither numbers nor words "
+            text += "that rows share; group their values, or leave them out"
+            warnings.warn(text, stacklevel=2)
+        plain = cls((*unit,), (0.0,) * len(unit), (*unit.values(),))
+        mean = np.nanmean(plain.known(users), 0) if unit else np.zeros(0)
+        return replace(plain, mean=tuple(mean.tolist()))
+
+    def known(self, users: pd.DataFrame) -> np.ndarray:
+        """Rows of numbers that are not centred, NaN for what is not known: (n, F).
+
+        Parameters
+        ----------
+        users
+            Table of users.
+
+        Returns
+        -------
+        np.ndarray
+            Features, shape (n, F).
+
+        Raises
+        ------
+        ValueError
+            For words in a column of numbers.
+        """
+        table = np.full((len(users), len(self.names)), np.nan)
+        parts = pd.DataFrame([name.partition("=") for name in self.names])
+        for column, part in parts.groupby(0, sort=False) if self.names else ():
+            if column not in users:
+                continue
+            at, words = part.index.to_numpy(), part[2].tolist()
+            if words == [""]:
+                unit = self.unit[at[0]] if self.unit else _UNITS["age"]
+                table[:, at[0]] = _numbers(users[column]) / unit
+                continue
+            # Whoever has none of the words that were learned is not known.
+            own = _words(users[column])
+            code = pd.Index(words).get_indexer(own)
+            row, code = own.index.to_numpy()[code >= 0], code[code >= 0]
+            table[row[:, None], at] = 0
+            table[row, at[code]] = 1
+        return table
 
     def encode(self, users: pd.DataFrame) -> Tensor:
         """Rows of numbers, shape (n, F).
@@ -126,19 +212,7 @@ class UserFeatures:
         Tensor
             Features, shape (n, F).
         """
-        table = np.zeros((len(users), len(self.names)))
-        for at, (name, mean) in enumerate(zip(self.names, self.mean, strict=True)):
-            column, _, value = name.partition("=")
-            if column not in users:
-                continue
-            raw = (users[column] == value) if value else users[column] / 15
-            # Whoever has a value that nobody had when the features were learned keeps
-            # the zeros of somebody of whom nothing is known.
-            # A value that nobody had while learning counts as not known.
-            named = (f"{column}=" + users[column].astype(str)).isin(self.names)
-            number = raw.to_numpy(dtype=float) - mean
-            table[:, at] = np.where(named, number, 0) if value else number
-        return torch.from_numpy(table).float()
+        return torch.from_numpy(np.nan_to_num(self.known(users) - self.mean)).float()
 
     def encode_one(self, known: Mapping[str, Any] | None) -> Tensor:
         """One row (1, F) for a user of whom some columns, or none, are known.
@@ -146,7 +220,7 @@ class UserFeatures:
         Parameters
         ----------
         known
-            Column to value for what is known of the user.
+            Column to value for what is known of the user; None and NaN are not known.
 
         Returns
         -------
@@ -156,7 +230,7 @@ class UserFeatures:
         Raises
         ------
         ValueError
-            For a column that the features do not have.
+            For a column that the features do not have, or a word for a number.
         """
         known = known or {}
         columns = {name.partition("=")[0] for name in self.names}
@@ -166,3 +240,20 @@ class UserFeatures:
                 f"by {sorted(columns) or 'nothing'} here"
             )
         return self.encode(pd.DataFrame([known], index=[0]))
+
+
+def _numbers(values: pd.Series) -> np.ndarray:
+    """The values as numbers, NaN for what is not known or not finite."""
+    try:
+        numbers = pd.to_numeric(values).to_numpy(float, na_value=np.nan)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{values.name} should be a number: {error}") from error
+    return np.where(np.isfinite(numbers), numbers, np.nan)
+
+
+def _words(values: pd.Series) -> pd.Series:
+    """The words of all rows, the row from 0 as index; a row may hold several."""
+    rows = values.astype(object).reset_index(drop=True)
+    plain = rows.map(lambda v: [v] if isinstance(v, str) or not np.iterable(v) else v)
+    words = plain.map(list).explode().dropna().astype(str).str.removesuffix(".0")
+    return words[words != ""]

@@ -171,6 +171,7 @@ class MetaLearner(nn.Module):
         dict[str, Tensor]
             Weights of each task by name, each with a leading task axis.
         """
+        support = support.like(next(self.model.parameters()))
         return self.learner.adapt(self.model, self.prior(support), support)
 
     def predict(self, support: Examples, x: Tensor) -> Tensor:
@@ -190,8 +191,10 @@ class MetaLearner(nn.Module):
         Tensor
             Scores, in stars, shape (B, N).
         """
-        score = predict(self.model, self.adapt(support), x, support.profile)
-        return likelihood_of(self.model).mean(score)
+        support = support.like(next(self.model.parameters()))
+        own, here = self.adapt(support), x.to(support.x.device)
+        score = predict(self.model, own, here, support.profile)
+        return likelihood_of(self.model).mean(score).to(x.device)
 
     def loss(self, tasks: Tasks) -> Tensor:
         """The meta-loss: that of the learner on the query, averaged over tasks.
@@ -209,6 +212,7 @@ class MetaLearner(nn.Module):
         Tensor
             A number.
         """
+        tasks = tasks.like(next(self.model.parameters()))
         banks = [part for part in self.modules() if isinstance(part, TaskBank)]
         if banks and isinstance(self.model, RatingModel):
             for bank in banks:
@@ -334,14 +338,11 @@ class MetaSGD(MetaLearner):
         learn
             Whether they are learned or stay.
         """
-        self.log_scale = nn.ParameterDict(
-            {
-                _key(name): nn.Parameter(torch.full_like(theta, log_start), learn)
-                for name, theta in self._theta_0().items()
-            }
-        )
+        start = self._theta_0()
+        logs = {_key(n): torch.full_like(start[n], log_start) for n in start}
+        self.log_scale = nn.ParameterDict(logs).requires_grad_(learn)
         if self.full:
-            (theta,) = self._theta_0().values()
+            (theta,) = start.values()
             self.lower = nn.Parameter(theta.new_zeros(len(theta), len(theta)), learn)
 
     def scale(self) -> Parameters:
@@ -444,16 +445,12 @@ class MetaMind(MetaLearner):
             self.values = nn.Parameter(0.1 * torch.eye(dim))
             self.bias = nn.Parameter(torch.zeros(1))
             return
-        keys = torch.randn(prototypes, dim, generator=generator)
-        self.keys = nn.Parameter(keys)
+        self.keys = nn.Parameter(torch.randn(prototypes, dim, generator=generator))
         self.bias = nn.Parameter(torch.zeros(prototypes))
-        self.deltas = nn.ParameterDict(
-            {
-                _key(name): 0.05
-                * torch.randn(prototypes, *theta.shape, generator=generator)
-                for name, theta in self._theta_0().items()
-            }
-        )
+        self.deltas = nn.ParameterDict()
+        for name, theta in self._theta_0().items():
+            drawn = torch.randn(prototypes, *theta.shape, generator=generator)
+            self.deltas[_key(name)] = nn.Parameter(0.05 * drawn)
 
     def code(self, support: Examples) -> Tensor:
         """``c = Phi' (y - offset - Phi theta_0) / (K + 5)``, shape (B, D); 0 at K = 0.
@@ -512,8 +509,9 @@ class MetaMind(MetaLearner):
         if support is None:
             head = self.model.head
             empty = torch.zeros(1, 1).to(head)
+            nobody = head.new_zeros(1, getattr(self.model, "n_profile", 0))
             # A task without ratings still attends: the prior of somebody unknown.
-            support = Examples(empty.long(), empty, empty > 0, self._nobody())
+            support = Examples(empty.long(), empty, empty > 0, nobody)
         weight = self.attention(support)
         if self.bank is not None:
             moved = weight[:, :-1] @ self.bank.deltas @ self.values
@@ -522,7 +520,3 @@ class MetaMind(MetaLearner):
             name: start + torch.tensordot(weight, self.deltas[_key(name)], 1)
             for name, start in theta.items()
         }
-
-    def _nobody(self) -> Tensor | None:
-        n_profile = getattr(self.model, "n_profile", 0)
-        return torch.zeros(1, n_profile) if n_profile else None

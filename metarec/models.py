@@ -14,7 +14,7 @@ __all__ += ["FeatureAttention", "MLP", "MatrixFactorization", "RatingModel"]
 __all__ += ["UserTable", "checked_profile", "implicit_shift", "with_one"]
 
 
-HIDDEN = 32  # units of the MLP, and of the set encoder
+HIDDEN = 32  # units of the MLP
 WIDTH = 8  # of a key in the attention over features
 
 
@@ -525,6 +525,8 @@ class FeatureModel(RatingModel):
         What is known of each item, shape (n_items, F).
     n_profile
         Number of user features.
+    generator
+        Source of the random numbers.
 
     Plumbing
     --------
@@ -534,13 +536,29 @@ class FeatureModel(RatingModel):
     item_features: Tensor
 
     def __init__(
-        self, factors: Tensor, offset: Tensor, item_features: Tensor, n_profile: int
+        self,
+        factors: Tensor,
+        offset: Tensor,
+        item_features: Tensor,
+        n_profile: int = 0,
+        generator: torch.Generator | None = None,
     ) -> None:
         super().__init__(factors, offset, len(item_features))
         self.freeze_items()
         self.register_buffer("item_features", item_features.to(factors))
         self.n_profile = n_profile
         self.head = nn.Parameter(factors.new_zeros(self.dim + 1))
+        self.start(generator)
+
+    def start(self, generator: torch.Generator | None) -> None:
+        """Make what maps the features, where training starts.
+
+        Parameters
+        ----------
+        generator
+            Source of the random numbers.
+        """
+        raise NotImplementedError
 
     def features_of(self, items: Tensor) -> Tensor:
         """``f_i``, also of an item's further copies: (..., N, F).
@@ -590,21 +608,20 @@ class MLP(FeatureModel):
     rating-models
     """
 
-    def __init__(
-        self,
-        factors: Tensor,
-        offset: Tensor,
-        item_features: Tensor,
-        n_profile: int = 0,
-        generator: torch.Generator | None = None,
-    ) -> None:
-        super().__init__(factors, offset, item_features, n_profile)
-        n_inputs = self.dim + item_features.shape[1] + n_profile
+    def start(self, generator: torch.Generator | None) -> None:
+        """Draw the first layer; the second starts at 0.
+
+        Parameters
+        ----------
+        generator
+            Source of the random numbers.
+        """
+        n_inputs = self.dim + self.item_features.shape[1] + self.n_profile
         first = n_inputs**-0.5 * torch.randn(n_inputs, HIDDEN, generator=generator)
-        self.first = nn.Parameter(first.to(factors))
-        self.first_bias = nn.Parameter(factors.new_zeros(HIDDEN))
+        self.first = nn.Parameter(first.to(self.head))
+        self.first_bias = nn.Parameter(self.head.new_zeros(HIDDEN))
         # At 0, so that training starts where matrix factorisation stands.
-        self.second = nn.Parameter(factors.new_zeros(HIDDEN, self.dim))
+        self.second = nn.Parameter(self.head.new_zeros(HIDDEN, self.dim))
 
     def shrunk(self) -> list[Tensor]:
         """The two layers ``W_1`` and ``W_2``, which training draws to 0.
@@ -681,32 +698,29 @@ class FeatureAttention(FeatureModel):
     rating-models
     """
 
-    def __init__(
-        self,
-        factors: Tensor,
-        offset: Tensor,
-        item_features: Tensor,
-        n_profile: int = 0,
-        generator: torch.Generator | None = None,
-    ) -> None:
-        super().__init__(factors, offset, item_features, n_profile)
-        if not item_features.shape[1]:
+    def start(self, generator: torch.Generator | None) -> None:
+        """Draw the keys; values start where features explain the item vectors best.
+
+        Parameters
+        ----------
+        generator
+            Source of the random numbers.
+        """
+        f, n_features = self.item_features, self.item_features.shape[1]
+        if not n_features:
             warnings.warn(
                 "no item features: attention has only the item itself to attend to, "
                 "and the model equals matrix factorisation",
-                stacklevel=2,
+                stacklevel=3,
             )
-        f = self.item_features
-        n_features = f.shape[1]
-        # Values start where features explain the item vectors best.
         ridge = f.T @ f + 10 * torch.eye(n_features).to(f)
-        values = torch.linalg.solve(ridge, f.T @ factors[: self.n_items])
-        self.values = nn.Parameter(values)
+        q = self.item_factors[: self.n_items].detach()
+        self.values = nn.Parameter(torch.linalg.solve(ridge, f.T @ q))
         keys = 0.3 * torch.randn(n_features + 1, WIDTH, generator=generator)
         keys[0, 0] = 3.0  # with the query below, most attention goes to the item
-        self.keys = nn.Parameter(keys.to(factors))
-        self.query = nn.Parameter(torch.eye(WIDTH)[0].to(factors))
-        self.profile_query = nn.Parameter(factors.new_zeros(n_profile, WIDTH))
+        self.keys = nn.Parameter(keys.to(f))
+        self.query = nn.Parameter(torch.eye(WIDTH)[0].to(f))
+        self.profile_query = nn.Parameter(f.new_zeros(self.n_profile, WIDTH))
 
     def shrunk(self) -> list[Tensor]:
         """The map Q from user features to a query, which training draws to 0.

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -20,7 +20,7 @@ from metarec.learners import (
 from metarec.meta import MAML, MetaLearner, MetaMind, MetaSGD
 from metarec.models import MLP, FeatureAttention, MatrixFactorization, RatingModel
 from metarec.tasks import SUPPORT_SIZES, Examples, TaskSampler, UserHistories
-from metarec.training import TrainingConfig, Workers, meta_train
+from metarec.training import TrainingConfig, Workers, check, meta_train
 
 __all__ = ["LEARNERS", "METAS", "MODELS", "Parts", "System", "default_config"]
 __all__ += ["build_system", "fit_system", "hold_out", "item_vectors"]
@@ -94,10 +94,11 @@ class System:
         """Refuse what cannot be built, and say what can."""
         for part, known in (("model", MODELS), ("meta", METAS), ("learner", LEARNERS)):
             name = getattr(self, part)
-            if name not in known:
+            if name not in list(known):
                 raise ValueError(
                     f"{part}={name!r} does not exist: choose one of {', '.join(known)}"
                 )
+        check(steps=self.steps, implicit=self.implicit, full=self.full)
         if self.full and self.meta != "meta-sgd":
             raise ValueError('full=True is an option of meta="meta-sgd" alone')
 
@@ -345,6 +346,8 @@ def fit_system(
     checkpoint: str | Path | None = None,
     progress: bool = False,
     workers: Workers | None = None,
+    run: Mapping[str, Any] | None = None,
+    device: str | torch.device = "cpu",
 ) -> MetaLearner:
     """Build a system from its parts and meta-train it on ``users``: the recipe.
 
@@ -374,6 +377,10 @@ def fit_system(
         Whether to show a progress bar on a terminal.
     workers
         The processes that share the work; this one alone if not given.
+    run
+        What a checkpoint must agree in, see `meta_train`.
+    device
+        Where the system is trained, and stays.
 
     Returns
     -------
@@ -386,14 +393,14 @@ def fit_system(
     """
     workers = Workers() if workers is None else workers
     # The seed of the build is not that of the epochs, which `config` holds.
-    meta = build_system(system, parts, seed)
+    meta = build_system(system, parts, seed).to(device)
     # K = 0 has nothing to adapt to: what it needs is learned along with the others.
-    sizes = [k for k in SUPPORT_SIZES if 0 < k <= histories.reserved]
+    sizes = [k for k in SUPPORT_SIZES if 0 < k <= histories.reserved] or [0]
     item_rows = parts.warm.item_rows
     tasks = TaskSampler(histories, users, sizes, item_rows=item_rows, part=workers.part)
     config = default_config(system, seed) if config is None else config
     score = partial(validate, meta)
-    meta_train(meta, tasks, score, config, checkpoint, progress, workers)
+    meta_train(meta, tasks, score, config, checkpoint, progress, workers, run)
     assert isinstance(meta.model, RatingModel)  # what the build puts in
     meta.model.keep_first_copy()
     return meta

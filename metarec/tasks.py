@@ -20,7 +20,7 @@ from metarec.data import RatingColumns, RatingData
 from metarec.features import UserFeatures
 
 __all__ = ["ORDERS", "SUPPORT_SIZES", "Examples", "LeakageError"]
-__all__ += ["Tasks", "TaskSampler", "sinusoid_tasks"]
+__all__ += ["Tasks", "TaskSampler"]
 __all__ += ["UserHistories", "UserSplit", "split_users"]
 
 SUPPORT_SIZES = (0, 1, 2, 3, 5, 10, 15)
@@ -140,6 +140,28 @@ class Examples:
         """Count the tasks."""
         return len(self.y)
 
+    def like(self, weight: Tensor) -> Self:
+        """The same examples on the device and in the floating type of ``weight``.
+
+        Parameters
+        ----------
+        weight
+            A parameter of the model that is to read them, of any shape.
+
+        Returns
+        -------
+        tasks.Examples
+            The examples; themselves where nothing changes.
+        """
+        if (self.y.device, self.y.dtype) == (weight.device, weight.dtype):
+            return self
+        moved = {name: value for name, value in vars(self).items() if value is not None}
+        for name, value in moved.items():
+            moved[name] = value.to(
+                weight if value.is_floating_point() else weight.device
+            )
+        return replace(self, **moved)
+
 
 @dataclass(frozen=True)
 class Tasks:
@@ -166,6 +188,24 @@ class Tasks:
     def __len__(self) -> int:
         """Count the tasks."""
         return len(self.support)
+
+    def like(self, weight: Tensor) -> Self:
+        """The same tasks on the device and in the floating type of ``weight``.
+
+        Parameters
+        ----------
+        weight
+            A parameter of the model that is to read them, of any shape.
+
+        Returns
+        -------
+        Tasks
+            The tasks.
+        """
+        support, query = self.support.like(weight), self.query.like(weight)
+        return replace(
+            self, support=support, query=query, user=self.user.to(weight.device)
+        )
 
 
 @dataclass(frozen=True)
@@ -545,7 +585,9 @@ class UserHistories:
         skipped = (place * anywhere * (self.count(users) - k + 1)).long()
         return self._window(self._first(users) + skipped, k)
 
-    def tasks(self, users: Tensor, k: int | Tensor) -> Tasks:
+    def tasks(
+        self, users: Tensor, k: int | Tensor, after: int | Tensor | None = None
+    ) -> Tasks:
         """Cut ``users`` into tasks whose support has ``k`` ratings, one K or each its.
 
         Parameters
@@ -554,6 +596,9 @@ class UserHistories:
             Indices of users, shape (U,).
         k
             Support size K, one number or one for each user, shape (U,).
+        after
+            How many ratings stand before the query, one number or one for each user;
+            ``reserved`` if not given.
 
         Returns
         -------
@@ -563,22 +608,24 @@ class UserHistories:
         Raises
         ------
         ValueError
-            If K exceeds ``reserved`` (support and query would overlap) or a user has no
+            If K exceeds ``after`` (support and query would overlap) or a user has no
             rating left for the query.
         """
-        k = torch.as_tensor(k).expand(len(users))
-        if (k < 0).any() or (k > self.reserved).any():
-            raise ValueError(f"K must lie in 0..{self.reserved}, the reserved ratings")
-        short = users[self.count(users) <= self.reserved]
-        if len(short):
+        after = torch.as_tensor(self.reserved if after is None else after)
+        k, after = (n.expand(len(users)) for n in (torch.as_tensor(k), after))
+        if (k < 0).any() or (k > after).any():
+            most = int(after.min())
+            raise ValueError(f"K must lie in 0..{most}, the reserved ratings")
+        rest = self.count(users) - after
+        if len(short := (rest <= 0).nonzero()):
             raise ValueError(
-                f"user {int(short[0])} has no more than {self.reserved} ratings, so no "
-                "query: choose users with `usable(users)` or lower `reserved`"
+                f"user {int(users[short[0]])} has no more than {int(after[short[0]])} "
+                "ratings, so no query: choose users with `usable(users)` or lower "
+                "`reserved`"
             )
         first = self._first(users)
-        rest = self.count(users) - self.reserved
         support = replace(self._window(first, k), profile=self.profile[users])
-        return Tasks(support, self._window(first + self.reserved, rest), users)
+        return Tasks(support, self._window(first + after, rest), users)
 
 
 @dataclass(frozen=True)
@@ -671,48 +718,3 @@ class TaskSampler:
         support = replace(tasks.support, x=tasks.support.x + shift)
         query = replace(tasks.query, x=tasks.query.x + shift)
         return Tasks(support, query, tasks.user)
-
-
-def sinusoid_tasks(
-    n_tasks: int, shots: int, generator: torch.Generator, query: int | None = None
-) -> Tasks:
-    """Draw the regression tasks of the MAML paper: ``y = A sin(x - phase)``.
-
-    ``A ~ U[0.1, 5]``, ``phase ~ U[0, pi]``, ``x ~ U[-5, 5]``; ``shots`` support points
-    and as many query points unless ``query`` says otherwise. ``x`` has shape (B, N, 1).
-
-    Parameters
-    ----------
-    n_tasks
-        Number of tasks.
-    shots
-        Number of support points of a task.
-    generator
-        Source of the random numbers.
-    query
-        Number of query points; as many as support points if not given.
-
-    Returns
-    -------
-    Tasks
-        The tasks.
-
-    Source
-    ------
-    Finn, Abbeel & Levine (2017), section 5.1.
-
-    Built in
-    --------
-    maml
-    """
-    query = shots if query is None else query
-    amplitude = 0.1 + 4.9 * torch.rand(n_tasks, 1, generator=generator)
-    phase = torch.pi * torch.rand(n_tasks, 1, generator=generator)
-    x = 10 * torch.rand(n_tasks, shots + query, generator=generator) - 5
-    y = amplitude * torch.sin(x - phase)
-    mask = torch.ones_like(x, dtype=torch.bool)
-    support, rest = (
-        Examples(x[:, part, None], y[:, part], mask[:, part])
-        for part in (slice(0, shots), slice(shots, None))
-    )
-    return Tasks(support, rest, torch.full((n_tasks,), -1))

@@ -1,18 +1,22 @@
 """The outer loop: Adam on meta-batches, early stopping on users kept aside."""
 
+import json
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from math import isfinite
+from os import PathLike
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from metarec.learners import likelihood_of
 from metarec.meta import MetaLearner
 from metarec.models import RatingModel, UserTable
 from metarec.tasks import Tasks, one_thread
@@ -45,6 +49,11 @@ class TrainingConfig:
     seed
         Seed of the order of users and the drawn K.
 
+    Raises
+    ------
+    ValueError
+        For a setting of the wrong kind or below its least value.
+
     Built in
     --------
     maml
@@ -56,6 +65,41 @@ class TrainingConfig:
     clip: float = 10.0
     penalty: float = 0.005
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse what no run could have meant."""
+        check(**vars(self))
+
+
+_WHOLE, _NUMBER = int | np.integer, int | float | np.integer | np.floating
+# Names of arguments, what to pass for them, its kind, and the least where that is told.
+_RULES: list[tuple[str, str, Any, float | None]] = [
+    ("dim reserved n", "a whole number from 1 up", _WHOLE, 1),
+    ("seed steps epochs patience min_ratings", "a whole number from 0 up", _WHOLE, 0),
+    ("learning_rate clip penalty", "a number from 0 up", _NUMBER, 0),
+    ("progress implicit full return_std", "True or False", bool | np.bool_, None),
+    ("path", "the name of a file", str | PathLike, None),
+    ("checkpoint", "the name of a file, or None", str | PathLike | None, None),
+    ("config", "a TrainingConfig", TrainingConfig, None),
+    ("ratings", "a mapping from user to ratings, or a table", Mapping, None),
+    ("user users", "a mapping of what is known, or None", Mapping | None, None),
+]
+
+
+def check(**given: Any) -> None:
+    """Refuse an argument that cannot be meant, and say what to pass in its place.
+
+    Plumbing
+    --------
+    What the doors of the recommender call on whatever a person hands in.
+    """
+    for names, what, kind, least in _RULES:
+        for name in given.keys() & names.split():
+            value, right = given[name], isinstance(given[name], kind)
+            if right and least is not None:
+                right = least <= value < 2**63 or value == np.inf
+            if not right:
+                raise ValueError(f"{name}={value!r:.60} will not do: pass {what}")
 
 
 @dataclass
@@ -147,11 +191,13 @@ def meta_train(
     checkpoint: str | Path | None = None,
     progress: bool = True,
     workers: Workers | None = None,
+    run: Mapping[str, Any] | None = None,
 ) -> TrainingLog:
     """Train ``meta`` in place and leave it at its best epoch.
 
     With ``checkpoint`` every epoch is saved there (aside, then renamed), and a run that
-    was interrupted goes on from it to the same parameters as one that was not.
+    was interrupted goes on from it to the same parameters as one that was not, also for
+    more epochs than were asked for at first.
 
     Parameters
     ----------
@@ -170,6 +216,8 @@ def meta_train(
         Whether to show a progress bar on a terminal.
     workers
         The processes that share the work; this one alone if not given.
+    run
+        What else a checkpoint must agree in, by name: the system and the data.
 
     Returns
     -------
@@ -179,7 +227,7 @@ def meta_train(
     Raises
     ------
     ValueError
-        If the checkpoint belongs to another configuration.
+        If the checkpoint belongs to another run; the message says what differs.
     FloatingPointError
         If the meta-loss is not finite.
 
@@ -190,11 +238,15 @@ def meta_train(
     Examples
     --------
     >>> import torch
+    >>> from metarec.data import synthetic_population
     >>> from metarec.meta import MAML
-    >>> from metarec.tasks import sinusoid_tasks
+    >>> from metarec.models import MatrixFactorization
+    >>> from metarec.tasks import TaskSampler, UserHistories
     >>> from metarec.training import TrainingConfig, meta_train
-    >>> meta = MAML(torch.nn.Sequential(torch.nn.Linear(1, 1), torch.nn.Flatten(-2)))
-    >>> batches = lambda generator: iter([sinusoid_tasks(25, 10, generator)])
+    >>> data, truth = synthetic_population(n_users=40, n_items=60, seed=0)
+    >>> model = MatrixFactorization(data.n_items, dim=2)
+    >>> meta = MAML(model, adapt=["head"])
+    >>> batches = TaskSampler(UserHistories(data), torch.arange(40))
     >>> config = TrainingConfig(epochs=3)
     >>> log = meta_train(meta, batches, lambda: 0.0, config, progress=False)
     >>> len(log.loss)
@@ -204,10 +256,14 @@ def meta_train(
     workers = Workers() if workers is None else workers
     trained = [p for p in meta.parameters() if p.requires_grad]
     optimizer = torch.optim.Adam(trained, lr=config.learning_rate)
-    generator = torch.Generator().manual_seed(config.seed)
+    generator = torch.Generator().manual_seed(int(config.seed))
     log = TrainingLog()
     path = None if checkpoint is None else Path(checkpoint)
-    settings = asdict(config)
+    parts = meta, meta.model, meta.learner, likelihood_of(meta.model)
+    settings = asdict(config) | {"parts": [type(part).__name__ for part in parts]}
+    settings |= {"numbers": sum(p.numel() for p in trained)} | dict(run or {})
+    del settings["epochs"]  # how long is no part of what is run
+    settings = json.loads(json.dumps(settings, default=np.generic.item))
     state = workers.once(partial(read_run, path, "checkpoint", settings))
     # All begin at the first process's parameters, whatever their own seeds made.
     meta.load_state_dict(workers.once(meta.state_dict))
@@ -217,6 +273,9 @@ def meta_train(
         optimizer.load_state_dict(state["optimizer"])
         generator.set_state(state["generator"])
         log, best = TrainingLog(**state["log"]), state["best"]
+        if len(log.loss) > config.epochs:
+            more = f"{len(log.loss)} epochs, more than epochs={config.epochs}"
+            raise ValueError(f"{path} has {more}: ask for as many, or {_WAY_OUT}")
 
     epochs = range(len(log.loss), config.epochs)
     quiet = not (progress and workers.first)
@@ -283,7 +342,12 @@ def _own_gradient(meta: MetaLearner, tasks: Tasks, config: TrainingConfig) -> fl
     return loss.item()
 
 
-def read_run(path: Path | None, what: str, run: object) -> dict[str, Any] | None:
+_WAY_OUT = "delete it to start afresh, or name another file"
+
+
+def read_run(
+    path: Path | None, what: str, run: Mapping[str, Any]
+) -> dict[str, Any] | None:
     """Load ``what`` an interrupted run left, if it did; refuse what another run left.
 
     The file says under "run" whose it is.
@@ -294,17 +358,18 @@ def read_run(path: Path | None, what: str, run: object) -> dict[str, Any] | None
     """
     if path is None or not path.exists():
         return None
-    way_out = "delete it to start afresh, or name another file"
     try:
-        kept: dict[str, Any] = torch.load(path, weights_only=True)
+        kept = dict(torch.load(path, map_location="cpu", weights_only=True))
+        there = dict(kept["run"])
     except Exception as error:
         raise ValueError(
-            f"{path} holds no {what} that can be read ({error}); {way_out}"
+            f"{path} holds no {what} that can be read ({error}); {_WAY_OUT}"
         ) from error
-    if kept.get("run") != run:
+    if other := [n for n in {**run, **there} if there.get(n) != run.get(n)]:
+        differs = [f"{n} is {run.get(n)!r} and was {there.get(n)!r}" for n in other]
         raise ValueError(
-            f"{path} was written by another run or for other ratings: by "
-            f"{kept.get('run')}, not by {run}; {way_out}"
+            f"{path} was written by another run or for other ratings: "
+            f"{', '.join(differs)}; {_WAY_OUT}"
         )
     return kept
 

@@ -11,7 +11,7 @@ from metarec.tasks import Examples, LeakageError, Tasks, UserHistories
 
 __all__ = ["Predictor", "check_disjoint", "validation_score"]
 
-USERS_AT_ONCE = 1024  # users judged at once: the bound on memory
+USERS_AT_ONCE = 1024  # users judged at once, at supports of 16: the bound on memory
 
 
 class Predictor(Protocol):
@@ -72,20 +72,24 @@ def validation_score(
     --------
     maml
     """
-    users = judged_users(histories, users)
+    users = histories.usable(users)
+    if not len(users):
+        raise ValueError(
+            f"no user has more than {histories.reserved} ratings, so none has a query"
+        )
     # The mean is taken in double precision, as in the tables of `cold_start`.
     error = torch.zeros(len(sizes), len(users), dtype=torch.float64)
     for row, k in enumerate(sizes):
-        for some in in_batches(histories, users):
+        for some in in_batches(histories, users, k):
             tasks = histories.tasks(users[some], k)
             check_disjoint(tasks)
-            score, query = clipped(predictor, tasks, histories), tasks.query
+            score, query = predictions(predictor, tasks, histories)[1], tasks.query
             error[row, some] = user_rmse(score, query.y, query.mask).double()
     return float(error.flatten().numpy().mean())
 
 
-def judged_users(histories: UserHistories, users: Tensor) -> Tensor:
-    """Those of ``users`` who have a query; raises ``ValueError`` if nobody has.
+def in_batches(histories: UserHistories, users: Tensor, k: int) -> Sequence[Tensor]:
+    """Places in ``users``, so many at a time as memory holds; none if there are none.
 
     Parameters
     ----------
@@ -93,35 +97,22 @@ def judged_users(histories: UserHistories, users: Tensor) -> Tensor:
         Ratings of all users, each user's in one order.
     users
         Indices of users, shape (U,).
+    k
+        Most ratings in a support.
     """
-    usable = histories.usable(users)
-    if len(usable) == 0:
-        raise ValueError(
-            f"no user has more than {histories.reserved} ratings, so none has a query"
-        )
-    return usable
-
-
-def in_batches(histories: UserHistories, users: Tensor) -> Sequence[Tensor]:
-    """Places in ``users``, so many at a time as memory holds.
-
-    Parameters
-    ----------
-    histories
-        Ratings of all users, each user's in one order.
-    users
-        Indices of users, shape (U,).
-    """
+    at_once = max(USERS_AT_ONCE * 16 // max(k, 16), 1)
     order = torch.arange(len(users))
     # Of many, those of like length come together: they are padded less.
-    if len(users) > USERS_AT_ONCE:
+    if len(users) > at_once:
         order = histories.count(users).argsort(stable=True)
-    batches: Sequence[Tensor] = order.split(USERS_AT_ONCE)
-    return batches
+    batches: Sequence[Tensor] = order.split(at_once)
+    return batches if len(users) else []
 
 
-def clipped(predictor: Predictor, tasks: Tasks, histories: UserHistories) -> Tensor:
-    """Predict the query of each task, clipped to the scale: (B, N).
+def predictions(
+    predictor: Predictor, tasks: Tasks, histories: UserHistories
+) -> tuple[Tensor, Tensor]:
+    """Predict the query of each task: as it comes, and clipped to the scale, (B, N).
 
     Parameters
     ----------
@@ -145,7 +136,7 @@ def clipped(predictor: Predictor, tasks: Tasks, histories: UserHistories) -> Ten
             f"{bad} of {int(tasks.query.mask.sum())} predictions are nan: a method "
             "must answer for every user and item, with a mean if it knows nothing"
         )
-    return scores.clamp(histories.scale.low, histories.scale.high)
+    return scores, scores.clamp(histories.scale.low, histories.scale.high)
 
 
 def check_disjoint(tasks: Tasks) -> None:

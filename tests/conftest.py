@@ -1,6 +1,10 @@
-"""Populations that several test modules share, and one thread for all of them."""
+"""Populations that several test modules share, one thread, and no write elsewhere."""
 
+import os
+import sys
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import matplotlib as mpl
 import pytest
@@ -38,6 +42,51 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if OF_THE_SITE & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.site)
+
+
+# Tests that may leave something: in the cache of data sets, or where the site is built.
+ELSEWHERE = {"slow", "site", "classroom", "benchmark"}
+# What Python and the tools of testing keep for themselves.
+KEPT = {"__pycache__", ".pytest_cache", ".hypothesis"}
+PASSING, ROOT = (
+    Path(tempfile.gettempdir()).resolve(),
+    Path(__file__).resolve().parents[1],
+)
+CHANGES = ("os.mkdir", "os.rename", "os.link", "os.symlink", "os.truncate")
+guarded = False
+
+
+def writes(event: str, arguments: tuple[object, ...]) -> Path | None:
+    """The path that an audited event writes to, if it writes."""
+    path = arguments[0] if arguments else None
+    if event in CHANGES:
+        path = arguments[event in ("os.rename", "os.link", "os.symlink")]
+    elif event != "open" or not int(arguments[2] or 0) & (os.O_WRONLY | os.O_RDWR):  # type: ignore[call-overload]
+        return None
+    return Path(os.fsdecode(path)).resolve() if isinstance(path, str | bytes) else None
+
+
+def watch(event: str, arguments: tuple[object, ...]) -> None:
+    """Refuse what a test writes outside the folders for passing things."""
+    if not guarded or (path := writes(event, arguments)) is None:
+        return
+    own = path.is_relative_to(PASSING) and not path.is_relative_to(ROOT)
+    if not own and not KEPT & set(path.parts) and path != Path(os.devnull):
+        raise PermissionError(f"a test writes outside its own folder: {path}")
+
+
+sys.addaudithook(watch)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    """Watch while a test runs, unless its mark says that it may write elsewhere."""
+    global guarded
+    guarded = not ELSEWHERE & {mark.name for mark in item.iter_markers()}
+    try:
+        return (yield)
+    finally:
+        guarded = False
 
 
 @pytest.fixture(autouse=True)

@@ -1,14 +1,21 @@
 """Baselines against closed forms, and what they recover of a known population."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
-from metarec.data import RatingData, SyntheticTruth, load_movielens_100k
+from metarec.data import (
+    RatingData,
+    SyntheticTruth,
+    load_movielens_100k,
+    rating_data,
+)
 from metarec.evaluation import cold_start
 from metarec.factors import GaussianFactorModel, ItemMean, UserItemBias, cross_fit
 from metarec.factors.sums import RatingSums, SufficientStatistics, moments
 from metarec.features import item_features
+from metarec.systems import Parts, System, build_system
 from metarec.tasks import Examples, UserHistories, split_users
 
 USERS = torch.arange(150)
@@ -310,6 +317,71 @@ def test_the_temper_is_the_best_of_its_grid(
         ].mean()
     assert chosen == min(scores, key=scores.__getitem__)
     gaussian.temper = 1.0
+
+
+@pytest.mark.parametrize("best", [1.0, 1.5, 2.0, 2.5, 3.0])
+def test_the_temper_is_chosen_over_the_whole_grid(
+    histories: UserHistories, best: float
+) -> None:
+    class Tempered(GaussianFactorModel):
+        """Off by a star for each unit that the temper lies from the best."""
+
+        def predict(
+            self, support: Examples, x: torch.Tensor, weight: object = None
+        ) -> torch.Tensor:
+            return 3.4 + (torch.zeros(x.shape) + self.temper - best)
+
+    model = Tempered(2)
+    model.choose_temper(histories, torch.arange(150, 200))
+    assert model.temper == best
+
+
+def test_the_temper_is_chosen_at_sizes_that_are_reserved(data: RatingData) -> None:
+    asked = set()
+
+    class Asked(GaussianFactorModel):
+        def predict(
+            self, support: Examples, x: torch.Tensor, weight: object = None
+        ) -> torch.Tensor:
+            asked.update(support.mask.sum(1).tolist())
+            return torch.full(x.shape, 3.0)
+
+    few = UserHistories(data, reserved=5)
+    Asked(2).choose_temper(few, torch.arange(150, 200))
+    assert asked == {1, 3, 5}
+
+
+@pytest.fixture(scope="module")
+def generous(data: RatingData) -> UserHistories:
+    """Every second user gave 5 stars to a few items: the mean bias is not 0."""
+    table, generous = data.ratings, data.ratings["user"] % 2 == 1
+    table = table.assign(rating=table["rating"].mask(generous, 5.0))
+    kept = table[~generous | (table.groupby("user").cumcount() < 8)]
+    return UserHistories(
+        rating_data(kept, scale=data.scale, users=data.users, items=data.items)
+    )
+
+
+def test_the_mean_bias_is_that_of_the_training_users(generous: UserHistories) -> None:
+    model = UserItemBias.fit(generous, USERS)
+    user, item, rating = generous.ratings_of(USERS)
+    rest = pd.Series(rating - model.offset[item]).groupby(user.numpy())
+    expected = (rest.sum() / (rest.count() + model.user_shrinkage)).mean()
+    assert float(model.mean_bias) == pytest.approx(expected, abs=1e-3)
+    assert expected > 0.02
+
+
+def test_the_mean_bias_travels_to_the_start_of_the_head(
+    generous: UserHistories,
+) -> None:
+    mean = float(UserItemBias.fit(generous, USERS).mean_bias)
+    gaussian = GaussianFactorModel.fit(generous, USERS, dim=2, sweeps=3)
+    assert gaussian.user_mean.tolist() == pytest.approx([0, 0, mean])
+    warm = cross_fit(gaussian, generous, USERS)
+    assert warm.mean_bias == pytest.approx(mean)
+    parts = Parts.of(generous, USERS, warm, torch.zeros(80, 0))
+    head = build_system(System(), parts).model.head
+    assert head.tolist() == pytest.approx([0, 0, mean])
 
 
 def test_the_choice_of_items_is_the_ridge_regression_of_tastes(

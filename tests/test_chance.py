@@ -13,8 +13,6 @@ from metarec.metrics import (
     dcg,
     ndcg,
     precision,
-    tie_ceiling,
-    tied_relevance,
 )
 
 GRADES = [
@@ -87,61 +85,13 @@ def coin_flips(rating: torch.Tensor, n: int) -> torch.Tensor:
     return torch.zeros_like(coin).scatter_(1, best, 1)
 
 
-@pytest.mark.parametrize(
-    "rating", [[5, 4, 4, 4, 2, 1], [3, 3, 3, 3, 3, 3], [6, 5, 4, 3, 2, 1]]
-)
-@pytest.mark.parametrize("n", [1, 3, 5])
-def test_relevance_of_ties_is_its_mean_over_the_coins(
-    rating: list[int], n: int
-) -> None:
-    stars = torch.tensor(rating).double()
-    found = tied_relevance(stars, n)
-    assert torch.allclose(found, coin_flips(stars, n).mean(0))
-    assert found.sum().item() == pytest.approx(n)
-
-
-@pytest.mark.parametrize(("n", "k"), [(3, 3), (2, 4), (5, 2)])
-def test_no_ranking_beats_the_ceiling_and_one_reaches_it(n: int, k: int) -> None:
-    rating = torch.tensor([5.0, 4, 4, 4, 2])
-    n = min(n, 5)
-    relevant = coin_flips(rating, n)
-    best_precision, best_ndcg = 0.0, 0.0
-    for score in orders(5):
-        each = score.expand(len(relevant), -1)
-        hits = precision(each, relevant.bool(), k).mean().item()
-        gain = ndcg(each, relevant, k).mean().item()
-        best_precision = max(best_precision, hits)
-        best_ndcg = max(best_ndcg, gain)
-    found = tie_ceiling(rating, n, k)
-    assert found.precision.item() == pytest.approx(best_precision)
-    assert found.ndcg.item() == pytest.approx(best_ndcg)
-
-
-def test_without_ties_at_the_edge_the_ceiling_is_one() -> None:
-    rating = torch.tensor([[5.0, 5, 5, 2, 1], [5, 4, 3, 3, 3]])
-    found = tie_ceiling(rating, 3, 3)
-    assert found.precision[0].item() == found.ndcg[0].item() == 1
-    assert found.precision[1].item() == pytest.approx((2 + 1 / 3) / 3)
-    only_ties = tie_ceiling(torch.full((10,), 4.0), 5, 5)
-    assert only_ties.precision.item() == only_ties.ndcg.item() == pytest.approx(0.5)
-
-
 def test_expected_precision_takes_the_coins_out() -> None:
     rating, score = torch.tensor([5.0, 4, 4, 4, 2]), torch.tensor([0.1, 3, 2, 1, 0])
     relevant = coin_flips(rating, 3)
     expected = precision(score.expand(len(relevant), -1), relevant.bool(), 3).mean()
-    found = precision(score, tied_relevance(rating, 3), 3)
+    found = precision(score, relevant.double().mean(0), 3)
     assert found.item() == pytest.approx(expected.item())
 
 
-@pytest.mark.parametrize("n", [0, 6])
-def test_so_many_relevant_items_must_exist(n: int) -> None:
-    with pytest.raises(ValueError, match=r"1\.\.5"):
-        tied_relevance(torch.arange(5.0), n)
-
-
 def test_the_ideal_has_one_place_for_each_relevant_item() -> None:
-    found = tie_ceiling(torch.tensor([5.0, 4, 3, 2]), 2, 4)
-    assert found.ndcg.item() == pytest.approx(1)
-    assert found.precision.item() == pytest.approx(0.5)
     assert dcg(torch.ones(2), 4).item() == pytest.approx(1 + 1 / np.log2(3))

@@ -256,6 +256,31 @@ def test_synthetic_users_have_the_covariance_that_is_given():
     assert np.abs(correlated).max() > 0.05
 
 
+def test_synthetic_items_have_the_spread_that_is_given():
+    data, truth = synthetic_population(2, 20_000, 4, 20_000, seed=2, clip=False)
+    assert truth.mu == 3.5
+    assert abs(truth.b_i.mean()) < 0.01 and truth.b_i.std() == pytest.approx(0.4, 0.02)
+    assert np.abs(truth.q_i.mean(0)).max() < 0.02
+    np.testing.assert_allclose(np.cov(truth.q_i.T), np.eye(4) / 4, atol=0.01)
+    spread = np.linalg.eigvalsh(
+        [
+            synthetic_population(1, 2, 3, 1, seed=seed)[1].covariance
+            for seed in range(40)
+        ]
+    )
+    assert spread.min() >= 0.1 and spread.min(1).mean() < 0.15
+    # Each diagonal entry is 0.1 and four squares of variance 0.09.
+    assert spread.sum(1).mean() / 4 == pytest.approx(0.1 + 4 * 0.09, rel=0.1)
+    assert data.ratings["timestamp"].diff().dropna().unique().tolist() == [60]
+    assert data.ratings.groupby("user")["item"].nunique().eq(20_000).all()
+
+
+def test_synthetic_users_meet_all_items_alike():
+    data, _ = synthetic_population(4000, 10, 1, 3, seed=2)
+    count = data.ratings["item"].value_counts()
+    assert count.between(1100, 1300).all() and len(count) == 10
+
+
 def test_synthetic_time_seed_scale_and_errors():
     data, _ = synthetic_population(20, 10, 1, 10, seed=3)
     assert data.ratings.groupby("user")["timestamp"].diff().dropna().gt(0).all()
@@ -265,3 +290,20 @@ def test_synthetic_time_seed_scale_and_errors():
     assert data.content_hash() == again.content_hash() != other.content_hash()
     with pytest.raises(ValueError, match="ratings_per_user must lie in 1"):
         synthetic_population(20, 10, 1, 11)
+
+
+def test_what_is_not_known_of_an_item_is_unknown():
+    items = pd.DataFrame(
+        {
+            "item_id": [10, 30],
+            "title": [None, "b"],
+            "year": [None, "1999"],
+            "genres": [np.nan, ("x",)],
+        }
+    )
+    known = rating_data(frame(), items=items).items
+    assert known["title"].tolist() == ["10", "b"]
+    assert known["year"].isna().tolist() == [True, False] and known["year"][1] == 1999
+    assert known["genres"].tolist() == [(), ("x",)]
+    with pytest.raises(ValueError, match=r"row 1: 1999\.5 is not a year"):
+        rating_data(frame(), items=items.assign(year=[None, 1999.5]))

@@ -10,10 +10,14 @@ import numpy as np
 import pytest
 import torch
 
-from metarec.challenges import Decayed, KalmanFilter, Windowed
-from metarec.challenges.drift import Online, prequential, rmse_of_users
-from metarec.data import RatingData, drifting_population, synthetic_population
-from metarec.data.synthetic import DriftingTruth
+from metarec.challenges import (
+    Decayed,
+    KalmanFilter,
+    Windowed,
+    prequential,
+    rmse_of_users,
+)
+from metarec.data import RatingData, SyntheticTruth, synthetic_population
 from metarec.factors import GaussianFactorModel
 from metarec.learners import Posterior
 from metarec.metrics import paired_bootstrap
@@ -47,14 +51,14 @@ def support(histories: UserHistories) -> Examples:
     return replace(everything, mask=torch.arange(27) < count[:, None])
 
 
-def moving(half_life: float) -> tuple[UserHistories, DriftingTruth, torch.Tensor]:
-    data, truth = drifting_population(
-        half_life, 240, 120, ratings_per_user=100, seed=5, clip=False
+def moving(half_life: float) -> tuple[UserHistories, SyntheticTruth, torch.Tensor]:
+    data, truth = synthetic_population(
+        240, 120, ratings_per_user=100, seed=5, clip=False, half_life=half_life
     )
     return UserHistories(data), truth, torch.arange(160, 240)
 
 
-def knowing(truth: DriftingTruth) -> GaussianFactorModel:
+def knowing(truth: SyntheticTruth) -> GaussianFactorModel:
     """The model with the truth in the place of what is learned."""
     dim, n = truth.q_i.shape[1], len(truth.b_i)
     known = GaussianFactorModel(dim)
@@ -72,14 +76,20 @@ def knowing(truth: DriftingTruth) -> GaussianFactorModel:
 
 
 def test_nobody_moves_at_an_infinite_half_life() -> None:
-    still, truth = synthetic_population(30, 40, ratings_per_user=20, seed=2)
-    data, path = drifting_population(NEVER, 30, 40, ratings_per_user=20, seed=2)
+    size = {"n_users": 30, "n_items": 40, "ratings_per_user": 20, "seed": 2}
+    still, truth = synthetic_population(**size)
+    data, _ = synthetic_population(**size, half_life=NEVER)
     assert data.content_hash() == still.content_hash()
-    assert (path.w == np.c_[truth.p_u, truth.b_u][:, None]).all()
+    assert (truth.w == np.c_[truth.p_u, truth.b_u][:, None]).all()
+    # All that a half-life changes is the way from the first rating on.
+    moving, other = synthetic_population(**size, half_life=3)
+    assert (other.w[:, 0] == truth.w[:, 0]).all() and (other.b_i == truth.b_i).all()
+    same = (moving.ratings["rating"] == still.ratings["rating"]).to_numpy()
+    assert same[::20].all() and same.mean() < 0.3
 
 
 def test_the_path_is_stationary_with_the_stated_half_life() -> None:
-    _, truth = drifting_population(20, 8000, 50, ratings_per_user=41, seed=0)
+    _, truth = synthetic_population(8000, 50, ratings_per_user=41, half_life=20)
     for step in (0, 20, 40):
         spread = np.cov(truth.w[:, step].T)
         assert np.allclose(spread, truth.covariance, atol=0.04)
@@ -90,7 +100,7 @@ def test_the_path_is_stationary_with_the_stated_half_life() -> None:
 
 
 def test_the_ratings_follow_the_path() -> None:
-    data, truth = drifting_population(9, 500, 60, ratings_per_user=30, clip=False)
+    data, truth = synthetic_population(500, 60, half_life=9, clip=False)
     table = data.ratings
     item = table["item"].to_numpy()
     w = truth.w.reshape(-1, 3)
@@ -103,7 +113,7 @@ def test_the_ratings_follow_the_path() -> None:
 @pytest.mark.parametrize("half_life", [0, -1, math.nan])
 def test_a_half_life_that_is_none_is_refused(half_life: float) -> None:
     with pytest.raises(ValueError, match="half_life must be above 0"):
-        drifting_population(half_life)
+        synthetic_population(half_life=half_life)
 
 
 # The learners.
@@ -284,8 +294,6 @@ def test_carrying_the_belief_on_is_the_same_as_starting_over(
         def predict(self, support: Examples, x: torch.Tensor) -> torch.Tensor:
             return learner.predict(support, x)
 
-    assert isinstance(learner, Online)
-    assert not isinstance(StartsOver(), Online)
     users = torch.arange(150, 200)
     a, b = (
         prequential(p, histories, users, block=7, first=4)
@@ -368,3 +376,40 @@ def test_drift_is_followed_where_it_is_and_costs_little_where_not(
         assert gap.high < -0.05
         assert aware.taste in (25, 50)
     assert best.mean() < mine.mean() < 1.05 * best.mean()
+
+
+def test_blocks_of_users_of_unequal_length_equal_a_slow_loop(
+    data: RatingData,
+) -> None:
+    """One user has more blocks than all others, some have none."""
+    place = data.ratings.groupby("user").cumcount()
+    kept = data.ratings[place < 8 + data.ratings["user"] % 20]
+    uneven = UserHistories(replace(data, ratings=kept))
+    users = torch.tensor([4, 19, 10, 0, 12])  # 12, 27, 18, 8 and 20 ratings
+    model = GaussianFactorModel.fit(uneven, torch.arange(100, 200), dim=2, sweeps=3)
+    rows = {}
+    for user in users.tolist():
+        _, item, rating = uneven.ratings_of(torch.tensor([user]))
+        for block, seen in enumerate(range(8, len(item), 4)):
+            known = Examples(
+                item[None, :seen], rating[None, :seen], torch.ones(1, seen).bool()
+            )
+            new = slice(seen, seen + 4)
+            guess = model.predict(known, item[None, new])[0].clamp(1, 5)
+            error = (guess - rating[new]).square().mean().sqrt()
+            rows[user, block] = seen, len(item[new]), error.item()
+    for predictor in (model, KalmanFilter(model, NEVER, NEVER)):
+        table = prequential(predictor, uneven, users, block=4, first=8)
+        assert set(zip(table["user"], table["block"], strict=True)) == set(rows)
+        for row in table.itertuples():
+            seen, n, error = rows[row.user, row.block]
+            assert (row.seen, row.n) == (seen, n)
+            assert row.rmse == pytest.approx(error, abs=1e-4)
+        mine = table[table["user"] == 19]
+        total = (mine["n"] * mine["rmse"] ** 2).sum() / mine["n"].sum()
+        assert rmse_of_users(table)[19] == pytest.approx(total**0.5)
+    with pytest.raises(ValueError, match="no user has more than first = 27"):
+        prequential(model, uneven, users, first=27)
+    for wrong in ({"block": 0}, {"first": -1}):
+        with pytest.raises(ValueError, match="need block >= 1 and first >= 0"):
+            prequential(model, uneven, users, **wrong)

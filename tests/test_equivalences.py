@@ -12,10 +12,8 @@ from metarec.learners import (
     GradientDescent,
     Posterior,
     Prior,
-    SetEncoder,
     TaskAttention,
     TaskBank,
-    map_estimate,
     predict,
     squared_error,
 )
@@ -108,25 +106,6 @@ def test_the_posterior_mean_is_ridge_in_the_norm_of_the_prior(kind: str) -> None
     )
 
 
-@pytest.mark.parametrize("kind", SCALES)
-def test_descent_with_the_pull_of_the_prior_ends_at_the_posterior_mean(
-    kind: str,
-) -> None:
-    made, scale = model(), SCALES[kind]
-    prior, parts = prior_of(made, scale), system(made)
-
-    def loss(w: dict[str, Tensor]) -> Tensor:
-        return 0.5 * (parts["rest"] - parts["phi"] @ w["head"]).square().sum()
-
-    expected = Bayesian().adapt(made, prior, parts["task"])["head"][0]
-    near = map_estimate(loss, prior, 5000, 0.02)["head"]
-    torch.testing.assert_close(near, expected, rtol=0, atol=1e-6)
-    free = prior.mean["head"]
-    for _ in range(5000):
-        free = free + 0.02 * parts["phi"].T @ (parts["rest"] - parts["phi"] @ free)
-    assert (free - expected).norm() > 0.05
-
-
 def test_one_step_approaches_the_posterior_mean_as_the_prior_shrinks() -> None:
     made, parts = model(), system(model())
     gaps = []
@@ -157,17 +136,14 @@ def test_the_online_update_equals_the_batch_posterior() -> None:
 def learners(made: RatingModel) -> dict[str, object]:
     bank = TaskBank(support(9, 40), 40, DIM + 1)
     bank.refresh(made)
-    encoder = SetEncoder(DIM + 1, generator=torch.Generator().manual_seed(0))
-    encoder.second.data.normal_(generator=torch.Generator().manual_seed(1))
     return {
         "gradient": GradientDescent(3),
         "bayesian": Bayesian(),
         "attention": TaskAttention(bank),
-        "set-encoder": encoder,
     }
 
 
-@pytest.mark.parametrize("name", ["gradient", "bayesian", "attention", "set-encoder"])
+@pytest.mark.parametrize("name", ["gradient", "bayesian", "attention"])
 def test_a_batch_equals_a_loop_over_its_tasks(name: str) -> None:
     made = model()
     learner = learners(made)[name]
@@ -186,7 +162,7 @@ def test_a_batch_equals_a_loop_over_its_tasks(name: str) -> None:
     torch.testing.assert_close(learner.adapt(made, prior, dirty)["head"], batch)
 
 
-@pytest.mark.parametrize("name", ["gradient", "bayesian", "attention", "set-encoder"])
+@pytest.mark.parametrize("name", ["gradient", "bayesian", "attention"])
 @pytest.mark.parametrize("meta_of", [MAML, MetaSGD])
 def test_without_ratings_the_answer_is_the_prior_exactly(
     name: str, meta_of: type[MAML]
@@ -300,6 +276,58 @@ def test_a_task_never_attends_to_itself() -> None:
     torch.testing.assert_close(weight.sum(-1), torch.ones(5))
 
 
+def test_metamind_with_a_bank_moves_to_what_the_attended_tasks_learned() -> None:
+    made = model()
+    history = support(9, 40)
+    history = Examples(history.x, history.y, history.mask, user=torch.arange(40))
+    bank = TaskBank(history, 40, DIM + 1)
+    bank.refresh(made)
+    mind = MetaMind(made, Bayesian(), ["head"], bank=bank)
+    g = torch.Generator().manual_seed(0)
+    for learned in (mind.keys, mind.values, mind.bias):
+        learned.data = torch.randn(learned.shape, generator=g)
+    tasks = Examples(*(p[:5] for p in (history.x, history.y, history.mask)))
+    tasks = Examples(tasks.x, tasks.y, tasks.mask, user=torch.arange(5))
+    found = mind.mean(tasks)["head"]
+    for t in range(5):
+        task = alone(tasks, t)
+        phi, code = made.features(task.x)[0], torch.zeros(DIM + 1)
+        for row, stars, item in zip(phi, task.y[0], task.x[0], strict=True):
+            code = code + row * (stars - made.offset(item) - row @ made.head)
+        code = code / (len(phi) + 5)
+        others = [m for m in range(40) if m != t]
+        logits = [(code @ mind.keys) @ bank.deltas[m] for m in others]
+        weight = torch.stack([*logits, mind.bias[0]]).softmax(-1)
+        torch.testing.assert_close(mind.attention(tasks)[t, others], weight[:-1])
+        expected = made.head.clone()
+        for a, m in zip(weight, others, strict=False):
+            expected = expected + a * (bank.deltas[m] @ mind.values)
+        torch.testing.assert_close(found[t], expected, rtol=0, atol=1e-10)
+        assert (expected - made.head).norm() > 1e-3
+
+
+def test_a_full_scale_is_its_root_times_the_roots_transpose() -> None:
+    meta = MetaSGD(model(), Bayesian(), ["head"], scale=0.2, full=True)
+    d = DIM + 1
+    start = meta.scale()["head"]
+    torch.testing.assert_close(start, 0.2 * torch.eye(d))
+    g = torch.Generator().manual_seed(0)
+    meta.lower.data = torch.randn(d, d, generator=g)
+    meta.log_scale["head"].data = torch.randn(d, generator=g)
+    alpha, lower = meta.log_scale["head"].exp(), meta.lower
+    root = torch.zeros(d, d)
+    for i in range(d):
+        for j in range(i + 1):
+            root[i, j] = (1.0 if i == j else lower[i, j]) * alpha[j].sqrt()
+    expected = torch.zeros(d, d)
+    for i in range(d):
+        for j in range(d):
+            expected[i, j] = sum(root[i, k] * root[j, k] for k in range(d))
+    torch.testing.assert_close(meta.scale()["head"], expected)
+    # Bounded away from 0 in every direction: a step never goes uphill.
+    assert torch.linalg.eigvalsh(expected).min() > 0
+
+
 def test_laplace_stands_at_the_maximum_of_the_posterior() -> None:
     made = model()
     made.item_offset.data -= 3.5
@@ -374,24 +402,68 @@ def test_the_predictive_variance_is_that_of_draws_from_the_posterior() -> None:
     torch.testing.assert_close(variance, expected, rtol=0.05, atol=0)
 
 
-def test_the_set_encoder_sums_over_the_root_of_the_set() -> None:
-    made, prior, tasks = model(), prior_of(model(), torch.tensor(0.3)), support()
-    encoder = learners(made)["set-encoder"]
-    found = encoder.adapt(made, prior, tasks)["head"]
-    base = Bayesian().adapt(made, prior, tasks)["head"]
+def test_the_bayesian_learns_from_the_density_of_the_query() -> None:
+    made, prior = model(), prior_of(model(), SCALES["full"])
+    tasks = Tasks(support(), support(3), torch.arange(B))
+    tasks.query.mask[2] = False  # a task that is asked nothing
+    found = Bayesian().meta_loss(made, prior, tasks)
+    score, variance = Bayesian().predictive(made, prior, tasks.support, tasks.query.x)
     for t in range(B):
-        task, total = alone(tasks, t), 0
-        for item, stars in zip(task.x[0], task.y[0], strict=True):
-            phi = made.features(item)
-            error = stars - made.item_offset[item] - phi @ made.head
-            row = torch.cat([phi, error[None]])
-            total = total + (row @ encoder.first).relu() @ encoder.second
-        expected = base[t] + total / len(task.x[0]) ** 0.5
-        torch.testing.assert_close(found[t], expected, rtol=0, atol=1e-10)
-    order = torch.randperm(K)
-    mixed = Examples(tasks.x[:1, order], tasks.y[:1, order], tasks.mask[:1, order])
-    again = encoder.adapt(made, prior, mixed)["head"][0]
-    torch.testing.assert_close(again, found[0], rtol=0, atol=1e-10)
+        asked = tasks.query.mask[t]
+        density = torch.distributions.Normal(score[t, asked], variance[t, asked].sqrt())
+        expected = -density.log_prob(tasks.query.y[t, asked]).sum()
+        expected = expected / max(int(asked.sum()), 1)
+        if asked.any():  # up to the constant of a Gaussian
+            expected = expected - 0.5 * torch.tensor(2 * torch.pi).log()
+        torch.testing.assert_close(found[t], expected)
+
+
+def test_a_click_brings_no_noise_of_its_own() -> None:
+    made = model()
+    made.item_offset.data -= 3.5
+    made.likelihood = Bernoulli()
+    prior, tasks = prior_of(made, SCALES["full"], 1.0), support()
+    tasks = Examples(tasks.x, (tasks.y > 3).double(), tasks.mask)
+    x = torch.arange(N_ITEMS).expand(B, -1)
+    posterior = Bayesian().posterior(made, prior, tasks)
+    score, variance = Bayesian().predictive(made, prior, tasks, x)
+    phi = made.features(x)
+    for t in range(B):
+        expected = (phi[t] @ posterior.covariance[t] * phi[t]).sum(-1)
+        torch.testing.assert_close(variance[t], expected)
+        expected = made.item_offset + phi[t] @ posterior.mean[t]
+        torch.testing.assert_close(score[t], expected)
+    # The meta-loss is that of all learners: cross-entropy under the posterior mean.
+    both = Tasks(tasks, tasks, torch.arange(B))
+    losses = Bayesian().meta_loss(made, prior, both)
+    for t in range(B):
+        task = alone(tasks, t)
+        own = made.item_offset[task.x] + made.features(task.x) @ posterior.mean[t]
+        expected = torch.nn.functional.binary_cross_entropy_with_logits(own, task.y)
+        torch.testing.assert_close(losses[t], expected)
+
+
+@pytest.mark.parametrize("name", ["attention", "metamind"])
+def test_the_meta_loss_reads_a_bank_of_now_without_the_task_itself(name: str) -> None:
+    made = model()
+    history = support(9, 40)
+    history = Examples(history.x, history.y, history.mask, user=torch.arange(40))
+    bank = TaskBank(history, 40, DIM + 1)  # as it was made: of zeros
+    if name == "attention":
+        meta = MAML(made, TaskAttention(bank), ["head"])
+    else:
+        meta = MetaMind(made, Bayesian(), ["head"], bank=bank)
+    own = Examples(*(p[:5] for p in (history.x, history.y, history.mask)))
+    tasks = Tasks(own, support(3, 5), torch.arange(5))
+    found = meta.loss(tasks)
+    assert bank.deltas.any()
+    known = Examples(own.x, own.y, own.mask, user=tasks.user)
+    losses = meta.learner.meta_loss(
+        made, meta.prior(known), Tasks(known, *[tasks.query, tasks.user])
+    )
+    torch.testing.assert_close(found, losses.mean())
+    strangers = Tasks(own, tasks.query, torch.arange(50, 55))
+    assert (meta.loss(strangers) - found).abs() > 1e-6
 
 
 def test_the_mlp_is_what_torch_makes_of_its_layers() -> None:

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from metarec.data import RatingData
+from metarec.data import RatingData, rating_data
 from metarec.evaluation import check_no_leak, cold_start
+from metarec.evaluation.cold_start import PROTOCOLS, judge
 from metarec.factors import GaussianFactorModel, ItemMean, UserItemBias
-from metarec.tasks import LeakageError, UserHistories, split_users
+from metarec.tasks import LeakageError, Tasks, UserHistories, split_users
 from metarec.validation import validation_score
 
 
@@ -39,10 +40,92 @@ def test_the_validation_score_is_the_mean_of_its_table(data: RatingData) -> None
     assert validation_score(model, histories, users) == table["rmse"].mean()
 
 
+def of_lengths(data: RatingData) -> RatingData:
+    """The same users, the n-th of whom has n % 30 + 1 ratings."""
+    place = data.ratings.groupby("user").cumcount()
+    kept = data.ratings[place <= data.ratings["user"] % 30]
+    return rating_data(kept, scale=data.scale, name="of all lengths")
+
+
+def cut_by_hand(protocol: str, n: int, k: int) -> tuple[int, int]:
+    """How many of n ratings are support, and how many stand before the query."""
+    if protocol == "whole-life":
+        return int(n * k / 100), int(n * k / 100)
+    return (k, n - 20) if n >= k + 20 else (0, n)
+
+
+@pytest.mark.parametrize("protocol", ["whole-life", "last-20"])
+def test_a_whole_life_is_cut_where_its_slow_version_cuts_it(
+    data: RatingData, protocol: str
+) -> None:
+    data = of_lengths(data)
+    histories, users = UserHistories(data), torch.arange(100, 200)
+    model = UserItemBias.fit(histories, torch.arange(100))
+    table = judge(model, histories, users, protocol)
+    offset, start = model.offset.numpy(), float(model.mean_bias)
+    expected = {}
+    for k in PROTOCOLS[protocol][1]:
+        for user in users.tolist():
+            own = data.ratings[data.ratings["user"] == user].sort_values("timestamp")
+            items, stars = own["item"].to_numpy(), own["rating"].to_numpy()
+            first, after = cut_by_hand(protocol, len(own), k)
+            if after == len(own):
+                continue
+            rest = stars[:first] - offset[items[:first]] - start
+            b_u = start + rest.sum() / (first + model.user_shrinkage)
+            raw = offset[items[after:]] + b_u
+            error, wild = np.clip(raw, 1, 5) - stars[after:], raw - stars[after:]
+            expected[k, user] = [
+                np.sqrt((error**2).mean()),
+                np.abs(error).mean(),
+                np.sqrt((wild**2).mean()),
+                len(error),
+            ]
+    # Everybody has a share of a life, the shortest as well.
+    assert len(expected) == (400 if protocol == "whole-life" else 55)
+    columns = ["rmse", "mae", "unclipped", "n"]
+    found = table.set_index(["k", "user"])[columns]
+    assert list(found.index) == list(expected)
+    assert np.allclose(found.to_numpy(), list(expected.values()), atol=1e-5)
+
+
+def test_long_histories_are_judged_in_small_batches_to_the_same_end(
+    data: RatingData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    histories, users = UserHistories(of_lengths(data)), torch.arange(200)
+    model = UserItemBias.fit(histories, torch.arange(100))
+    whole = judge(model, histories, users, "whole-life")
+    sizes, honest = [], histories.tasks
+
+    def seen(*parts: torch.Tensor) -> Tasks:
+        sizes.append(len(parts[0]) * max(16, int(parts[1].max())))
+        return honest(*parts)
+
+    monkeypatch.setattr(histories, "tasks", seen)
+    monkeypatch.setattr("metarec.validation.USERS_AT_ONCE", 20)
+    parts = judge(model, histories, users, "whole-life")
+    # Padded supports of 20 users at 16 ratings each, or of fewer at more.
+    assert max(sizes) <= 20 * 16 and len(sizes) >= 4 * 10
+    assert np.allclose(parts.to_numpy(float), whole.to_numpy(float), atol=1e-5)
+
+
+def test_errors_stand_unclipped_beside_clipped(data: RatingData) -> None:
+    histories, users = UserHistories(data), torch.arange(10)
+    near, far = (
+        cold_start(ItemMean(torch.full((80,), stars)), histories, users, (0,))
+        for stars in (5.0, 50.0)
+    )
+    assert near["unclipped"].equals(near["rmse"])
+    assert (far["unclipped"] > 44).all() and far["rmse"].equals(near["rmse"])
+
+
 def test_no_user_with_a_query_is_an_error(data: RatingData) -> None:
     histories = UserHistories(data, reserved=30)
     with pytest.raises(ValueError, match="none has a query"):
         cold_start(ItemMean(torch.zeros(80)), histories, torch.arange(5))
+    short = UserHistories(of_lengths(data))
+    with pytest.raises(ValueError, match="before the query of last-20"):
+        judge(ItemMean(torch.zeros(80)), short, torch.arange(5), "last-20")
 
 
 @pytest.mark.parametrize("model", [ItemMean, UserItemBias, GaussianFactorModel])

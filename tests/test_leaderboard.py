@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+import metarec
 from metarec.data import RatingData, rating_data, synthetic_population
 from metarec.evaluation import (
     Fold,
@@ -108,8 +109,8 @@ def test_the_protocol_itself_refuses_a_query_in_the_support(
     histories = UserHistories(data)
     honest = histories.tasks
 
-    def leaky(users: Tensor, k: int) -> Tasks:
-        tasks = honest(users, k)
+    def leaky(users: Tensor, k: Tensor, after: Tensor) -> Tasks:
+        tasks = honest(users, k, after)
         return replace(tasks, support=tasks.query)
 
     monkeypatch.setattr(histories, "tasks", leaky)
@@ -214,6 +215,25 @@ def test_the_summary_is_its_slow_version(
     assert (row["low"], row["high"]) == pytest.approx((gap.low, gap.high))
 
 
+def test_a_user_too_short_for_some_k_has_no_part_there(board: Leaderboard) -> None:
+    errors = board.errors
+    short = (errors["k"] == 15) & (errors["user"] % 3 > 0)
+    one = Leaderboard(errors[~short]).summary.set_index(["method", "k"])
+    whole = board.summary.set_index(["method", "k"])
+    few = ("biases", 15)
+    # What holds for everybody is what it was.
+    assert one.drop(15, level="k").equals(whole.drop(15, level="k"))
+    gaps = board.per_user(15)
+    gaps = (gaps["biases"] - gaps["gaussian"]).reset_index()
+    gaps = gaps[gaps["user"] % 3 == 0]
+    assert one.loc[few, "difference"] == pytest.approx(gaps[0].mean())
+    own = paired_bootstrap(gaps[0], 0 * gaps[0], gaps["fold"])
+    width = own.high - own.low
+    found = one.loc[few, ["low", "high"]].to_numpy(float)
+    assert found == pytest.approx([own.low, own.high], abs=width / 10)
+    assert width > 1.2 * (whole.loc[few, "high"] - whole.loc[few, "low"])
+
+
 def test_every_user_is_a_test_user_once(errors: pd.DataFrame, data: RatingData) -> None:
     one = errors.query("method == 'biases' and k == 0")
     assert sorted(one["user"]) == list(range(data.n_users))
@@ -270,8 +290,43 @@ def test_an_interrupted_run_goes_on(
     monkeypatch.setattr("metarec.evaluation.run.fitted", fitted)
     resumed = run_methods(data, methods, QUICK, tmp_path, False)
     whole = run_methods(data, methods, QUICK, tmp_path / "other", False)
-    judged = ["method", "fold", "user", "k", "rmse", "mae", "n"]
+    judged = ["method", "fold", "user", "k", "rmse", "mae", "unclipped", "n"]
     assert resumed[judged].equals(whole[judged])
+
+
+def test_a_run_is_its_folds_each_judged(data: RatingData, tmp_path: Path) -> None:
+    protocol = Protocol(folds=3, order="random", reserved=5, seed=4)
+    methods = ["biases", "item mean"]
+    errors = run_methods(data, methods, protocol, tmp_path, False)
+    assert errors.index.tolist() == list(range(len(errors)))
+    expected = []
+    for method in methods:
+        for number in range(3):
+            fold = Fold(data, number, 4, "random", 3, 5)
+            table = fold.judge(fitted(method, fold))
+            expected.append(table.assign(method=method))
+    judged = ["method", "fold", "user", "k", "rmse", "mae", "unclipped", "n"]
+    pd.testing.assert_frame_equal(
+        errors[judged], pd.concat(expected, ignore_index=True)[judged]
+    )
+    assert (errors[["fit_seconds", "ms_per_user"]] >= 0).all(axis=None)
+
+
+@pytest.mark.parametrize("changes", ["", " M metarec/meta.py"])
+def test_a_table_names_the_commit_and_whether_the_package_differs(
+    changes: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = {}
+
+    def git(words: list[str], **options: object) -> str:
+        asked[words[1]] = options["cwd"]
+        return changes if words[1] == "status" else "0123456789ab\n"
+
+    monkeypatch.setattr("subprocess.check_output", git)
+    write_table(tmp_path / "t.csv", pd.DataFrame({"a": [1]}), "this")
+    said = (tmp_path / "t.csv").read_text().splitlines()[1]
+    assert f"commit 0123456789ab{' with changes' if changes else ''};" in said
+    assert set(map(str, asked.values())) == {str(Path(metarec.__file__).parent)}
 
 
 def test_a_store_of_another_protocol_is_refused(
@@ -280,6 +335,42 @@ def test_a_store_of_another_protocol_is_refused(
     run_methods(data, ["item mean"], QUICK, tmp_path, False)
     with pytest.raises(ValueError, match="under another seed"):
         run_methods(data, ["item mean"], replace(QUICK, seed=1), tmp_path, False)
+
+
+def test_one_fit_serves_all_protocols_and_more_can_be_added(
+    data: RatingData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def counted(name: str, fold: Fold) -> UserItemBias:
+        asked.append(name)
+        return fitted(name, fold)
+
+    monkeypatch.setattr("metarec.evaluation.run.fitted", counted)
+    methods, kinds = ["user mean", "biases"], ["cold-start", "whole-life"]
+    both = run_methods(data, methods, QUICK, tmp_path, False, kinds)
+    assert asked == methods * 3
+    assert both.groupby("protocol")["k"].nunique().to_dict() == {
+        "cold-start": 7,
+        "whole-life": 4,
+    }
+    run_methods(data, methods, QUICK, tmp_path, False, kinds)
+    assert asked == methods * 3
+    more = run_methods(data, methods, QUICK, tmp_path, False, ["last-20", *kinds])
+    assert asked == methods * 6
+    assert more[more["protocol"] != "last-20"].reset_index(drop=True).equals(both)
+
+
+def test_the_user_mean_is_the_mean_of_what_was_given(data: RatingData) -> None:
+    fold = Fold(data)
+    method = fitted("user mean", fold)
+    support = fold.histories.tasks(fold.split.test, 4).support
+    found = method.predict(support, support.x)
+    assert torch.allclose(found, support.y.mean(1, keepdim=True), atol=1e-4)
+    nobody = fold.histories.tasks(fold.split.test, 0).support
+    means = [fold.sealed.ratings_of(user[None])[2].mean() for user in fold.split.train]
+    mean = method.predict(nobody, support.x)
+    assert torch.allclose(mean, torch.stack(means).mean(), atol=1e-4)
 
 
 def test_an_unknown_method_is_refused(data: RatingData) -> None:
@@ -358,6 +449,74 @@ def test_the_command_runs_a_system_on_movielens_latest_small(
     words += ["--methods", str(System("mlp", "maml", "bayesian"))]
     assert main([*words, "--out", str(out), "--quiet"]) == 0
     assert len(read_table(out / "summary.csv")) == 2 * 5
+
+
+def test_another_protocol_has_a_folder_of_its_own(
+    small: RatingData, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, out = as_csv(small, tmp_path / "mine.csv"), tmp_path / "out"
+    words = ["--data", str(source), "--columns", "user=who", "item=what"]
+    words += ["--methods", "biases", "--folds", "2", "--reserved", "5"]
+    words += ["--protocol", "whole-life", "cold-start", "--out", str(out)]
+    assert main(words) == 0
+    shown = capsys.readouterr().out
+    assert "| 25% given |" in shown and "| K = 5 |" in shown
+    for folder, sizes in (
+        (out, [0, 1, 2, 3, 5]),
+        (out / "whole-life", [10, 25, 50, 80]),
+    ):
+        table = read_table(folder / "summary.csv")
+        assert sorted(table["k"].unique()) == sizes
+        assert (table["unclipped"] >= table["rmse"]).all()
+        errors = pd.read_csv(folder / "errors.csv.xz")
+        assert len(errors) == 2 * len(small.users) * len(sizes)
+    command = (out / "summary.csv").read_text().split("\n")[0]
+    assert command.endswith("--protocol whole-life cold-start --folds 2 --reserved 5")
+
+
+def test_a_run_that_fails_claims_no_folder(
+    small: RatingData, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, out = as_csv(small, tmp_path / "mine.csv"), tmp_path / "out"
+    words = ["--data", str(source), "--columns", "user=who", "item=what", "--quiet"]
+    words += ["--methods", "biases", "--folds", "2", "--out", str(out), "--reserved"]
+    assert main([*words, "25"]) == 1
+    assert "none has a query" in capsys.readouterr().err and not out.exists()
+    assert main([*words, "5"]) == 0
+    capsys.readouterr()
+    # What has results is claimed.
+    assert main([*words, "4"]) == 1
+    assert "under another reserved" in capsys.readouterr().err
+
+
+def test_a_table_of_the_command_says_what_was_asked_for(
+    small: RatingData, tmp_path: Path
+) -> None:
+    source, out = as_csv(small, tmp_path / "mine.csv"), tmp_path / "out"
+    words = ["--data", str(source), "--columns", "user=who", "item=what", "--quiet"]
+    words += ["--methods", "item mean", "--rival", "biases", "--order", "random"]
+    words += ["--folds", "2", "--reserved", "5", "--seed", "3", "--out", str(out)]
+    assert main(words) == 0
+    first, _, third, *_ = (out / "summary.csv").read_text().splitlines()
+    assert first.endswith(
+        "--data mine.csv --methods 'item mean' --protocol cold-start --rival biases "
+        "--order random --folds 2 --reserved 5 --seed 3"
+    )
+    assert "reserved=5" in third and "seed=3" in third
+    summary = read_table(out / "summary.csv")
+    assert summary["method"].unique().tolist() == ["item mean", "biases"]
+    errors = read_table(out / "errors.csv.xz")
+    assert list(errors) == [
+        "method",
+        "fold",
+        "user",
+        "k",
+        "rmse",
+        "mae",
+        "unclipped",
+        "n",
+    ]
+    assert list(read_table(out / "costs.csv")["method"]) == ["item mean", "biases"]
 
 
 def test_errors_of_the_command_say_what_to_do(

@@ -174,6 +174,16 @@ def test_one_step_is_observed_minus_expected(histories: UserHistories) -> None:
     assert torch.allclose(alike, expected[:, :1].expand(-1, 3), atol=1e-4)
 
 
+def test_without_ratings_a_list_begins_at_the_prior(histories: UserHistories) -> None:
+    meta = ListMAML(ListModel.start(histories, torch.arange(100), dim=4))
+    meta.model.implicit.data.normal_(generator=torch.Generator().manual_seed(0))
+    stars = histories.everything(torch.arange(3), 5)
+    for support in (None, stars):  # stars do not say what was rated: a list does
+        assert torch.equal(meta.prior(support).mean["head"], meta.model.head)
+    shifted = meta.prior(meta.as_list(stars)).mean["head"]
+    assert (shifted != meta.model.head).any()
+
+
 def test_padding_does_not_matter(histories: UserHistories) -> None:
     meta = ListMAML(ListModel.start(histories, torch.arange(100), dim=4))
     support = histories.everything(torch.arange(100, 104), 3)
@@ -232,3 +242,9 @@ def test_calibration_equals_scikit_learn() -> None:
     expected = np.average(np.abs(observed - predicted), weights=table.cases)
     assert expected_calibration_error(p, y) == pytest.approx(expected, abs=1e-6)
     assert expected_calibration_error(torch.ones(4), torch.ones(4)) == 0
+    few = reliability(torch.tensor([0.05, 0.35, 0.95, 1.0]), torch.tensor([0, 1, 0, 1]))
+    assert few.cases.tolist() == [1, 1, 2]
+    torch.testing.assert_close(
+        few.predicted, torch.tensor([0.05, 0.35, 0.975]).double()
+    )
+    assert few.observed.tolist() == [0, 1, 0.5]

@@ -1,5 +1,7 @@
 """Metrics against scikit-learn and the published cases of other libraries."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -7,13 +9,19 @@ from scipy import stats
 from sklearn.metrics import mean_absolute_error, ndcg_score, root_mean_squared_error
 
 from metarec.metrics import (
+    auc,
+    bootstrap_means,
     coverage,
     dcg,
+    expected_calibration_error,
     gaussian_nll,
+    log_loss,
     mae,
     ndcg,
     paired_bootstrap,
+    precision,
     recall,
+    reliability,
     rmse,
     user_mae,
     user_rmse,
@@ -120,10 +128,34 @@ def test_what_is_padded_does_not_count_even_if_it_is_nan() -> None:
     assert user_rmse(guess, rating, mask).item() == 1
 
 
-@pytest.mark.parametrize("metric", [rmse, mae])
-def test_shapes_that_broadcast_are_refused(metric: object) -> None:
-    with pytest.raises(ValueError, match="shapes differ"):
-        metric(torch.zeros(5), torch.zeros(5, 1))  # type: ignore[operator]
+OF_ONE_SHAPE: dict[str, tuple[Callable[..., object], int]] = {
+    "rmse": (rmse, 2),
+    "mae": (mae, 2),
+    "user_rmse": (user_rmse, 3),
+    "user_mae": (user_mae, 3),
+    "gaussian_nll": (gaussian_nll, 3),
+    "coverage": (lambda *each: coverage(*each, 0.9), 3),
+    "log_loss": (log_loss, 3),
+    "auc": (auc, 3),
+    "reliability": (reliability, 2),
+    "expected_calibration_error": (expected_calibration_error, 2),
+    "ndcg": (ndcg, 2),
+    "recall": (lambda *each: recall(*each, 2), 2),
+    "precision": (lambda *each: precision(*each, 2), 2),
+}
+
+
+@pytest.mark.parametrize("name", OF_ONE_SHAPE)
+@pytest.mark.parametrize("other", [(5, 1), (1, 4), (4,), (1,), ()])
+def test_shapes_that_broadcast_are_refused(name: str, other: tuple[int, ...]) -> None:
+    metric, n = OF_ONE_SHAPE[name]
+    for place in range(n):
+        shapes = [(5, 4)] * n
+        shapes[place] = other
+        arguments = [torch.ones(shape, dtype=torch.bool) for shape in shapes]
+        arguments[0] = arguments[0].float()
+        with pytest.raises(ValueError, match=r"shapes differ.*of one shape"):
+            metric(*arguments)
 
 
 def test_the_bootstrap_interval_is_the_normal_one_for_many_users() -> None:
@@ -136,6 +168,22 @@ def test_the_bootstrap_interval_is_the_normal_one_for_many_users() -> None:
     assert found.low == pytest.approx(found.mean - half, abs=0.006)
     assert found.high == pytest.approx(found.mean + half, abs=0.006)
     assert paired_bootstrap(a, b) == found
+
+
+def test_the_level_of_an_interval_and_the_number_of_its_draws() -> None:
+    rng = np.random.default_rng(2)
+    a, zero = rng.normal(0.1, 1, 1000), np.zeros(1000)
+    half = a.std(ddof=1) / np.sqrt(1000) * stats.norm.ppf(0.75)
+    found = paired_bootstrap(a, zero, level=0.5, draws=4000)
+    assert found.high - found.low == pytest.approx(2 * half, rel=0.06)
+    assert found != paired_bootstrap(a, zero, level=0.5, draws=4000, seed=1)
+    means = bootstrap_means(np.c_[a, 2 * a], draws=50, seed=3)
+    assert means.shape == (50, 2)
+    np.testing.assert_allclose(means[:, 1], 2 * means[:, 0])
+    # Each stratum counts by its size.
+    fold = np.repeat([0, 1], [900, 100])
+    shifted = np.where(fold == 1, 5.0, 0.0)
+    np.testing.assert_allclose(bootstrap_means(shifted[:, None], fold, 20), 0.5)
 
 
 def test_strata_take_their_spread_out_of_the_interval() -> None:

@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from metarec.data import RatingData, SyntheticTruth
+from metarec.meta import MetaMind
 from metarec.metrics import rmse
-from metarec.models import MatrixFactorization, UserTable
+from metarec.models import MLP, FeatureAttention, MatrixFactorization, UserTable
 from metarec.training import train_table
 
 
@@ -88,3 +89,48 @@ def test_a_heavy_penalty_leaves_the_mean(data: RatingData) -> None:
     torch.testing.assert_close(
         scores, rating.mean().expand_as(scores), atol=0.02, rtol=0
     )
+
+
+def test_attention_starts_where_features_explain_the_item_vectors() -> None:
+    g = torch.Generator().manual_seed(0)
+    q, f = torch.randn(20, 3, generator=g), torch.randn(20, 4, generator=g)
+    twice = torch.cat([q, q + 1])
+    model = FeatureAttention(
+        twice, torch.zeros(40), f, 2, torch.Generator().manual_seed(1)
+    )
+    expected = torch.linalg.inv(f.T @ f + 10 * torch.eye(4)) @ f.T @ q
+    torch.testing.assert_close(model.values.detach(), expected)
+    drawn = 0.3 * torch.randn(5, 8, generator=torch.Generator().manual_seed(1))
+    drawn[0, 0] = 3.0
+    torch.testing.assert_close(model.keys.detach(), drawn)
+    assert model.query.tolist() == [1, 0, 0, 0, 0, 0, 0, 0]
+    assert model.profile_query.shape == (2, 8) and not model.profile_query.any()
+    weight = model.attention(torch.arange(20)[None], torch.zeros(1, 2))
+    assert weight[..., 0].mean() > 0.5  # most attention goes to the item itself
+
+
+def test_a_network_starts_small_and_by_its_generator() -> None:
+    q, f = torch.zeros(6, 3), torch.zeros(6, 4)
+    model = MLP(q, torch.zeros(6), f, 2, torch.Generator().manual_seed(1))
+    drawn = torch.randn(9, 32, generator=torch.Generator().manual_seed(1)) / 3
+    torch.testing.assert_close(model.first.detach(), drawn)
+    assert not model.first_bias.any() and not model.second.any()
+    assert model.second.shape == (32, 3)
+
+
+def test_a_table_starts_small_and_at_the_mean_user() -> None:
+    model = MatrixFactorization(10, 3, torch.Generator().manual_seed(0))
+    drawn = torch.randn(10, 3, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(model.item_factors.detach(), 0.1 * drawn)
+    table = UserTable(model, 4, torch.Generator().manual_seed(1))
+    drawn = torch.randn(4, 4, generator=torch.Generator().manual_seed(1))
+    torch.testing.assert_close(table.heads.detach()[:, :3], 0.1 * drawn[:, :3])
+    assert not table.heads[:, 3].any()
+    with pytest.raises(IndexError, match="user 4 has no row among the 4"):
+        table(torch.tensor([4]), torch.tensor([0]))
+
+
+def test_metamind_of_nobody_is_one_task_with_an_empty_profile() -> None:
+    q, f = torch.randn(6, 3), torch.zeros(6, 4)
+    mind = MetaMind(MLP(q, torch.zeros(6), f, 2), adapt=["head"])
+    assert mind.prior().mean["head"].shape == (1, 4)

@@ -9,13 +9,9 @@ import pytest
 import torch
 from sklearn.linear_model import Ridge
 
-from benchmarks.item_fold import ItemFold
-from metarec.challenges import (
-    BothCold,
-    item_histories,
-    newest_items,
-    transposed,
-)
+from benchmarks.both_cold import BothCold, learn_offset
+from benchmarks.item_fold import ItemFold, newest_items
+from metarec.challenges import item_histories, transposed
 from metarec.data import RatingData, load_movielens_100k, rating_data
 from metarec.evaluation import check_no_leak, cold_start
 from metarec.factors import GaussianFactorModel, ItemMean, UserItemBias
@@ -323,7 +319,7 @@ def test_an_offset_that_reads_features_is_a_weighted_ridge_regression() -> None:
     features = item_features(data)
     model = GaussianFactorModel.fit(histories, users, 2, features, sweeps=1)
     shrunk = (model.offset - model.mu).numpy()
-    model.learn_offset(histories, users, ridge=100.0)
+    learn_offset(model, histories, users, ridge=100.0)
     n = np.bincount(histories.ratings_of(users)[1], minlength=data.n_items)
     rated = n > 0
     raw = shrunk[rated] * (n[rated] + 5) / n[rated]

@@ -23,8 +23,8 @@ PACKAGE = Path(metarec.__file__).parent
 # A module imports only from rooms above its own.
 ROOMS = (
     "data features tasks metrics validation plots models learners "
-    "factors meta lists training baselines systems recommender evaluation challenges "
-    "scale"
+    "factors meta lists training systems baselines recommender evaluation challenges "
+    "scale serve"
 ).split()
 
 

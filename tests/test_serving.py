@@ -1,12 +1,23 @@
-"""Many users at once, in batches and in threads: the answers of one after the other."""
+"""Many users at once, in batches, threads and over HTTP: the answers of one by one."""
 
+import json
+import socket
+import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Thread
+from typing import Any
+from uuid import UUID
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+import uvicorn
 
+from benchmarks import serving
+from metarec import serve
 from metarec.data import RatingData, rating_data
 from metarec.recommender import MetaRecommender, UnknownItemError
 from metarec.recommender.many import best_items
@@ -58,7 +69,7 @@ def test_lists_in_batches_are_those_of_one_by_one(
 ) -> None:
     about = {user: {"age": user - 130} for user in given if user % 2}
     monkeypatch.setattr(
-        "metarec.recommender.meta_recommender.user_batches",
+        "metarec.recommender.many.user_batches",
         lambda n, *_: [(0, 17), (17, 18), (18, n)],
     )
     found = recommender.recommend_all(given, 7, 40, about, progress=False)
@@ -148,3 +159,130 @@ def test_the_best_are_those_of_a_stable_sort() -> None:
             expected = expected[score[at][expected] > -np.inf]
             assert column[row == at].tolist() == expected.tolist()
             assert rank[row == at].tolist() == list(range(len(expected)))
+
+
+# Over HTTP.
+
+
+@pytest.fixture(scope="module", params=["numbers", "text", "other"])
+def port(request: pytest.FixtureRequest, data: RatingData) -> Iterator[int]:
+    """A service in a thread, and ids of items that are numbers, text, or neither."""
+    ids: list[Any] = list(range(80))
+    if request.param == "text":
+        ids = [f"{n:03}" for n in range(80)]
+    if request.param == "other":
+        ids = [UUID(int=n) for n in range(80)]
+    items = pd.DataFrame({"item_id": ids, "title": [f"film {n}" for n in range(80)]})
+    ratings = data.ratings.assign(item=[ids[n] for n in data.ratings["item"]])
+    named = rating_data(ratings, items=items)
+    config = TrainingConfig(epochs=1)
+    recommender = MetaRecommender("mlp", dim=2, config=config)
+    recommender.fit(named, progress=False)
+    listening = socket.create_server(("127.0.0.1", 0))
+    app = serve.service(recommender)
+    server = uvicorn.Server(uvicorn.Config(app, log_level="error"))
+    thread = Thread(target=server.run, args=([listening],))
+    thread.start()
+    number = int(listening.getsockname()[1])
+    served[number] = recommender
+    yield number
+    server.should_exit = True
+    thread.join()
+
+
+served: dict[int, MetaRecommender] = {}
+
+
+def post(port: int, path: str, **wanted: Any) -> Any:
+    status, found = serving.ask(port, "POST", path, json.dumps(wanted).encode())
+    assert status == 200, found
+    return found
+
+
+def test_the_service_answers_as_the_recommender(port: int) -> None:
+    recommender = served[port]
+    first, second, third = ids = recommender.items["item_id"].tolist()[4:7]
+    rated = [{"item": str(first), "rating": 5}, {"item": str(second), "rating": 1.5}]
+    alone = recommender.adapt({first: 5, second: 1.5})
+    found = post(port, "/recommend", ratings=rated, n=7, min_ratings=75)
+    table = alone.recommend(7, 75)
+    plain = [x if isinstance(x, int) else str(x) for x in table["item_id"]]
+    assert 0 < len(found) < 8 and [row["item"] for row in found] == plain
+    assert [row["title"] for row in found] == table["title"].tolist()
+    assert [row["score"] for row in found] == table["score"].tolist()
+    why = post(port, "/explain", ratings=rated, item=str(third))
+    table = alone.explain(third)
+    assert [row["item"] for row in why] == [
+        plain[0].__class__(ids[0 if label == first else 1])
+        for label in table["item_id"]
+    ]
+    assert [row["effect"] for row in why] == table["effect"].tolist()
+    assert [row["rating"] for row in why] == table["rating"].tolist()
+    prior = recommender.adapt().recommend()
+    assert len(post(port, "/recommend")) == len(prior) == 10
+    assert post(port, "/explain", item=str(third)) == []
+
+
+def test_every_malformed_request_gets_a_sentence(port: int) -> None:
+    served_here = served[port]
+    label = json.dumps(served_here.items["item_id"].tolist()[3], default=str).encode()
+    codes = {}
+    for kind, body in serving.MALFORMED.items():
+        body = body.replace(b'"item": 3', b'"item": ' + label)
+        codes[kind], found = serving.ask(port, "POST", "/recommend", body)
+        assert set(found) == {"detail"} and 0 < len(found["detail"]) < 300, kind
+    assert set(codes.values()) == {400, 413, 422}
+    assert [kind for kind, code in codes.items() if code == 413] == ["a huge body"]
+    status, found = serving.ask(port, "POST", "/explain", b'{"item": "nowhere"}')
+    assert status == 400 and "unknown item 'nowhere'" in found["detail"]
+    # And the connection is still there, and so is the service.
+    assert serving.ask(port, "GET", "/health")[1]["items"] == 80
+
+
+def test_a_body_whose_length_nobody_knows_is_not_kept(port: int) -> None:
+    client = serving.HTTPConnection("127.0.0.1", port)
+    for size, n in ((1, 3), (2**20, 3), (2**20, 100)):
+        client.request(
+            "POST", "/recommend", iter([b" " * size] * n), encode_chunked=True
+        )
+        reply = client.getresponse()
+        assert reply.status == 413 and b"1048576 bytes" in reply.read()
+
+
+def test_the_service_describes_itself(port: int) -> None:
+    about = serving.ask(port, "GET", "/openapi.json")[1]
+    assert set(about["paths"]) == {"/recommend", "/explain", "/health"}
+    answers = about["paths"]["/recommend"]["post"]["responses"]
+    refusal = answers["422"]["content"]["application/json"]["schema"]["$ref"]
+    assert refusal.endswith("/Refusal") and set(answers) == {"200", "400", "413", "422"}
+    client = serving.HTTPConnection("127.0.0.1", port)
+    client.request("GET", "/")
+    page = client.getresponse().read().decode()
+    assert "<title>metarec</title>" in page
+    assert "//" not in page.replace("</", ""), "the page loads nothing from elsewhere"
+
+
+def test_a_model_that_cannot_be_loaded_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert serve.main([str(tmp_path / "none")]) == 1
+    assert "error: no file" in capsys.readouterr().err
+    monkeypatch.setitem(sys.modules, "fastapi", None)
+    monkeypatch.delitem(sys.modules, "metarec.serve")
+    with pytest.raises(
+        ImportError, match=r"fastapi is missing: pip install metarec\[se"
+    ):
+        import metarec.serve  # noqa: F401
+
+
+@pytest.mark.slow
+def test_many_clients_a_kill_and_the_same_lists(
+    plain: MetaRecommender, tmp_path: Path
+) -> None:
+    plain.save(tmp_path / "model")
+    port = serving.free_port()
+    for _ in range(2):  # killed in between
+        with serving.running(tmp_path / "model", port):
+            found = serving.load(port, plain, 10 * len(serving.MALFORMED), 8)
+        assert found["right"].all() and (found["status"] < 500).all()
+        assert set(found["kind"]) == {"good", *serving.MALFORMED}

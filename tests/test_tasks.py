@@ -1,6 +1,5 @@
 """Users to tasks: splits, nesting, the fixed query, padding."""
 
-import numpy as np
 import pytest
 import torch
 
@@ -11,7 +10,6 @@ from metarec.tasks import (
     TaskSampler,
     UserHistories,
     UserSplit,
-    sinusoid_tasks,
     split_users,
 )
 
@@ -117,6 +115,10 @@ def test_too_large_a_k_and_too_short_a_history_are_refused(data: RatingData) -> 
         histories.tasks(torch.tensor([25]), 16)
     with pytest.raises(ValueError, match="user 0 has no more than 15"):
         histories.tasks(torch.tensor([0]), 3)
+    with pytest.raises(ValueError, match=r"K must lie in 0\.\.7, the"):
+        histories.tasks(torch.tensor([25]), 8, 7)
+    with pytest.raises(ValueError, match="user 0 has no more than 40"):
+        histories.tasks(torch.tensor([0]), 3, torch.tensor([40]))
     with pytest.raises(ValueError, match="order must be"):
         UserHistories(data, order="rating")
 
@@ -147,15 +149,72 @@ def test_an_epoch_holds_every_user_once_and_shifts_to_their_items(
     assert sorted(seen) == list(range(50))
 
 
-def test_sinusoids_are_sinusoids() -> None:
-    tasks = sinusoid_tasks(500, 10, torch.Generator().manual_seed(0))
-    x = torch.cat([tasks.support.x, tasks.query.x], 1)[..., 0].double()
-    y = torch.cat([tasks.support.y, tasks.query.y], 1).double()
-    # y = a sin x + b cos x exactly, with a >= ... since the phase lies in [0, pi]
-    design = torch.stack([x.sin(), x.cos()], -1)
-    fit = torch.linalg.lstsq(design, y[..., None]).solution[..., 0]
-    assert torch.allclose((design @ fit[..., None])[..., 0], y, atol=1e-4)
-    amplitude = fit.norm(dim=-1)
-    assert amplitude.min() > 0.09 and amplitude.max() < 5.01
-    assert np.isclose(amplitude.mean(), 2.55, atol=0.2)
-    assert (fit[:, 1] < 1e-4).all()  # -A sin(phase)
+def test_chunks_hold_so_many_ratings_or_one_user(data: RatingData) -> None:
+    histories, users = UserHistories(uneven(data)), torch.tensor([25, 3, 77, 0, 51, 8])
+    whole = histories.ratings_of(users)
+    for most in (1, 5, 29, 40, 1000):
+        seen, before = [], 0
+        for some, position, item, rating in histories.in_chunks(users, most):
+            assert len(item) <= most or len(some) == 1
+            assert torch.equal(some, users[before : before + len(some)])
+            seen.append((position + before, item, rating))
+            before += len(some)
+        assert before == len(users)
+        for have, want in zip(
+            map(torch.cat, zip(*seen, strict=True)), whole, strict=True
+        ):
+            assert torch.equal(have, want)
+    # As many as fit, and no fewer: 29 ratings, then 7.
+    (first, second) = histories.in_chunks(users[:2], 35)
+    assert (len(first[0]), len(second[0])) == (1, 1)
+    assert len(list(histories.in_chunks(users[:2], 36))) == 1
+    assert int(histories.item_counts(users).sum()) == len(whole[0])
+
+
+def test_windows_begin_at_every_place_that_leaves_room(data: RatingData) -> None:
+    histories, users = UserHistories(data), torch.arange(200)
+    generator, starts, lengths = torch.Generator().manual_seed(0), set(), set()
+    for _ in range(20):
+        drawn = histories.draw_windows(users, (3, 40), generator)
+        count = drawn.mask.sum(1)
+        lengths |= set(count.tolist())
+        for user in torch.nonzero(count == 3)[:, 0].tolist():
+            own = histories.item[histories.start[user] : histories.start[user + 1]]
+            (at,) = torch.nonzero(own == drawn.x[user, 0])[0].tolist()
+            starts.add(at)
+    assert lengths == {3, 30} and starts == set(range(28))
+
+
+def test_each_fold_draws_its_own_validation_users() -> None:
+    one, two = (split_users(100, fold, 4, 20, seed=1) for fold in (0, 1))
+    assert len(one.test) == 25 and len(one.validation) == 20 and len(one.train) == 55
+    assert not torch.equal(one.validation, two.validation)
+    for part in (one.train, one.validation, one.test):
+        assert torch.equal(part, part.sort().values)
+    with pytest.raises(ValueError, match=r"fold must be in 0\.\.3, got -1"):
+        split_users(100, -1, 4)
+
+
+def test_a_k_that_is_negative_or_too_large_is_refused(data: RatingData) -> None:
+    histories = UserHistories(data, reserved=5)
+    for k in (-1, 6, torch.tensor([0, 6])):
+        with pytest.raises(ValueError, match=r"K must lie in 0\.\.5"):
+            histories.tasks(torch.tensor([1, 2]), k)
+    assert histories.tasks(torch.tensor([1]), 5).query.mask.sum() == 25
+
+
+def test_a_sampler_draws_all_its_sizes_and_shares_them_out(data: RatingData) -> None:
+    histories, users = UserHistories(data), torch.arange(90)
+    whole = list(TaskSampler(histories, users, (1, 4))(torch.Generator()))
+    assert [len(tasks) for tasks in whole] == [32, 32, 26]
+    drawn = torch.cat([tasks.support.mask.sum(1) for tasks in whole])
+    assert set(drawn.tolist()) == {1, 4} and 30 < int((drawn == 1).sum()) < 60
+    parts = [
+        list(TaskSampler(histories, users, (1, 4), part=(r, 3))(torch.Generator()))
+        for r in range(3)
+    ]
+    for batch, tasks in enumerate(whole):
+        shared = [part[batch].user for part in parts]
+        assert torch.equal(torch.cat(shared), tasks.user)
+    with pytest.raises(ValueError, match="no users to train on"):
+        TaskSampler(histories, users[:0])

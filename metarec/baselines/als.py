@@ -14,7 +14,69 @@ from metarec.tasks import Examples, UserHistories, one_thread
 
 
 @dataclass(frozen=True)
-class ALS:
+class RidgeFoldIn:
+    """A head for each user by ridge regression, on features that are held fixed.
+
+    ``score = offset_i + z_i . w`` with
+    ``w = argmin_w sum_S (r - offset_i - z_i . w)^2 + w' R w``; K = 0 gives the offset.
+
+    Parameters
+    ----------
+    offset
+        What is expected of each item before any rating, in stars, shape (I,).
+    z
+        Features of the items, the last one a constant 1, float64, shape (I, D).
+    penalty
+        ``R``, shape (D, D).
+
+    Plumbing
+    --------
+    What `ALS` and `GenreRidge` share.
+    """
+
+    offset: Tensor
+    z: Tensor
+    penalty: Tensor
+
+    def fold_in(self, support: Examples) -> Tensor:
+        """The weights ``w`` of each user, shape (B, D); zeros at K = 0.
+
+        Parameters
+        ----------
+        support
+            Ratings to adapt on, of B users or tasks.
+
+        Returns
+        -------
+        Tensor
+            The weights, shape (B, D).
+        """
+        z = self.z[support.x] * support.mask[..., None]
+        rest = torch.where(support.mask, support.y - self.offset[support.x], 0.0)
+        target = z.mT @ rest[..., None].double()
+        w: Tensor = torch.linalg.solve(z.mT @ z + self.penalty, target)
+        return w[..., 0]
+
+    def predict(self, support: Examples, x: Tensor) -> Tensor:
+        """Scores (B, N): ``offset_i + z_i . w``.
+
+        Parameters
+        ----------
+        support
+            Ratings to adapt on, of B users or tasks.
+        x
+            Items to score, shape (B, N).
+
+        Returns
+        -------
+        Tensor
+            Scores, in stars, shape (B, N).
+        """
+        taste = self.z[x] @ self.fold_in(support)[..., None]
+        return self.offset[x] + taste[..., 0].float()
+
+
+class ALS(RidgeFoldIn):
     """Probabilistic matrix factorisation by alternating ridge regressions.
 
     With ``e = r - b_i - b_0`` what the offset and the mean bias of `UserItemBias`
@@ -30,10 +92,10 @@ class ALS:
 
     Parameters
     ----------
-    bias
-        The biases that the method corrects.
-    q
-        Item vectors, shape (I, dim).
+    offset
+        ``b_i + b_0``: the biases that the method corrects, shape (I,).
+    z
+        The item vectors ``q_i`` and a constant 1, shape (I, dim + 1).
     penalty
         ``R``, the penalty of (p_u, b_u), shape (dim + 1, dim + 1).
 
@@ -45,10 +107,6 @@ class ALS:
     --------
     leaderboard
     """
-
-    bias: UserItemBias
-    q: Tensor
-    penalty: Tensor
 
     @classmethod
     @one_thread()
@@ -100,78 +158,4 @@ class ALS:
             gram, target = evidence(table.of_item, *people)
             both = (unpacked(gram) + ridge)[:, :-1, :-1]
             q = torch.linalg.solve(both, target[:, :-1])
-        return cls(bias, q, ridge)
-
-    def fold_in(self, support: Examples) -> Tensor:
-        """The ridge regression of the support's residuals, shape (B, dim + 1).
-
-        ``w_u = (p_u, b_u - b_0) = (Z'Z + R)^-1 Z'e``, where Z has the rows
-        ``(q_i, 1)``.
-
-        R is diagonal: ``penalty`` for ``p_u``, the biases' shrinkage for ``b_u``.
-
-        Parameters
-        ----------
-        support
-            Ratings to adapt on, of B users or tasks.
-
-        Returns
-        -------
-        Tensor
-            The weights ``w_u``, shape (B, D).
-        """
-        rest = support.y - self.bias.offset[support.x] - self.bias.mean_bias
-        z = with_one(self.q)[support.x]
-        return ridge_regression(z, rest, support.mask, self.penalty)
-
-    def predict(self, support: Examples, x: Tensor) -> Tensor:
-        """Scores (B, N): ``offset_i + b_0 + (q_i, 1) . w_u``.
-
-        Parameters
-        ----------
-        support
-            Ratings to adapt on, of B users or tasks.
-        x
-            Items to score, shape (B, N).
-
-        Returns
-        -------
-        Tensor
-            Scores, in stars, shape (B, N).
-        """
-        taste = with_one(self.q)[x] @ self.fold_in(support)[..., None]
-        return self.bias.offset[x] + self.bias.mean_bias + taste[..., 0].float()
-
-
-def ridge_regression(z: Tensor, rest: Tensor, mask: Tensor, penalty: Tensor) -> Tensor:
-    """``min_w sum_n mask_n (e_n - z_n' w)^2 + w' R w`` for each task, (B, D).
-
-    Parameters
-    ----------
-    z
-        Features, float64, shape (B, N, D).
-    rest
-        ``e``, shape (B, N).
-    mask
-        True where there is an example, shape (B, N).
-    penalty
-        ``R``, shape (D, D).
-
-    Returns
-    -------
-    Tensor
-        Weights, shape (B, D).
-
-    Shapes
-    ------
-    ``z`` (B, N, D) in float64, ``rest`` e and ``mask`` (B, N), ``penalty`` R (D, D).
-
-    Plumbing
-    --------
-    The fold-in of `ALS` and of `GenreRidge`.
-    """
-    z = z * mask[..., None]
-    rest = torch.where(mask, rest, 0.0).double()
-    target = (z.mT @ rest[..., None])[..., 0]
-    w: Tensor = torch.linalg.solve(z.mT @ z + penalty, target)
-    return w
+        return cls(bias.offset + bias.mean_bias, with_one(q), ridge)

@@ -1,19 +1,17 @@
 """Content alone: what a user's ratings say about genres and years."""
 
-from dataclasses import dataclass
 from typing import Self
 
 import torch
 from torch import Tensor
 
-from metarec.baselines.als import ridge_regression
+from metarec.baselines.als import RidgeFoldIn
 from metarec.factors.biases import ItemMean
 from metarec.models import with_one
-from metarec.tasks import Examples, UserHistories
+from metarec.tasks import UserHistories
 
 
-@dataclass(frozen=True)
-class GenreRidge:
+class GenreRidge(RidgeFoldIn):
     """A ridge regression for each user, on item features, around the item's mean.
 
     ``r_hat_ui = mu_i + (f_i, 1) . w_u`` with ``mu_i`` the shrunk item mean and
@@ -24,10 +22,10 @@ class GenreRidge:
 
     Parameters
     ----------
-    mean
-        The shrunk means of the items.
-    features
-        Features of the items, shape (I, F).
+    offset
+        The shrunk means of the items, shape (I,).
+    z
+        Features of the items and a constant 1, shape (I, F + 1).
     penalty
         ``R``, the penalty of features and constant, shape (F + 1, F + 1).
 
@@ -35,10 +33,6 @@ class GenreRidge:
     --------
     leaderboard
     """
-
-    mean: ItemMean
-    features: Tensor
-    penalty: Tensor
 
     @classmethod
     def fit(
@@ -71,39 +65,4 @@ class GenreRidge:
         """
         ridge = torch.tensor([penalty] * features.shape[1] + [shrinkage]).double()
         mean = ItemMean.fit(histories, users)
-        return cls(mean, with_one(features.double()), ridge.diag())
-
-    def fold_in(self, support: Examples) -> Tensor:
-        """``w_u``, shape (B, F + 1), the constant last; zeros at K = 0.
-
-        Parameters
-        ----------
-        support
-            Ratings to adapt on, of B users or tasks.
-
-        Returns
-        -------
-        Tensor
-            The weights ``w_u``, shape (B, D).
-        """
-        rest = support.y - self.mean.offset[support.x]
-        z = self.features[support.x]
-        return ridge_regression(z, rest, support.mask, self.penalty)
-
-    def predict(self, support: Examples, x: Tensor) -> Tensor:
-        """Scores (B, N): ``mu_i + (f_i, 1) . w_u``.
-
-        Parameters
-        ----------
-        support
-            Ratings to adapt on, of B users or tasks.
-        x
-            Items to score, shape (B, N).
-
-        Returns
-        -------
-        Tensor
-            Scores, in stars, shape (B, N).
-        """
-        taste = self.features[x] @ self.fold_in(support)[..., None]
-        return self.mean.offset[x] + taste[..., 0].float()
+        return cls(mean.offset, with_one(features.double()), ridge.diag())

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from copy import copy
 from dataclasses import dataclass
-from functools import partial
 from typing import Self
 
 import torch
@@ -11,10 +10,10 @@ from torch import Tensor
 
 from metarec.factors.warm_start import WarmStart
 from metarec.learners import GradientDescent
-from metarec.meta import MAML
-from metarec.models import MLP
-from metarec.tasks import Examples, TaskSampler, UserHistories
-from metarec.training import TrainingConfig, meta_train
+from metarec.meta import MAML, MetaLearner
+from metarec.systems import Parts, System, fit_system
+from metarec.tasks import Examples, UserHistories
+from metarec.training import TrainingConfig
 
 RATES = (0.001, 0.003, 0.01, 0.03, 0.1)
 """The rates of fine-tuning to choose from.
@@ -49,7 +48,7 @@ class PooledMLP:
     leaderboard
     """
 
-    meta: MAML
+    meta: MetaLearner
 
     @classmethod
     def fit(
@@ -58,7 +57,7 @@ class PooledMLP:
         users: Tensor,
         warm: WarmStart,
         features: Tensor,
-        validate: Callable[[Self], float],
+        validate: Callable[[MetaLearner], float],
         config: TrainingConfig | None = None,
     ) -> Self:
         """Train on all ratings of ``users``; ``validate`` scores validation users.
@@ -84,21 +83,14 @@ class PooledMLP:
             The fitted object.
         """
         config = TrainingConfig(learning_rate=0.003) if config is None else config
-        generator = torch.Generator().manual_seed(config.seed)
-        n_profile = histories.profile.shape[1]
-        model = MLP(warm.factors, warm.offset, features, n_profile, generator=generator)
-        with torch.no_grad():
-            model.head[-1] = warm.mean_bias
-        pooled = cls(MAML(model, GradientDescent(steps=0), ["head"]))
         # With nothing reserved and K = 0 every rating of a user is in the query.
         # A copy, since the caller's histories go on reserving ratings.
         whole = copy(histories)
         whole.reserved = 0
-        batches = TaskSampler(whole, whole.usable(users), (0,), 32, warm.item_rows)
-        score = partial(validate, pooled)
-        meta_train(pooled.meta, batches, score, config, progress=False)
-        model.keep_first_copy()
-        return pooled
+        users = whole.usable(users)
+        parts = Parts.of(whole, users, warm, features)
+        system, seed = System("mlp", steps=0), config.seed
+        return cls(fit_system(system, parts, whole, users, validate, config, seed))
 
     def fine_tuned(self, validate: Callable[[Self], float], steps: int = 5) -> Self:
         """Take ``steps`` on the head for each new user, at the rate that suits best.

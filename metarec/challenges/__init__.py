@@ -1,15 +1,9 @@
 """What is hard beyond a new user: new items, and interests that drift."""
 
-from metarec.challenges.drift import Online, prequential, rmse_of_users
-from metarec.challenges.forgetting import (
-    Decayed,
-    KalmanFilter,
-    Windowed,
-    measurement_update,
-)
-from metarec.challenges.new_items import BothCold, item_histories, newest_items
-from metarec.challenges.transpose import transposed
+from metarec.challenges.drift import prequential, rmse_of_users
+from metarec.challenges.forgetting import Decayed, KalmanFilter, Windowed
+from metarec.challenges.new_items import item_histories, transposed
 
-__all__ = ["BothCold", "item_histories", "newest_items", "transposed"]
-__all__ += ["Decayed", "KalmanFilter", "Windowed", "measurement_update"]
-__all__ += ["Online", "prequential", "rmse_of_users"]
+__all__ = ["item_histories", "transposed"]
+__all__ += ["Decayed", "KalmanFilter", "Windowed"]
+__all__ += ["prequential", "rmse_of_users"]

@@ -1,74 +1,14 @@
 """The protocol for interests that drift: predict what comes next, over and over."""
 
-from dataclasses import replace
-from typing import Protocol, runtime_checkable
-
 import pandas as pd
 import torch
 from torch import Tensor
 
+from metarec.challenges.forgetting import KalmanFilter
 from metarec.learners import Posterior
 from metarec.metrics import user_rmse
 from metarec.tasks import Examples, UserHistories
 from metarec.validation import Predictor
-
-
-@runtime_checkable
-class Online(Predictor, Protocol):
-    """A predictor that carries its belief on instead of starting over.
-
-    ``predict(support, x)`` equals ``score(observe(start(B), support), x)``.
-
-    Plumbing
-    --------
-    A type.
-    """
-
-    def start(self, n: int) -> Posterior:
-        """What is believed of ``n`` users before any rating.
-
-        Parameters
-        ----------
-        n
-            Number of users B.
-
-        Returns
-        -------
-        Posterior
-            The belief, a posterior of n heads.
-        """
-
-    def observe(self, belief: Posterior, ratings: Examples) -> Posterior:
-        """What is believed after further ratings, in order of time.
-
-        Parameters
-        ----------
-        belief
-            What is believed of each user, a posterior of B heads.
-        ratings
-            Further ratings, in order of time.
-
-        Returns
-        -------
-        Posterior
-            The belief after them.
-        """
-
-    def score(self, belief: Posterior, x: Tensor) -> Tensor:
-        """Scores (B, N) of the items ``x`` (B, N).
-
-        Parameters
-        ----------
-        belief
-            What is believed of each user, a posterior of B heads.
-        x
-            Items to score, shape (B, N).
-
-        Returns
-        -------
-        Tensor
-            Scores, shape (B, N).
-        """
 
 
 def prequential(
@@ -126,20 +66,21 @@ def prequential(
         raise ValueError(f"no user has more than first = {first} ratings: lower it")
     count = histories.count(users)
     everything = histories.everything(users, int(count[0]))
-    online = predictor if isinstance(predictor, Online) else None
-    belief = online.start(len(users)) if online else None
-    tables, told = [], 0
+    belief = None
+    if isinstance(predictor, KalmanFilter):
+        belief, told = predictor.start(len(users)), 0
+    tables = []
     for seen in range(first, int(count[0]), block):
         here = int((count > seen).sum())
         query = _part(everything, here, seen, seen + block)
         with torch.no_grad():
-            if online and belief:
+            if isinstance(predictor, KalmanFilter) and belief:
                 mean, covariance, noise = belief
                 belief = Posterior(mean[:here], covariance[:here], noise)
                 # What came since the last block: a belief holds all before.
                 news = _part(everything, here, told, seen)
-                belief, told = online.observe(belief, news), seen
-                scores = online.score(belief, query.x)
+                belief, told = predictor.observe(belief, news), seen
+                scores = predictor.score(belief, query.x)
             else:
                 support = _part(everything, here, 0, seen)
                 scores = predictor.predict(support, query.x)
@@ -181,6 +122,6 @@ def rmse_of_users(table: pd.DataFrame) -> pd.Series:
 def _part(history: Examples, users: int, start: int, stop: int) -> Examples:
     """The ratings ``start`` to ``stop`` of the first ``users``."""
     columns = history.x, history.y, history.mask
-    part = Examples(*(column[:users, start:stop] for column in columns))
-    known = history.profile
-    return part if known is None else replace(part, profile=known[:users])
+    x, y, mask = (column[:users, start:stop] for column in columns)
+    profile = None if history.profile is None else history.profile[:users]
+    return Examples(x, y, mask, profile)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from metarec.factors import GaussianFactorModel
 from metarec.factors.sums import moments
-from metarec.learners import Posterior
+from metarec.learners import Posterior, dot
 from metarec.tasks import Examples
 
 
@@ -201,16 +201,24 @@ class KalmanFilter:
         z, zz, _ = moments(self.model.v, self.model.v_cov)
         rest = ratings.y.double() - self.model.offset[ratings.x]
         keep, fresh = self._dynamics()
+        one, noise = torch.eye(len(keep)).to(keep), belief.noise
         for n in range(ratings.x.shape[1]):
             item, here = ratings.x[:, n], ratings.mask[:, n]
+            # The head moves.
             mean = self._moved(belief.mean, keep)
             covariance = keep @ belief.covariance @ keep.T + fresh
-            moved = Posterior(mean, covariance, belief.noise)
-            after = measurement_update(moved, z[item], zz[item], rest[:, n])
-            mean = torch.where(here[:, None], after.mean, belief.mean)
+            # The rating is learned: (C^-1 + zz / s)^-1, without inverting C.
+            total = one + covariance @ zz[item] / noise
+            covariance = torch.linalg.solve(total, covariance)
+            # Rounding makes it lopsided, and over hundreds of ratings indefinite.
+            covariance = 0.5 * (covariance + covariance.mT)
+            pull = z[item] * rest[:, n, None] - dot(zz[item], mean)
+            mean = mean + dot(covariance, pull / noise)
+            # Where there is no rating, nothing has happened.
+            mean = torch.where(here[:, None], mean, belief.mean)
             here = here[:, None, None]
-            covariance = torch.where(here, after.covariance, belief.covariance)
-            belief = Posterior(mean, covariance, belief.noise)
+            covariance = torch.where(here, covariance, belief.covariance)
+            belief = Posterior(mean, covariance, noise)
         return belief
 
     def _dynamics(self) -> tuple[Tensor, Tensor]:
@@ -289,42 +297,3 @@ def _retention(half_life: float) -> float:
     if not half_life > 0:
         raise ValueError(f"a half-life must be above 0 (or infinite), got {half_life}")
     return 2 ** (-1 / half_life)
-
-
-def measurement_update(
-    belief: Posterior, z: Tensor, zz: Tensor, rest: Tensor
-) -> Posterior:
-    """Add one rating's ``E[z z'] / s`` to the precision and z rest / s to the evidence.
-
-    ``E[z]`` is ``z`` (B, D) and ``E[z z']`` is ``zz`` (B, D, D); ``rest`` (B,) is the
-    rating without its offset, in stars; s is the noise of the ``belief``.
-
-    Parameters
-    ----------
-    belief
-        What is believed of each user, a posterior of B heads.
-    z
-        Means of the items' features, shape (B, D).
-    zz
-        Their second moments, shape (B, D, D).
-    rest
-        The rating without its offset, in stars, shape (B,).
-
-    Returns
-    -------
-    Posterior
-        The belief after the rating.
-
-    Plumbing
-    --------
-    A step of `KalmanFilter`.
-    """
-    one = torch.eye(z.shape[-1], dtype=z.dtype)
-    # (C^-1 + zz / s)^-1, without inverting C.
-    total = one + belief.covariance @ zz / belief.noise
-    covariance = torch.linalg.solve(total, belief.covariance)
-    # Rounding makes it lopsided, and over hundreds of ratings indefinite.
-    covariance = 0.5 * (covariance + covariance.mT)
-    pull = z * rest[:, None] - torch.einsum("bij,bj->bi", zz, belief.mean)
-    step = torch.einsum("bij,bj->bi", covariance, pull / belief.noise)
-    return Posterior(belief.mean + step, covariance, belief.noise)

@@ -9,16 +9,10 @@ from metarec.data.movielens import (
     load_movielens_100k,
     load_movielens_small,
 )
-from metarec.data.synthetic import (
-    DriftingTruth,
-    SyntheticTruth,
-    drifting_population,
-    synthetic_population,
-)
+from metarec.data.synthetic import SyntheticTruth, synthetic_population
 from metarec.data.table import Catalogue, RatingColumns, RatingData, RatingScale
 
 __all__ = ["Catalogue", "RatingColumns", "RatingData", "RatingScale"]
 __all__ += ["clicks", "rating_data", "read_csv"]
 __all__ += ["load_movielens_1m", "load_movielens_100k", "load_movielens_small"]
 __all__ += ["SyntheticTruth", "synthetic_population"]
-__all__ += ["DriftingTruth", "drifting_population"]

@@ -9,11 +9,10 @@ import logging
 import sys
 from collections.abc import Sequence
 
-import pandas as pd
 import pooch
 
 from metarec.data import RatingData
-from metarec.data.source import SOURCE_HELP, add_csv_arguments, load_source
+from metarec.data.source import SOURCE_HELP, add_reading_flags, load_source
 
 
 def describe(data: RatingData) -> str:
@@ -35,8 +34,10 @@ def describe(data: RatingData) -> str:
         f"mean     {ratings['rating'].astype('float64').mean():.3f}",
     ]
     if ratings["timestamp"].any():
-        span = pd.to_datetime(ratings["timestamp"].agg(["min", "max"]), unit="s")
-        lines.append(f"span     {span['min']:%Y-%m-%d} to {span['max']:%Y-%m-%d}")
+        # Days of numpy, which hold any number of seconds.
+        span = ratings["timestamp"].agg(["min", "max"]).to_numpy()
+        first, last = span.astype("datetime64[s]").astype("datetime64[D]")
+        lines.append(f"span     {first} to {last}")
     # Ratings without a step are counted in ten bins.
     bins = 10 if data.scale.step is None and ratings["rating"].nunique() > 10 else None
     counts = ratings["rating"].value_counts(bins=bins).sort_index()
@@ -58,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser("python -m metarec.data", description=__doc__)
     add, default = parser.add_argument, ["ml-100k"]
     add("sources", nargs="*", default=default, metavar="SOURCE", help=SOURCE_HELP)
-    add_csv_arguments(parser)
+    add_reading_flags(parser)
     add("--quiet", action="store_true", help="print errors only")
     options = parser.parse_args(arguments)
     logging.basicConfig(format="%(message)s", stream=sys.stderr)

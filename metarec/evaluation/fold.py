@@ -9,7 +9,7 @@ from torch import Tensor
 
 from metarec.baselines import PooledMLP
 from metarec.data import RatingData
-from metarec.evaluation.cold_start import cold_start
+from metarec.evaluation.cold_start import judge
 from metarec.factors import GaussianFactorModel, WarmStart, cross_fit
 from metarec.features import item_features
 from metarec.meta import MetaLearner
@@ -149,7 +149,10 @@ class Fold:
         return validation_score(predictor, self.sealed, self.split.validation, sizes)
 
     def judge(
-        self, predictor: Predictor, sizes: Sequence[int] | None = None
+        self,
+        predictor: Predictor,
+        sizes: Sequence[int] | None = None,
+        protocol: str = "cold-start",
     ) -> pd.DataFrame:
         """Errors on test users, one row for each user and K.
 
@@ -159,12 +162,15 @@ class Fold:
             What is judged.
         sizes
             Support sizes K; those of the protocol if not given.
+        protocol
+            Name of the protocol, such as "whole-life".
 
         Returns
         -------
         pd.DataFrame
-            One row for each user and K: user, k, rmse, mae and n.
+            One row for each user and K (see `cold_start`).
         """
-        sizes = self.sizes if sizes is None else sizes
-        table = cold_start(predictor, self.histories, self.split.test, sizes)
+        if sizes is None and protocol == "cold-start":
+            sizes = self.sizes
+        table = judge(predictor, self.histories, self.split.test, protocol, sizes)
         return table.assign(fold=self.number)

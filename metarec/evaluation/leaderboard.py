@@ -26,9 +26,10 @@ _KEYS = ["fold", "user"]
 class Leaderboard:
     """Errors of each test user under each method, and what follows from them.
 
-    ``errors`` is tidy: columns method, fold, user, k, rmse, mae, n (see `cold_start`),
-    one row for each method, user and K, so that anybody can compute another statistic.
-    All are compared with the rival, paired over users.
+    ``errors`` is tidy: columns method, fold, user, k, rmse, mae, n (see `cold_start`;
+    unclipped where it was measured), one row for each method, user and K, so that
+    anybody can compute another statistic. All are compared with the rival, paired over
+    users.
 
     Parameters
     ----------
@@ -37,6 +38,8 @@ class Leaderboard:
         K.
     rival
         The method that all are compared with.
+    label
+        What k says, for headings.
 
     Raises
     ------
@@ -51,6 +54,7 @@ class Leaderboard:
 
     errors: pd.DataFrame
     rival: str = RIVAL
+    label: str = "K = {}"
 
     def __post_init__(self) -> None:
         """Refuse a table that cannot be paired."""
@@ -101,36 +105,33 @@ class Leaderboard:
     def summary(self) -> pd.DataFrame:
         """One row for each method and K.
 
-        rmse and mae: of each user, averaged over users, then folds; ``sd_folds``: of
-        rmse; ``pooled_rmse``: over all ratings of all users; difference, low, high:
-        rmse less that of the rival and its 95% bootstrap interval, paired over users,
-        stratified by fold and conditional on the fitted models. Below 0 is better than
-        the rival.
+        rmse, mae, unclipped: of each user, averaged over users, then folds;
+        ``sd_folds``: of rmse; ``pooled_rmse``: over all ratings of all users;
+        difference, low, high: rmse less that of the rival and its 95% bootstrap
+        interval, paired over users, stratified by fold and conditional on the fitted
+        models. Below 0 is better than the rival.
         """
-        tables = {k: self.per_user(k) for k in sorted(self.errors["k"].unique())}
-        each = {k: table.sub(table[self.rival], axis=0) for k, table in tables.items()}
-        gaps = pd.concat(each, axis=1)
+        errors = self.errors
+        rmse = errors.pivot_table("rmse", _KEYS, ["k", "method"])
+        rival = rmse.xs(self.rival, axis=1, level="method")
+        gaps = rmse - rival[rmse.columns.get_level_values("k")].to_numpy()
+        # One set of resamples serves all methods and sizes: they stay paired. A user
+        # who is too short for some k has no part in the mean there.
+        values = np.hstack([gaps.fillna(0.0), gaps.notna()])
         fold = gaps.index.get_level_values("fold").to_numpy()
-        # One set of resamples serves all methods and sizes: they stay paired.
-        means = bootstrap_means(gaps.to_numpy(), fold)
-        ends = pd.DataFrame(np.quantile(means, [0.025, 0.975], axis=0).T, gaps.columns)
-        parts = []
-        for k, table in tables.items():
-            by_fold = table.groupby("fold").mean()
-            count = self.per_user(k, "n")
-            square = (count * table.pow(2)).sum() / count.sum()
-            columns = {
-                "k": k,
-                "rmse": by_fold.mean(),
-                "sd_folds": by_fold.std(),
-                "mae": self.per_user(k, "mae").groupby("fold").mean().mean(),
-                "pooled_rmse": square.pow(0.5),
-                "difference": gaps[k].mean(),
-                "low": ends.loc[k, 0],
-                "high": ends.loc[k, 1],
-            }
-            parts.append(pd.DataFrame(columns, index=table.columns).reset_index())
-        return pd.concat(parts, ignore_index=True)
+        means, present = np.hsplit(bootstrap_means(values, fold), 2)
+        means /= np.where(present, present, np.nan)
+        low, high = np.nanquantile(means, [0.025, 0.975], axis=0)
+        metrics = [m for m in ("rmse", "mae", "unclipped") if m in errors]
+        of_fold = errors.groupby(["k", "method", "fold"])[metrics].mean()
+        by_size = of_fold.groupby(["k", "method"])
+        table = by_size.mean()
+        table.insert(1, "sd_folds", by_size["rmse"].std())
+        pooled = errors.groupby(["k", "method"])[["rmse", "n"]].apply(_pooled)
+        table = table.assign(pooled_rmse=pooled, difference=gaps.mean())
+        table = table.assign(low=low, high=high)
+        rows = pd.MultiIndex.from_product([rival.columns, self.methods])
+        return table.loc[rows].swaplevel().reset_index(names=["method", "k"])
 
     def wide(self, column: str = "rmse") -> pd.DataFrame:
         """Methods down, K across.
@@ -168,7 +169,7 @@ class Leaderboard:
         """
         cells = self.wide().map("{:.4f}".format)
         cells = cells.mask(self.wide("high") < 0, "**" + cells + "**")
-        rows = [["RMSE", *(f"K={k}" for k in cells)], ["---"] * (cells.shape[1] + 1)]
+        rows = [["RMSE", *map(self.label.format, cells)], ["---"] * (len(cells.T) + 1)]
         rows += cells.reset_index().to_numpy().tolist()
         text = "".join(f"| {' | '.join(row)} |\n" for row in rows)
         text += f"\nBold: better than {self.rival}, 95% interval below 0.\n"
@@ -209,5 +210,10 @@ class Leaderboard:
         ax.errorbar(gap, at, xerr=spread, fmt="o", markersize=4, linewidth=1.5)
         ax.axvline(0, color="black", linewidth=1)
         ax.set_yticks(at, rows.index.tolist(), fontsize=9)
-        ax.set_xlabel(f"RMSE less that of {self.rival} at K = {k} (stars)")
+        at_k = self.label.format(k)
+        ax.set_xlabel(f"RMSE less that of {self.rival} at {at_k} (stars)")
         return ax
+
+
+def _pooled(rows: pd.DataFrame) -> float:
+    return float(np.average(rows["rmse"] ** 2, weights=rows["n"]) ** 0.5)

@@ -7,7 +7,7 @@ import numpy as np
 
 from metarec.data import RatingData
 from metarec.tasks import LeakageError, UserHistories, UserSplit
-from metarec.validation import Predictor, clipped
+from metarec.validation import Predictor, predictions
 
 
 def check_no_leak(
@@ -59,7 +59,7 @@ def check_no_leak(
     probe = histories.tasks(histories.usable(split.train), min(5, histories.reserved))
     fitted = [fit(data), fit(replace(data, ratings=table, users=people))]
     try:
-        before, after = (clipped(predictor, probe, histories) for predictor in fitted)
+        before, after = (predictions(p, probe, histories)[1] for p in fitted)
     except ValueError as error:
         raise LeakageError(
             "a predictor does not take the features that training users have: its "

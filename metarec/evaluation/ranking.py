@@ -202,6 +202,7 @@ def rank_catalogue(
         chance = chance_ranking(n_relevant, candidates.sum(-1), at)
         columns = {
             "user": users[judged],
+            "k": torch.full_like(users[judged], k),
             "ndcg": result.ndcg,
             "recall": result.recall,
             "n_relevant": n_relevant,
@@ -209,9 +210,7 @@ def rank_catalogue(
             "chance_recall": chance.recall,
             "ceiling_recall": n_relevant.clamp(max=at) / n_relevant.double(),
         }
-        table = pd.DataFrame({name: value.numpy() for name, value in columns.items()})
-        table.insert(1, "k", k)
-        tables.append(table)
+        tables.append(pd.DataFrame({name: v.numpy() for name, v in columns.items()}))
     table = pd.concat(tables, ignore_index=True)
     table.attrs["left_out"] = left_out
     return table

@@ -6,7 +6,9 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
+from itertools import product
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
@@ -50,11 +52,13 @@ def run_methods(
     protocol: Protocol,
     store: Path,
     progress: bool = True,
+    kinds: Sequence[str] = ("cold-start",),
 ) -> pd.DataFrame:
     """Judge each method on each fold; return the tidy table for `Leaderboard`.
 
-    What is done is kept in ``store``, one file for each method and fold, written aside
-    and renamed: a run that was interrupted goes on, and methods can be added later.
+    What is done is kept in ``store``, one file for each method, fold and kind of
+    protocol, written aside and renamed: a run that was interrupted goes on, and methods
+    and kinds can be added later. A method is fitted once for all kinds.
     Beside the errors stand ``fit_seconds`` and ``ms_per_user`` (processor time; the
     latter to adapt to 10 ratings, or ``reserved`` if that is less, and score all
     items).
@@ -71,11 +75,13 @@ def run_methods(
         Folder in which results are kept.
     progress
         Whether to show a progress bar on a terminal.
+    kinds
+        What is support and what is query: such as "whole-life".
 
     Returns
     -------
     pd.DataFrame
-        One row for each method, fold, user and K.
+        One row for each kind (column ``protocol``), method, fold, user and K.
 
     Raises
     ------
@@ -86,34 +92,40 @@ def run_methods(
     --------
     The command ``python -m metarec.evaluation``.
     """
-    _claim(store, data, protocol)
-    parts = {
-        (number, method): store / f"{number}-{_slug(method)}.csv"
-        for number in range(protocol.folds)
-        for method in methods
-    }
-    bar = tqdm(total=len(parts), desc="evaluation", unit="fit", disable=not progress)
+    settings = {"data": data.content_hash(), **asdict(protocol)}
+    mark = store / "settings.json"
+    _refuse_another(mark, settings)
+
+    def path(kind: str, method: str, number: int) -> Path:
+        slug = re.sub(r"[^a-z0-9]+", "-", method.lower()).strip("-")
+        return store / f"{number}-{slug}-{kind}.csv"
+
+    runs = list(product(range(protocol.folds), methods))
+    bar = tqdm(runs, desc="evaluation", unit="fit", disable=not progress)
     fold: Fold | None = None
-    for (number, method), path in parts.items():
+    for number, method in bar:
         bar.set_postfix_str(f"fold {number}, {method}")
-        if not path.exists():
+        if left := [k for k in kinds if not path(k, method, number).exists()]:
             # Methods of one fold come in a row, and share what it has fitted.
             if fold is None or fold.number != number:
                 fold = Fold(data, number, **asdict(protocol))
-            table = _judged(fold, method)
-            save_aside(path, partial(table.to_csv, index=False))
-        bar.update()
-    bar.close()
+            tables = _judged(fold, method, left)
+            # The mark is written before the first result, which is known to be of this
+            # run however it ends; a run that fails earlier claims nothing.
+            save_aside(mark, partial(Path.write_text, data=json.dumps(settings)))
+            for kind, table in tables.groupby("protocol"):
+                write = partial(table.to_csv, index=False)
+                save_aside(path(str(kind), method, number), write)
     # One order of rows, whichever was run first.
-    paths = [parts[n, m] for m in methods for n in range(protocol.folds)]
+    paths = [path(*key) for key in product(kinds, methods, range(protocol.folds))]
     return pd.concat(map(pd.read_csv, paths), ignore_index=True)
 
 
-def _judged(fold: Fold, method: str) -> pd.DataFrame:
+def _judged(fold: Fold, method: str, kinds: Sequence[str]) -> pd.DataFrame:
     start = time.process_time()
     predictor = fitted(method, fold)
     fit_seconds = time.process_time() - start
-    table = fold.judge(predictor)
+    table = pd.concat(fold.judge(predictor, None, k).assign(protocol=k) for k in kinds)
     k = min(10, fold.histories.reserved)
     users = fold.histories.usable(fold.split.test)[:100]
     support = fold.histories.tasks(users, k).support
@@ -125,21 +137,12 @@ def _judged(fold: Fold, method: str) -> pd.DataFrame:
     return table.assign(method=method, fit_seconds=fit_seconds, ms_per_user=cost)
 
 
-def _claim(store: Path, data: RatingData, protocol: Protocol) -> None:
-    """Mark the folder as this run's, or refuse one that is another's."""
-    store.mkdir(parents=True, exist_ok=True)
-    mark = store / "settings.json"
-    mine = {"data": data.content_hash(), **asdict(protocol)}
+def _refuse_another(mark: Path, settings: dict[str, Any]) -> None:
+    """Refuse a folder that holds the results of another run."""
     if mark.exists():
         theirs = json.loads(mark.read_text())
-        if differ := sorted(k for k in mine if mine[k] != theirs.get(k)):
+        if differ := sorted(k for k in settings if settings[k] != theirs.get(k)):
             raise ValueError(
-                f"{store} holds results under another {', '.join(differ)}: name "
+                f"{mark.parent} holds results under another {', '.join(differ)}: name "
                 "another folder or begin anew with --fresh"
             )
-    # The mark is written first: results of a killed run are known to be of this run.
-    save_aside(mark, partial(Path.write_text, data=json.dumps(mine)))
-
-
-def _slug(name: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")

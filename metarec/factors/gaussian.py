@@ -30,6 +30,7 @@ from metarec.validation import validation_score
 
 Map = Callable[..., Iterable[SufficientStatistics]]
 SHRINKAGE = 5.0  # of an item's bias, in ratings: that of `UserItemBias`
+FLOOR = 1e-11  # of a variance, where ratings leave none and rounding might turn it
 
 
 class GaussianFactorModel:
@@ -208,6 +209,7 @@ class GaussianFactorModel:
         """M-step: the prior that explains the users best."""
         self.user_mean = statistics.mean
         self.user_covariance = statistics.spread / statistics.n_users
+        self.user_covariance.diagonal().add_(FLOOR)
 
     def _m_step_items(self, statistics: SufficientStatistics) -> None:
         """Posterior of every v_i, then its prior: ridge regression on the features."""
@@ -227,6 +229,7 @@ class GaussianFactorModel:
         spread = torch.einsum("in,ide->de", seen, self.v_cov)
         step = seen * (self.v - self.item_mean)
         self.item_covariance = (spread + step.T @ step) / seen.sum()
+        self.item_covariance.diagonal().add_(FLOOR)
 
     def _m_step_noise(self, statistics: SufficientStatistics) -> None:
         """``sigma^2 = E[(r - r_hat)^2]`` over ratings, both sides' uncertainty counted.
@@ -237,7 +240,7 @@ class GaussianFactorModel:
         gram = unpacked(statistics.gram)
         cross = apply_each(gram, self.v) - 2 * statistics.target
         error = statistics.rest + (self.v_cov * gram).sum() + (self.v * cross).sum()
-        self.noise = error / statistics.item_count.sum()
+        self.noise = (error / statistics.item_count.sum()).clamp(min=FLOOR)
 
     def _whiten(self) -> None:
         """Change units so that p_u ~ N(0, I); the mean of p_u moves into b_i."""
@@ -334,42 +337,6 @@ class GaussianFactorModel:
         mean = self.posterior(support, weight).mean
         taste = torch.einsum("bnd,bd->bn", self.q[x], mean[:, :-1])
         return (self.offset[x] + mean[:, -1:] + taste).float()
-
-    def learn_offset(
-        self, histories: UserHistories, users: Tensor, ridge: float = 100.0
-    ) -> None:
-        """Let features say what an item's offset is while few have rated it.
-
-        `UserItemBias` draws ``b_i`` to 0 as if ``lambda = 5`` more ratings were there;
-        now they stand at ``f_i' beta``:
-        ``b_i = (n_i c_i + lambda f_i' beta) / (n_i + lambda)``, with ``c_i`` the mean
-        residual of the ``n_i`` ratings. ``beta`` is the ridge regression of ``b_i`` on
-        ``f_i`` in which an item counts once a rating, since that is how often it is
-        asked about: ``ridge`` is in ratings.
-
-        Parameters
-        ----------
-        histories
-            Ratings of all users, each user's in one order.
-        users
-            Indices of users, shape (U,).
-        ridge
-            Weight of the squares, in ratings.
-
-        Built in
-        --------
-        new-items
-        """
-        n = histories.item_counts(users).double()
-        drawn = SHRINKAGE / (n + SHRINKAGE)
-        f = self.features
-        penalty = ridge * torch.eye(f.shape[1], dtype=f.dtype)
-        penalty[0, 0] = 1e-5
-        # b_i depends on beta itself: the weight n - n drawn takes that out.
-        gram = (f * (n - n * drawn)[:, None]).T @ f + penalty
-        shrunk = self.offset - self.mu
-        beta = torch.linalg.solve(gram, f.T @ (n * shrunk))
-        self.offset = self.offset + drawn * (f @ beta)
 
     @one_thread()
     def learn_profile(

@@ -97,10 +97,11 @@ def cross_fit(
     item_rows = torch.zeros(len(histories.start) - 1, dtype=torch.long)
     # Row 0 is for users who were not trained on: their ratings are in no copy.
     item_rows[users] = (part + 1) * histories.n_items
+    kind = torch.get_default_dtype()
     return WarmStart(
-        factors=torch.cat([scale * q for q, _ in tables]).float(),
-        offset=torch.cat([offset.float() for _, offset in tables]),
+        factors=torch.cat([scale * q for q, _ in tables]).to(kind),
+        offset=torch.cat([offset.to(kind) for _, offset in tables]),
         item_rows=item_rows,
         mean_bias=float(model.user_mean[-1]),
-        implicit=None if model.implicit is None else (model.implicit / scale).float(),
+        implicit=None if model.implicit is None else (model.implicit / scale).to(kind),
     )

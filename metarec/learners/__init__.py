@@ -6,7 +6,6 @@ The interface, and those who keep it: gradient descent, the Bayesian, task atten
 from metarec.learners.bayesian import (
     Bayesian,
     Posterior,
-    map_estimate,
     posterior_covariance,
 )
 from metarec.learners.functional import predict
@@ -20,7 +19,7 @@ from metarec.learners.heads import (
     residual,
     scaled,
 )
-from metarec.learners.loop import MatrixRate, Objective, inner_loop
+from metarec.learners.loop import MatrixRate, Objective, inner_loop, stable_share
 from metarec.learners.losses import (
     Loss,
     likelihood_of,
@@ -28,13 +27,13 @@ from metarec.learners.losses import (
     squared_error,
 )
 from metarec.learners.prior import Parameters, Prior
-from metarec.learners.task_attention import SetEncoder, TaskAttention, TaskBank
+from metarec.learners.task_attention import TaskAttention, TaskBank
 from metarec.learners.task_learner import TaskLearner
 
-__all__ = ["Bayesian", "GradientDescent", "SetEncoder", "TaskAttention", "TaskLearner"]
-__all__ += ["Posterior", "TaskBank", "map_estimate", "posterior_covariance"]
+__all__ = ["Bayesian", "GradientDescent", "TaskAttention", "TaskLearner"]
+__all__ += ["Posterior", "TaskBank", "posterior_covariance"]
 __all__ += ["Parameters", "Prior", "predict"]
-__all__ += ["MatrixRate", "Objective", "inner_loop"]
+__all__ += ["MatrixRate", "Objective", "inner_loop", "stable_share"]
 __all__ += ["Loss", "likelihood_of", "mean_squared_error", "squared_error"]
 __all__ += ["dot", "expand_mean", "is_head", "masked_rows"]
 __all__ += ["needs_head", "residual", "scaled"]

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.func import grad
 
 from metarec.learners.heads import dot, expand_mean, needs_head, residual, scaled
 from metarec.learners.losses import likelihood_of
@@ -295,62 +293,10 @@ def posterior_covariance(prior: Prior, phi: Tensor, weight: Tensor) -> Tensor:
     --------
     What the posterior and Laplace's approximation share.
     """
-    one = torch.eye(phi.shape[-1], dtype=phi.dtype)
+    one = torch.eye(phi.shape[-1], dtype=phi.dtype, device=phi.device)
     scale = scaled(prior.scale["head"], one)
     information = (weight[..., None] * phi).mT @ phi
     total = one + scale @ information
     covariance: Tensor = torch.linalg.solve(total, scale.expand_as(information))
     # Symmetric in exact arithmetic; rounding must not break the online update.
     return 0.5 * (covariance + covariance.mT)
-
-
-def map_estimate(
-    loss: Callable[[Parameters], Tensor], prior: Prior, steps: int, rate: float
-) -> Parameters:
-    """Descend from the prior mean on loss and prior together: stay near ``theta_0``.
-
-    The objective is ``L(w) / sigma^2 + 1/2 (w - m)' S^-1 (w - m)``.
-
-    What it converges to is the most probable w, for a Gaussian also the posterior mean;
-    it needs no linear head. ``prior`` holds one task's mean and scale.
-
-    Parameters
-    ----------
-    loss
-        ``L(w) / sigma^2`` as a function of the parameters.
-    prior
-        One task's mean and scale.
-    steps
-        T, the number of steps.
-    rate
-        Step size.
-
-    Returns
-    -------
-    dict[str, Tensor]
-        The parameters, by name.
-
-    Source
-    ------
-    Rajeswaran et al. (2019), the proximal term of implicit MAML.
-
-    Built in
-    --------
-    meta-sgd
-    """
-
-    def pull(name: str, w: Tensor) -> Tensor:
-        scale, distance = prior.scale[name], w - prior.mean[name]
-        if isinstance(scale, Tensor) and scale.dim() == 2:
-            force: Tensor = torch.linalg.solve(scale, distance)
-            return force
-        return distance / scale
-
-    w = prior.mean
-    for _ in range(steps):
-        gradient = grad(loss)(w)
-        w = {
-            name: value - rate * (gradient[name] / prior.noise + pull(name, value))
-            for name, value in w.items()
-        }
-    return w

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -9,7 +10,7 @@ from torch.func import functional_call
 
 from metarec.learners.functional import over_tasks, twin
 from metarec.learners.heads import expand_mean, is_head, masked_rows
-from metarec.learners.loop import MatrixRate, Objective, inner_loop
+from metarec.learners.loop import MatrixRate, Objective, inner_loop, stable_share
 from metarec.learners.losses import (
     Loss,
     likelihood_of,
@@ -18,7 +19,7 @@ from metarec.learners.losses import (
 )
 from metarec.learners.prior import Parameters, Prior
 from metarec.learners.task_learner import TaskLearner
-from metarec.models import Gaussian, RatingModel
+from metarec.models import Bernoulli, Gaussian, RatingModel
 from metarec.tasks import Examples
 
 
@@ -28,6 +29,14 @@ class GradientDescent(TaskLearner):
 
     ``w <- w - alpha o grad L(w)``, with ``alpha`` the prior's scale; ``sigma^2`` is a
     part of ``alpha`` here.
+
+    The loss is a sum, so its curvature grows with the number of ratings. Where a model
+    has a linear head, the rate of a task is cut to what its ratings allow (see
+    `stable_share`), so that long histories do not diverge: exactly so for a head alone,
+    under squared errors or a Bernoulli; by the curvature of its head at ``theta_0``
+    where other weights are adapted along. For a loss or a module without a known
+    curvature the rate is taken as it is, and steps that run away are refused where
+    weights are served (without a gradient); in training `meta_train` refuses them.
 
     Parameters
     ----------
@@ -95,16 +104,32 @@ class GradientDescent(TaskLearner):
         -------
         dict[str, Tensor]
             Weights of each task by name, each with a leading task axis.
+
+        Raises
+        ------
+        FloatingPointError
+            If steps without a known bound doubled the loss, where nothing is trained.
         """
         loss = self._objective(model, prior, support)
-        if is_head(model, prior.mean):
+        rate: dict[str, Any] = dict(prior.scale)
+        if head := is_head(model, prior.mean):
             # Heads are columns (B, D, 1) in the loop: what a batch of products takes.
-            column = {"head": expand_mean(prior, support)[..., None]}
+            start = {"head": expand_mean(prior, support)[..., None]}
             rate = {"head": _rate_of_column(prior.scale["head"])}
-            own = inner_loop(loss, column, rate, self.steps, self.first_order)
+        else:
+            start = {n: _own(model, n, m, support) for n, m in prior.mean.items()}
+        if (curvature := loss.curvature) is not None:
+            bound = curvature.detach() if self.first_order else curvature
+            share = stable_share(prior.scale["head"], bound)
+            if share is not None:
+                for name, w in start.items():
+                    rate[name] = share.reshape(-1, *[1] * (w.dim() - 1)) * rate[name]
+        own = inner_loop(loss, start, rate, self.steps, self.first_order)
+        if head:
             return {"head": own["head"].squeeze(-1)}
-        start = {n: _own(model, n, m, support) for n, m in prior.mean.items()}
-        return inner_loop(loss, start, prior.scale, self.steps, self.first_order)
+        if not torch.is_grad_enabled():
+            _refuse_divergence(loss, start, own)
+        return own
 
     def _objective(
         self, model: nn.Module, prior: Prior, support: Examples
@@ -124,9 +149,17 @@ class GradientDescent(TaskLearner):
             return loss(score(weights, *inputs), y, mask)
 
         losses = over_tasks(task_loss, len(support))
+        curvature = None
+        # The variance of a click, p (1 - p), is 1/4 at most.
+        bernoulli = self.loss is None and isinstance(likelihood, Bernoulli)
+        most = 1.0 if squared else 0.25 if bernoulli else None
+        if isinstance(model, RatingModel) and "head" in prior.mean and most:
+            gram, _ = _gram(model, support, self.loss is mean_squared_error)
+            curvature = most * gram
         return _by_autograd(
             lambda weights: losses(weights, support.y, support.mask, *inputs).sum(),
-            second_order=torch.is_grad_enabled() and not self.first_order,
+            torch.is_grad_enabled() and not self.first_order,
+            curvature,
         )
 
 
@@ -135,6 +168,16 @@ def _own(model: nn.Module, name: str, mean: Tensor, support: Examples) -> Tensor
     if mean.dim() > model.get_parameter(name).dim():
         return mean
     return mean.expand(len(support), *mean.shape)
+
+
+def _refuse_divergence(loss: Objective, start: Parameters, own: Parameters) -> None:
+    """Raise ``FloatingPointError`` where steps without a bound ran away."""
+    before, after = float(loss(start)), float(loss(own))
+    if not after <= 2 * before + 1e-6:
+        raise FloatingPointError(
+            f"the inner loop diverged: it took the loss of the ratings from "
+            f"{before:.3g} to {after:.3g}; take a smaller inner rate"
+        )
 
 
 def _rate_of_column(scale: Tensor | float) -> Tensor | float | MatrixRate:
@@ -151,11 +194,7 @@ def _quadratic(model: RatingModel, support: Examples, mean: bool) -> Objective:
     count for the mean; w (B, D, 1). The gradient is Gram ``w - target``, which needs
     neither autograd nor the ratings again.
     """
-    phi, rest = masked_rows(model, support)
-    gram, target = torch.bmm(phi.mT, phi), torch.bmm(phi.mT, rest[..., None])
-    if mean:
-        count = support.mask.sum(-1, keepdim=True).clamp(min=1)
-        gram, target = gram / count[..., None], target / count[..., None]
+    gram, target = _gram(model, support, mean)
 
     def value(weights: Parameters) -> Tensor:
         w = weights["head"]
@@ -164,11 +203,21 @@ def _quadratic(model: RatingModel, support: Examples, mean: bool) -> Objective:
     def gradient(weights: Parameters) -> Parameters:
         return {"head": torch.baddbmm(target, gram, weights["head"], beta=-1)}
 
-    return Objective(value, gradient)
+    return Objective(value, gradient, gram)
+
+
+def _gram(model: RatingModel, support: Examples, mean: bool) -> tuple[Tensor, Tensor]:
+    """``Phi' Phi`` (B, D, D) and ``Phi' (y - offset)`` (B, D, 1), or their means."""
+    phi, rest = masked_rows(model, support)
+    gram, target = torch.bmm(phi.mT, phi), torch.bmm(phi.mT, rest[..., None])
+    if not mean:
+        return gram, target
+    count = support.mask.sum(-1)[:, None, None].clamp(min=1)
+    return gram / count, target / count
 
 
 def _by_autograd(
-    value: Callable[[Parameters], Tensor], second_order: bool
+    value: Callable[[Parameters], Tensor], second_order: bool, curvature: Tensor | None
 ) -> Objective:
     """Any loss: one pass backward, recorded if the meta-gradient runs through it.
 
@@ -188,7 +237,7 @@ def _by_autograd(
         )
         return dict(zip(at, found, strict=True))
 
-    return Objective(value, gradient)
+    return Objective(value, gradient, curvature)
 
 
 def _score_of(

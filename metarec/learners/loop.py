@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 from torch.func import grad
 
@@ -19,6 +20,9 @@ class Objective:
         The loss, as a function of the parameters.
     gradient
         Its gradient, as a function of the parameters.
+    curvature
+        No less than the Hessian of each task's head, shape (B, D, D); None where no
+        such bound is known.
 
     Plumbing
     --------
@@ -27,6 +31,7 @@ class Objective:
 
     value: Callable[[Parameters], Tensor]
     gradient: Callable[[Parameters], Parameters]
+    curvature: Tensor | None = None
 
     def __call__(self, weights: Parameters) -> Tensor:
         """The loss, as any other loss."""
@@ -40,11 +45,11 @@ class MatrixRate:
     Parameters
     ----------
     matrix
-        ``A``, shape (D, D).
+        ``A``, shape (D, D), or one for each task.
 
     Shapes
     ------
-    ``matrix`` (D, D), a gradient (..., D, 1).
+    ``matrix`` (D, D) or (B, D, D), a gradient (..., D, 1).
 
     Plumbing
     --------
@@ -56,6 +61,10 @@ class MatrixRate:
     def __mul__(self, gradient: Tensor) -> Tensor:
         """The matrix times the gradient, a column."""
         return self.matrix @ gradient
+
+    def __rmul__(self, share: Tensor) -> "MatrixRate":
+        """The same matrix but for a number for each task, shape (B, 1, 1)."""
+        return MatrixRate(share * self.matrix)
 
 
 def inner_loop(
@@ -106,3 +115,46 @@ def inner_loop(
             gradient = {name: g.detach() for name, g in gradient.items()}
         weights = {name: w - rate[name] * gradient[name] for name, w in weights.items()}
     return weights
+
+
+def stable_share(rate: Tensor | float, curvature: Tensor) -> Tensor | None:
+    """The share of a rate at which no step raises the loss: 1, or ``1.5 / lambda``.
+
+    ``lambda`` is the largest eigenvalue of ``A^1/2 H A^1/2``, with A the rate and H the
+    curvature of a task. A step of rate A multiplies what is left along an eigenvector
+    by ``1 - lambda``. Up to 2 that does not grow, and nothing changes. Beyond 2 the
+    steps would diverge: the rate is cut so that ``lambda`` becomes 1.5, and what is
+    left halves with every step, however many ratings there are. The meta-gradient runs
+    through the share as through the rest.
+
+    Parameters
+    ----------
+    rate
+        ``A``: a number, a diagonal (D,) or a positive definite matrix (D, D).
+    curvature
+        No less than the Hessian of each task, shape (B, D, D).
+
+    Returns
+    -------
+    Tensor | None
+        The share of each task, shape (B,); None if it is 1 for all of them.
+
+    Source
+    ------
+    Nesterov (2004), section 1.2.3: descent with a step below two over the curvature.
+
+    Built in
+    --------
+    inner-loop
+    """
+    rate = torch.as_tensor(rate)
+    full = rate.dim() == 2
+    part = curvature if full else curvature.diagonal(dim1=-2, dim2=-1)
+    # The trace of A H is no less than lambda, and costs next to nothing.
+    trace = (rate * part).flatten(1).sum(-1)
+    if not (trace > 2).any():
+        return None
+    each = rate.to(curvature).expand_as(curvature[0] if full else curvature[0, 0])
+    root = torch.linalg.cholesky(each) if full else each.sqrt().diag()
+    largest = torch.linalg.eigvalsh(root.mT @ curvature @ root)[:, -1]
+    return torch.where(largest > 2, 1.5 / largest.clamp(min=2), 1.0)

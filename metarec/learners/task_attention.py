@@ -7,7 +7,7 @@ from metarec.learners.bayesian import Bayesian
 from metarec.learners.heads import expand_mean, needs_head, residual, scaled
 from metarec.learners.prior import Parameters, Prior
 from metarec.learners.task_learner import TaskLearner
-from metarec.models import HIDDEN, RatingModel
+from metarec.models import RatingModel
 from metarec.tasks import Examples
 
 # The prior variance of a head's weights, relative to the noise, in the units of
@@ -56,6 +56,7 @@ class TaskBank(nn.Module):
         """
         if self.history is None:
             return
+        self.history = self.history.like(model.head)
         prior = Prior({"head": model.head}, {"head": _RIDGE})
         weights = Bayesian().adapt(model, prior, self.history)["head"]
         self.deltas = weights - weights.mean(0)
@@ -75,7 +76,7 @@ class TaskBank(nn.Module):
         """
         n_tasks = len(self.deltas)
         if support.user is None or self.history is None or self.history.user is None:
-            return torch.zeros(len(support), n_tasks, dtype=torch.bool)
+            return support.mask.new_zeros(len(support), n_tasks)
         return support.user[:, None] == self.history.user
 
 
@@ -180,61 +181,3 @@ class TaskAttention(TaskLearner, nn.Module):
         weight = self.attention(needs_head(model, prior), prior, support)
         mean = expand_mean(prior, support)
         return {"head": mean + weight[:, :-1] @ self.bank.deltas}
-
-
-class SetEncoder(TaskLearner, nn.Module):
-    """Task attention's learned form: read the support as a set, write the weights.
-
-    ``w = w_Bayes + K^-1/2 sum_j relu([phi_j, e_j] W_1) W_2``, with ``w_Bayes`` the
-    posterior mean, so that the network learns what that leaves. ``W_2`` starts at 0;
-    the sum is empty at K = 0, which is the prior.
-
-    Parameters
-    ----------
-    dim
-        Number of weights D of a head.
-    generator
-        Source of the random numbers.
-
-    Source
-    ------
-    Zaheer et al. (2017), deep sets; Garnelo et al. (2018).
-
-    Built in
-    --------
-    task-attention
-    """
-
-    initial_scale = Bayesian.initial_scale
-    noisy = True
-
-    def __init__(self, dim: int, generator: torch.Generator | None = None) -> None:
-        super().__init__()
-        first = torch.randn(dim + 1, HIDDEN, generator=generator)
-        self.first = nn.Parameter(first * (dim + 1) ** -0.5)
-        self.second = nn.Parameter(torch.zeros(HIDDEN, dim))
-
-    def adapt(self, model: nn.Module, prior: Prior, support: Examples) -> Parameters:
-        """The posterior mean and a residual that the set of ratings is read for.
-
-        Parameters
-        ----------
-        model
-            The model whose parameters are adapted.
-        prior
-            Where adaptation starts, and how far it trusts the ratings.
-        support
-            Ratings to adapt on, of B users or tasks.
-
-        Returns
-        -------
-        dict[str, Tensor]
-            Weights of each task by name, each with a leading task axis.
-        """
-        model = needs_head(model, prior)
-        base = Bayesian().adapt(model, prior, support)["head"]
-        phi, error = residual(model, expand_mean(prior, support), support)
-        seen = torch.cat([phi, error[..., None]], -1) @ self.first
-        total = torch.where(support.mask[..., None], seen.relu(), 0.0).sum(1)
-        count = support.mask.sum(-1, keepdim=True).clamp(min=1)
-        return {"head": base + (total / count.sqrt()) @ self.second}

@@ -9,15 +9,12 @@ from metarec.metrics.clicks import (
 )
 from metarec.metrics.intervals import Interval, bootstrap_means, paired_bootstrap
 from metarec.metrics.lists import (
-    Ceiling,
     chance_ndcg,
     chance_precision,
     dcg,
     ndcg,
     precision,
     recall,
-    tie_ceiling,
-    tied_relevance,
 )
 from metarec.metrics.ratings import (
     coverage,
@@ -31,5 +28,4 @@ from metarec.metrics.ratings import (
 __all__ = ["coverage", "gaussian_nll", "mae", "rmse", "user_mae", "user_rmse"]
 __all__ += ["Reliability", "auc", "expected_calibration_error", "log_loss"]
 __all__ += ["reliability", "chance_ndcg", "chance_precision", "dcg", "ndcg"]
-__all__ += ["precision", "recall", "Ceiling", "tie_ceiling", "tied_relevance"]
-__all__ += ["Interval", "bootstrap_means", "paired_bootstrap"]
+__all__ += ["precision", "recall", "Interval", "bootstrap_means", "paired_bootstrap"]

@@ -38,7 +38,7 @@ def log_loss(probability: Tensor, click: Tensor, mask: Tensor) -> Tensor:
     --------
     leaderboard
     """
-    same_shape(probability, click)
+    same_shape(probability, click, mask)
     p = _probability(torch.where(mask, probability, 0.5))
     eps = torch.finfo(p.dtype).eps
     # One sure and wrong prediction must not make the mean infinite.
@@ -76,7 +76,7 @@ def auc(score: Tensor, click: Tensor, mask: Tensor) -> Tensor:
     --------
     leaderboard
     """
-    same_shape(score, click)
+    same_shape(score, click, mask)
     clicked, not_clicked = mask & (click > 0), mask & (click <= 0)
     rest = torch.where(not_clicked, score, torch.inf).sort(-1).values
     # What is not asked about stands at an end of the scale, and counts nothing.

@@ -1,6 +1,4 @@
-"""How good a list is, what chance scores, and the best that can be expected."""
-
-from typing import NamedTuple
+"""How good a list is, and what chance scores."""
 
 import torch
 from torch import Tensor
@@ -114,9 +112,9 @@ def recall(score: Tensor, relevant: Tensor, k: int) -> Tensor:
 def precision(score: Tensor, relevant: Tensor, k: int) -> Tensor:
     """Share of the first ``k`` places by ``score`` that hold a relevant item.
 
-    ``relevant`` (..., N) is boolean, or holds the probability that an item is relevant
-    (see `tied_relevance`): then the result is the expected share. Equal scores keep
-    their given order; places beyond the N-th count as misses.
+    ``relevant`` (..., N) is boolean, or holds the probability that an item is relevant:
+    then the result is the expected share. Equal scores keep their given order; places
+    beyond the N-th count as misses.
 
     Parameters
     ----------
@@ -196,96 +194,3 @@ def chance_ndcg(relevance: Tensor, k: int | None = None) -> Tensor:
     found = dcg(gain.mean(-1, keepdim=True).expand(gain.shape), k)
     ideal = dcg(gain.sort(-1, descending=True).values, k)
     return torch.where(ideal > 0, found / ideal.clamp(min=1e-300), 0.0)
-
-
-def tied_relevance(rating: Tensor, n: int) -> Tensor:
-    """Probability that an item is among the ``n`` best when coins order equal ratings.
-
-    1 above the n-th highest rating, 0 below it, and ``(n - a) / g`` for the g items
-    that share it, a the number of items above. ``rating`` and the result: shape (...,
-    N).
-
-    Parameters
-    ----------
-    rating
-        Ratings, in stars, shape (..., N).
-    n
-        How many of the N are relevant.
-
-    Returns
-    -------
-    Tensor
-        Probabilities, shape (..., N).
-
-    Raises
-    ------
-    ValueError
-        Unless ``1 <= n <= N``.
-
-    Built in
-    --------
-    how-a-benchmark-fools-you
-    """
-    if not 1 <= n <= rating.shape[-1]:
-        raise ValueError(f"n must lie in 1..{rating.shape[-1]}, the items, got {n}")
-    # Only those at the edge depend on the coin.
-    edge = rating.sort(-1, descending=True).values[..., n - 1, None]
-    above, level = rating > edge, rating == edge
-    share = (n - above.sum(-1, keepdim=True)) / level.sum(-1, keepdim=True).double()
-    return torch.where(level, share, above.double())
-
-
-class Ceiling(NamedTuple):
-    """The best precision and nDCG that can be expected, each of shape (...,).
-
-    Parameters
-    ----------
-    precision
-        The best precision, shape (...,).
-    ndcg
-        The best nDCG, shape (...,).
-
-    Built in
-    --------
-    how-a-benchmark-fools-you
-    """
-
-    precision: Tensor
-    ndcg: Tensor
-
-
-def tie_ceiling(rating: Tensor, n: int, k: int) -> Ceiling:
-    """What an oracle scores who knows every rating, but not how coins order equals.
-
-    Relevant are the ``n`` highest of the N ratings, equal ones ordered by coin flips.
-    The best list puts the most probable first, so with ``p_(1) >= p_(2) >= ...`` from
-    `tied_relevance`: ``precision@k = sum_{j<=k} p_(j) / k`` and ``nDCG@k = sum_{j<=k}
-    p_(j) / log2(j + 1) / sum_{j<=min(k,n)} 1 / log2(j + 1)``.
-
-    Parameters
-    ----------
-    rating
-        Ratings, in stars, shape (..., N).
-    n
-        How many of the N are relevant.
-    k
-        Length of the list.
-
-    Returns
-    -------
-    Ceiling
-        The two expectations, shape (...,).
-
-    Raises
-    ------
-    ValueError
-        Unless ``1 <= n <= N``.
-
-    Built in
-    --------
-    how-a-benchmark-fools-you
-    """
-    p = tied_relevance(rating, n)
-    best = p.sort(-1, descending=True).values
-    ideal = dcg(torch.ones(n), k)
-    return Ceiling(precision(p, p, k), dcg(best, k) / ideal)

@@ -81,7 +81,7 @@ def user_rmse(prediction: Tensor, rating: Tensor, mask: Tensor) -> Tensor:
     --------
     tasks
     """
-    same_shape(prediction, rating)
+    same_shape(prediction, rating, mask)
     # Selected, not multiplied: what stands under a false mask may be nan.
     error = torch.where(mask, prediction - rating, 0.0)
     return (error.square().sum(-1) / mask.sum(-1).clamp(min=1)).sqrt()
@@ -108,7 +108,7 @@ def user_mae(prediction: Tensor, rating: Tensor, mask: Tensor) -> Tensor:
     --------
     tasks
     """
-    same_shape(prediction, rating)
+    same_shape(prediction, rating, mask)
     error = torch.where(mask, prediction - rating, 0.0)
     return error.abs().sum(-1) / mask.sum(-1).clamp(min=1)
 
@@ -136,7 +136,7 @@ def gaussian_nll(mean: Tensor, variance: Tensor, rating: Tensor) -> Tensor:
     --------
     bayesian
     """
-    same_shape(mean, rating)
+    same_shape(mean, variance, rating)
     square = (rating - mean).square() / variance
     return 0.5 * (square + (2 * torch.pi * variance).log())
 
@@ -173,7 +173,7 @@ def coverage(mean: Tensor, variance: Tensor, rating: Tensor, level: float) -> fl
     --------
     bayesian
     """
-    same_shape(mean, rating)
+    same_shape(mean, variance, rating)
     if not 0 < level < 1:
         raise ValueError(f"level must lie between 0 and 1, got {level}")
     z = torch.special.ndtri(torch.tensor((1 + level) / 2, dtype=torch.float64))
@@ -181,15 +181,16 @@ def coverage(mean: Tensor, variance: Tensor, rating: Tensor, level: float) -> fl
     return float(inside.double().mean())
 
 
-def same_shape(a: Tensor, b: Tensor) -> None:
-    """Refuse two shapes that would broadcast.
+def same_shape(*tensors: Tensor) -> None:
+    """Refuse shapes that would broadcast.
 
     Plumbing
     --------
     Shared by the metrics.
     """
-    if a.shape != b.shape:
+    shapes = [str(tuple(each.shape)) for each in tensors]
+    if len(set(shapes)) > 1:
         raise ValueError(
-            f"shapes differ: {tuple(a.shape)} against {tuple(b.shape)}; they would "
-            "broadcast into a number that means nothing"
+            f"shapes differ: {' against '.join(shapes)}; they would broadcast into a "
+            "number that means nothing: pass tensors of one shape"
         )

@@ -2,10 +2,15 @@
 
 import json
 from collections.abc import Callable, Mapping
+from datetime import date, datetime
+from decimal import Decimal
 from functools import partial
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
+import numpy as np
+import pandas as pd
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -17,12 +22,53 @@ from metarec.training import read_run, save_aside
 _FORMAT = "metarec recommender 3"
 _WITHOUT_SIZES = "metarec recommender 2"  # of version 0.1
 
+# Labels that JSON does not have: written as {type: text}, and read by these.
+_LABELS: dict[str, Callable[[str], Any]] = {"UUID": UUID, "Decimal": Decimal}
+_LABELS |= {"date": date.fromisoformat, "datetime": datetime.fromisoformat}
+_LABELS["Timestamp"] = pd.Timestamp
+
+
+def as_json(about: Any) -> str:
+    """Write as JSON, with the labels of items that `of_json` can read again.
+
+    Raises
+    ------
+    ValueError
+        For a label of another kind.
+    """
+
+    def other(value: Any) -> Any:
+        if isinstance(value, np.generic):
+            return value.item()
+        if (kind := type(value).__name__) in _LABELS:
+            return {kind: str(value)}
+        raise ValueError(
+            f"items named by a {kind}, such as {value!r:.60}, cannot be saved: name "
+            f"them by text, numbers, {', '.join(_LABELS)} or tuples of these"
+        )
+
+    return json.dumps(about, default=other)
+
+
+def of_json(text: str) -> Any:
+    """Read what `as_json` wrote; a tuple comes back as a list, see `label_of`."""
+
+    def hook(value: dict[str, Any]) -> Any:
+        return next((_LABELS[n](t) for n, t in value.items() if n in _LABELS), value)
+
+    return json.loads(text, object_hook=hook)
+
+
+def label_of(value: Any) -> Any:
+    """A label that can be looked up: a list was a tuple once."""
+    return tuple(map(label_of, value)) if isinstance(value, list) else value
+
 
 def write_file(
     path: str | Path, about: dict[str, Any], tensors: Mapping[str, Tensor]
 ) -> None:
     """Write tensors in the format of safetensors, and what is no tensor as its JSON."""
-    text = json.dumps({"format": _FORMAT} | about, default=lambda value: value.item())
+    text = as_json({"format": _FORMAT} | about)
     save = partial(save_file, {name: t.contiguous() for name, t in tensors.items()})
     save_aside(Path(path), partial(save, metadata={"metarec": text}))
 
@@ -33,7 +79,7 @@ def read_file(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         raise FileNotFoundError(f"no file {path}: save(path) writes one")
     try:
         with safe_open(path, framework="pt") as file:
-            about = json.loads((file.metadata() or {}).get("metarec", "{}"))
+            about = of_json((file.metadata() or {}).get("metarec", "{}"))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, ValueError) as error:
         raise ValueError(f"{path} is no saved recommender: {error}") from error
@@ -44,13 +90,18 @@ def read_file(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         )
     if about["format"] == _WITHOUT_SIZES:
         about["sizes"] = _sizes_of(tensors)
+        # Meta-SGD's scales had a name of their own.
+        renamed = {
+            n.replace("log_scales.", "log_scale."): t for n, t in tensors.items()
+        }
+        return about, renamed
     return about, tensors
 
 
 def _sizes_of(state: Mapping[str, Tensor]) -> dict[str, int]:
     """Sizes from the shapes of version 0.1, which each model had under its own name."""
-    n_items, dim = state["model.item_factors"].shape
     nothing = torch.zeros(0, 0)
+    n_items, dim = state.get("model.item_factors", nothing).shape
     features = state.get("model.item_features", torch.zeros(n_items, 0)).shape[1]
     inputs = len(state.get("model.first", nothing))
     of_network = max(0, inputs - dim - features)
@@ -63,14 +114,19 @@ def _sizes_of(state: Mapping[str, Tensor]) -> dict[str, int]:
     }
 
 
-def kept_vectors(path: Path, run: str, fit: Callable[[], WarmStart]) -> WarmStart:
-    """Read the item vectors that ``run`` left at ``path``, or fit and leave them.
+def kept_vectors(
+    checkpoint: str | Path | None, run: Mapping[str, Any], fit: Callable[[], WarmStart]
+) -> WarmStart:
+    """Read the item vectors that ``run`` left by ``checkpoint``, or fit and leave them.
 
     Raises
     ------
     ValueError
         For a file of another run.
     """
+    if checkpoint is None:
+        return fit()
+    path = Path(f"{checkpoint}.items")
     kept = read_run(path, "item vectors", run)
     if kept is None:
         warm = fit()

@@ -1,9 +1,11 @@
 """The full system: fit on many users, meet a new one or many, save and load."""
 
 import hashlib
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, Self
 
@@ -13,19 +15,14 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from metarec.data import RatingColumns, RatingData, RatingScale
-from metarec.factors import WarmStart
+from metarec.data import RatingScale
+from metarec.data.custom import as_ratings
+from metarec.data.frames import to_frame
+from metarec.factors import UserItemBias
 from metarec.features import UserFeatures, item_features
 from metarec.meta import MetaLearner
 from metarec.models import MatrixFactorization, RatingModel
-from metarec.recommender.files import kept_vectors, read_file, write_file
-from metarec.recommender.many import (
-    UserRatings,
-    best_items,
-    score_all,
-    user_batches,
-    user_ratings,
-)
+from metarec.recommender import files, many
 from metarec.recommender.personal import PersonalModel
 from metarec.systems import (
     Parts,
@@ -37,23 +34,11 @@ from metarec.systems import (
     item_vectors,
 )
 from metarec.tasks import SUPPORT_SIZES, UserHistories, one_thread
-from metarec.training import TrainingConfig, Workers
+from metarec.training import TrainingConfig, Workers, check
 from metarec.validation import validation_score
 
-Ratings = Mapping[Any, float] | Iterable[tuple[Any, float]] | pd.DataFrame
-
-
-class UnknownItemError(KeyError):
-    """An item that the recommender was not trained on.
-
-    Plumbing
-    --------
-    Raised by `MetaRecommender.adapt` and `PersonalModel.predict`.
-    """
-
-    def __str__(self) -> str:
-        """Give the message without the quotes that ``KeyError`` puts around it."""
-        return str(self.args[0])
+Known = Mapping[str, Any] | None
+Ratings = Mapping[Any, float] | Iterable[tuple[Any, float]] | pd.DataFrame | None
 
 
 class MetaRecommender:
@@ -80,13 +65,17 @@ class MetaRecommender:
         Ratings of a user from which the support is cut: K is at most that.
     seed
         Seed of everything that is drawn.
+    device
+        Where it meta-learns and adapts, such as "cuda". Item vectors are fitted, and
+        random numbers drawn, on the processor, whatever the device.
     **options
         Further settings of `System`: implicit, full, steps.
 
     Raises
     ------
     ValueError
-        For parts that do not exist or do not fit together.
+        For parts that do not exist or do not fit together, a setting of the wrong kind,
+        or a device that is not there.
 
     Built in
     --------
@@ -114,18 +103,23 @@ class MetaRecommender:
         config: TrainingConfig | None = None,
         reserved: int = 15,
         seed: int = 0,
+        device: str | torch.device = "cpu",
         **options: Any,
     ) -> None:
         self.system = System(model, meta, learner, **options)
-        self.dim = dim
+        check(dim=dim, reserved=reserved, seed=seed)
         self.config = default_config(self.system, seed) if config is None else config
-        self.reserved = reserved
-        self.seed = seed
+        check(config=self.config)
+        try:
+            self.device = torch.zeros(1, device=device).device
+        except (AssertionError, RuntimeError, TypeError) as error:
+            raise ValueError(f'device={device!r}: {error}; pass "cpu"') from error
+        self.dim, self.reserved, self.seed = int(dim), int(reserved), int(seed)
 
     @one_thread()
     def fit(
         self,
-        data: RatingData | RatingColumns,
+        data: Any,
         users: Tensor | None = None,
         checkpoint: str | Path | None = None,
         progress: bool = True,
@@ -133,18 +127,22 @@ class MetaRecommender:
     ) -> Self:
         """Learn from ``users`` of ``data`` (all by default), a tenth for validation.
 
-        Of a `RatingStore` no more than a chunk of users is in memory at once. With
+        Of a store no more than a chunk of users is in memory at once. With
         ``checkpoint`` an interrupted run goes on where it stopped; the item vectors are
         kept beside it, in a file of that name and ``.items``. ``workers`` share the
         meta-training (see ``scale.together``); each fits the item vectors.
 
+        A warning says so if nothing can be learned, since all ratings are alike, or if
+        nothing was: the validation users are predicted no better than by the biases.
+
         Parameters
         ----------
         data
-            The ratings.
+            The ratings: what `rating_data` or `read_csv` made, a store, or a table (of
+            pandas, polars or Arrow) or the name of a file that these take as it is.
         users
-            Users to learn from, shape (U,); all if not given. A tenth is for
-            validation.
+            Rows of ``data.users`` to learn from, shape (U,); all if not given. A tenth
+            is for validation.
         checkpoint
             File in which an interrupted run goes on; none is written if not given.
         progress
@@ -163,7 +161,11 @@ class MetaRecommender:
             If fewer than 20 users have more than ``reserved`` ratings, or what is kept
             belongs to another run.
         """
-        users = torch.arange(data.n_users) if users is None else users
+        data = as_ratings(data)
+        check(progress=progress, checkpoint=checkpoint)
+        # What cannot be saved is refused now, not when the work is done.
+        files.as_json(data.items["item_id"].tolist())
+        users = _as_users(users, data.n_users)
         histories = UserHistories(data, reserved=self.reserved, vocabulary=users)
         if (usable := len(histories.usable(users))) < 20:
             raise ValueError(
@@ -173,41 +175,46 @@ class MetaRecommender:
         train, validation = hold_out(histories, users, self.seed)
         # Item vectors that know the validation users would flatter every epoch.
         others = users[~torch.isin(users, validation)]
+        ends = [r.aminmax() for *_, r in histories.in_chunks(others) if len(r)]
+        if (low := min(e.min for e in ends)) == max(e.max for e in ends):
+            warnings.warn(f"all ratings are {low:g}: nothing to learn", stacklevel=2)
         features = item_features(data)
-        warm = self._item_vectors(histories, others, features, checkpoint, progress)
+        run = {} if checkpoint is None else self._run(histories, users, features)
+        settings = self.dim, self.system.implicit, self.seed, progress
+        vectors = partial(item_vectors, histories, others, features, *settings)
+        warm = files.kept_vectors(checkpoint, run, vectors)
         parts = Parts.of(histories, train, warm, features)
         sizes = [k for k in SUPPORT_SIZES if 0 < k <= self.reserved]
         judge = partial(validation_score, histories=histories, users=validation)
         score = partial(judge, sizes=sizes)
         fit = partial(fit_system, self.system, parts, histories, train, score)
-        meta = fit(self.config, self.seed, checkpoint, progress, workers)
+        place = checkpoint, progress, workers, run, self.device
+        meta = fit(self.config, self.seed, *place)
+        if workers is None or workers.first:
+            biases = UserItemBias.fit(histories, others)
+            if (own := score(meta)) >= (least := score(biases)):
+                no_better = f"{own:.3f} is no better than item and user biases"
+                warnings.warn(f"validation: {no_better}, {least:.3f}", stacklevel=2)
         self.scale, self.user_features = data.scale, histories.user_features
         count = histories.item_counts(others)
         items = data.items[["item_id", "title"]].assign(ratings=count.numpy())
         self.serve(meta, items, parts.sizes)
         return self
 
-    def _item_vectors(
-        self,
-        histories: UserHistories,
-        users: Tensor,
-        features: Tensor,
-        checkpoint: str | Path | None,
-        progress: bool,
-    ) -> WarmStart:
-        """Fit the item vectors, or read them where an interrupted run left them."""
-        implicit = self.system.implicit
-        settings = self.dim, implicit, self.seed, progress
-        fit = partial(item_vectors, histories, users, features, *settings)
-        if checkpoint is None:
-            return fit()
-        # All that the vectors depend on, in one line: another run must not read them.
-        digest = hashlib.sha256(users.numpy().tobytes())
-        for _, _, item, rating in histories.in_chunks(users):
-            digest.update(item.numpy().tobytes() + rating.numpy().tobytes())
-        run = f"dim={self.dim}, seed={self.seed}, implicit={implicit}, "
-        run += digest.hexdigest()[:16]
-        return kept_vectors(Path(f"{checkpoint}.items"), run, fit)
+    def _run(
+        self, histories: UserHistories, users: Tensor, features: Tensor
+    ) -> dict[str, Any]:
+        """All that a run rests on beside its config: another must not go on with it."""
+        digest = hashlib.sha256(str(histories.scale).encode())
+        known = [(users, histories.count(users), features, histories.profile)]
+        for parts in chain(known, histories.in_chunks(users)):
+            digest.update(b"".join(part.numpy().tobytes() for part in parts))
+        run = self._settings() | {"ratings": digest.hexdigest()[:16]}
+        return dict(files.of_json(files.as_json(run)))
+
+    def _settings(self) -> dict[str, Any]:
+        own = {"dim": self.dim, "seed": self.seed, "reserved": self.reserved}
+        return asdict(self.system) | own
 
     def serve(
         self, meta: MetaLearner, items: pd.DataFrame, sizes: dict[str, int]
@@ -225,7 +232,7 @@ class MetaRecommender:
         """
         self._meta, self._sizes = meta.requires_grad_(False), sizes
         self.items = items.reset_index(drop=True)
-        self._labels = pd.Index(self.items["item_id"])
+        self._rows = {n: row for row, n in enumerate(self.items["item_id"].tolist())}
 
     @property
     def meta(self) -> MetaLearner:
@@ -248,7 +255,7 @@ class MetaRecommender:
         return model
 
     def adapt(
-        self, ratings: Ratings = (), user: Mapping[str, Any] | None = None
+        self, ratings: Ratings = (), user: Known = None, unknown: str = "error"
     ) -> PersonalModel:
         """Give the user of these ratings their own weights.
 
@@ -262,6 +269,9 @@ class MetaRecommender:
             item_id and rating.
         user
             What is known of the user beside them, such as ``{"age": 24}``.
+        unknown
+            What becomes of an item that was not trained on: "error", or "ignore", which
+            leaves its rating out with a warning.
 
         Returns
         -------
@@ -275,11 +285,16 @@ class MetaRecommender:
         ValueError
             For a rating off the scale, NaN, an item given twice, or a user column that
             was not in the training data.
+        FloatingPointError
+            In place of weights that are no numbers.
         """
         meta = self.meta
-        given = self._checked({None: _as_pairs(ratings)})
-        support = given.batch(0, 1, self.user_features.encode_one(user))
-        return PersonalModel(self, support, meta.adapt(support))
+        pairs = {None: _as_pairs(ratings)}
+        given = many.user_ratings(pairs, self._rows, self.scale, unknown)
+        support = given.batch(0, 1, self._profile(user)).like(self.model.head)
+        weights = meta.adapt(support)
+        many.finite(*weights.values())
+        return PersonalModel(self, support, weights)
 
     @one_thread()
     def recommend_all(
@@ -287,8 +302,9 @@ class MetaRecommender:
         ratings: Mapping[Any, Ratings] | pd.DataFrame,
         n: int = 10,
         min_ratings: int = 0,
-        users: Mapping[Any, Mapping[str, Any]] | None = None,
+        users: Mapping[Any, Known] | None = None,
         progress: bool = True,
+        unknown: str = "error",
     ) -> pd.DataFrame:
         """Give each of many users their list: adapt and recommend, in batches.
 
@@ -309,6 +325,8 @@ class MetaRecommender:
             User to what is known of them beside the ratings.
         progress
             Whether to show a progress bar on a terminal.
+        unknown
+            As in `adapt`.
 
         Returns
         -------
@@ -326,50 +344,48 @@ class MetaRecommender:
         --------
         many-users
         """
-        meta, users = self.meta, users or {}
-        if isinstance(ratings, pd.DataFrame):
-            _check_columns(ratings, {"user_id", "item_id", "rating"})
-            table: pd.DataFrame | dict[Any, Any] = ratings
+        meta = self.meta
+        check(n=n, min_ratings=min_ratings, progress=progress, users=users)
+        users = users or {}
+        if hasattr(ratings, "columns"):
+            ratings = _columns(ratings, "user_id", "item_id", "rating")
         else:
-            table = {user: _as_pairs(own) for user, own in ratings.items()}
-        given = self._checked(table)
+            check(ratings=ratings)
+            ratings = {user: _as_pairs(own) for user, own in ratings.items()}
+        given = many.user_ratings(ratings, self._rows, self.scale, unknown)
         # Few ratings make a mean that is high by chance: -inf keeps it off the list.
-        rare = self.items["ratings"].to_numpy() < min_ratings
+        rare = torch.tensor(self.items["ratings"].to_numpy() < min_ratings)
         model, none = self.model, np.zeros(0, np.int64)
         found = [(none, none, none, none.astype(np.float32))]
         wide = not isinstance(model, MatrixFactorization)
         bar = tqdm(total=len(given.user), unit="user", disable=not progress)
         # Scores of a batch are forgotten once its lists are made.
-        for first, last in user_batches(len(given.user), len(self.items), wide):
+        for first, last in many.user_batches(len(given.user), len(self.items), wide):
             profile = torch.zeros(last - first, len(self.user_features.names))
             for at, label in enumerate(given.user[first:last]):
                 if label in users:
-                    profile[at] = self.user_features.encode_one(users[label])
-            support = given.batch(first, last, profile)
+                    profile[at] = self._profile(users[label])
+            support = given.batch(first, last, profile).like(model.head)
             with torch.no_grad():
                 weights = meta.adapt(support)
-                score = score_all(model, weights, support, len(self.items)).numpy()
-            score[:, rare] = -np.inf
-            rated = support.mask.numpy()
-            score[np.nonzero(rated)[0], support.x.numpy()[rated]] = -np.inf
-            row, rank, item = best_items(score, n)
+                scores = many.score_all(model, weights, support, len(self.items))
+            many.finite(scores)
+            scores[:, rare] = -torch.inf
+            scores[support.mask.nonzero()[:, 0], support.x[support.mask]] = -torch.inf
+            score = scores.cpu().numpy()
+            row, rank, item = many.best_items(score, n)
             found.append((row + first, rank + 1, item, score[row, item]))
             bar.update(last - first)
         bar.close()
         user, rank, item, score = map(np.concatenate, zip(*found, strict=True))
-        columns = {"user_id": pd.Index(given.user).to_numpy()[user], "rank": rank}
+        columns = {"user_id": pd.Series(given.user).to_numpy()[user], "rank": rank}
         for name in ("item_id", "title"):
             columns[name] = self.items[name].to_numpy()[item]
         return pd.DataFrame(columns | {"score": score})
 
-    def _checked(
-        self, ratings: Mapping[Any, list[tuple[Any, float]]] | pd.DataFrame
-    ) -> UserRatings:
-        try:
-            return user_ratings(ratings, self._labels, self.scale)
-        except KeyError as error:
-            self.indices(error.args)  # raises, with all that is wrong
-            raise
+    def _profile(self, user: Any) -> Tensor:
+        check(user=user)
+        return self.user_features.encode_one(user)
 
     def indices(self, labels: Sequence[Any]) -> list[int]:
         """Rows of the given item labels; raises `UnknownItemError` for others.
@@ -389,15 +405,9 @@ class MetaRecommender:
         UnknownItemError
             For a label that was not trained on.
         """
-        rows = self._labels.get_indexer(pd.Index(labels, dtype=object))
-        unknown = [label for label, row in zip(labels, rows, strict=True) if row < 0]
-        if unknown:
-            example = self.items["item_id"].tolist()[0]
-            raise UnknownItemError(
-                f"unknown item {unknown[0]!r} ({len(unknown)} in all): items are named "
-                f"by the item_id of the training data, such as {example!r}; leave "
-                "unknown ones out or fit again with data that hold them"
-            )
+        rows = many.rows_of(self._rows, labels)
+        if (bad := rows < 0).any():
+            raise many.unknown_item(self._rows, labels, bad)
         return [int(row) for row in rows]
 
     def save(self, path: str | Path) -> None:
@@ -408,9 +418,10 @@ class MetaRecommender:
         path
             The file to write.
         """
+        check(path=path)
+        state = self.meta.state_dict()
         about = {
-            "settings": asdict(self.system)
-            | {"dim": self.dim, "seed": self.seed, "reserved": self.reserved},
+            "settings": self._settings(),
             "config": asdict(self.config),
             "scale": asdict(self.scale),
             "user_features": asdict(self.user_features),
@@ -418,16 +429,18 @@ class MetaRecommender:
             "sizes": self._sizes,
         }
         count = torch.tensor(self.items["ratings"].to_numpy())
-        write_file(path, about, self.meta.state_dict() | {"count": count})
+        files.write_file(path, about, state | {"count": count})
 
     @classmethod
-    def load(cls, path: str | Path) -> Self:
+    def load(cls, path: str | Path, device: str | torch.device = "cpu") -> Self:
         """Read what ``save`` wrote, also by version 0.1.
 
         Parameters
         ----------
         path
             The file.
+        device
+            Where it adapts, such as "cuda", wherever it was fitted.
 
         Returns
         -------
@@ -441,31 +454,58 @@ class MetaRecommender:
         ValueError
             If it is no recommender of this version.
         """
-        about, tensors = read_file(path)
-        self = cls(config=TrainingConfig(**about["config"]), **about["settings"])
-        known = about["user_features"]
-        self.user_features = UserFeatures(tuple(known["names"]), tuple(known["mean"]))
-        self.scale = RatingScale(**about["scale"])
-        items = pd.DataFrame(about["items"])
-        items["ratings"] = tensors.pop("count").numpy()
-        meta = build_system(self.system, Parts.blank(about["sizes"]), self.seed)
-        meta.load_state_dict(tensors)
-        self.serve(meta, items, about["sizes"])
+        check(path=path)
+        about, tensors = files.read_file(path)
+        try:
+            config = TrainingConfig(**about["config"])
+            self = cls(config=config, device=device, **about["settings"])
+            known = about["user_features"].items()
+            self.user_features = UserFeatures(**{n: tuple(v) for n, v in known})
+            self.scale = RatingScale(**about["scale"])
+            items = about["items"]
+            items["item_id"] = list(map(files.label_of, items["item_id"]))
+            items = pd.DataFrame(items).assign(ratings=tensors.pop("count").numpy())
+            meta = build_system(self.system, Parts.blank(about["sizes"]), self.seed)
+            meta.load_state_dict(tensors)
+        except (LookupError, TypeError, AttributeError, RuntimeError) as error:
+            raise ValueError(f"{path} is damaged: {error!r}") from error
+        self.serve(meta.to(self.device), items, about["sizes"])
         return self
 
 
-def _as_pairs(ratings: Ratings) -> list[tuple[Any, float]]:
-    if isinstance(ratings, pd.DataFrame):
-        _check_columns(ratings, {"item_id", "rating"})
-        ratings = zip(ratings["item_id"].tolist(), ratings["rating"], strict=True)
-    pairs = ratings.items() if isinstance(ratings, Mapping) else ratings
-    return [(label, float(stars)) for label, stars in pairs]
-
-
-def _check_columns(table: pd.DataFrame, needed: set[str]) -> None:
-    if missing := needed - set(table.columns):
+def _as_users(users: Any, n_users: int) -> Tensor:
+    """Rows of users, checked; all of them for None."""
+    rows = np.arange(n_users) if users is None else np.asarray(users)
+    right = rows.ndim == 1 and rows.dtype.kind in "iu"
+    if not right or len(np.intersect1d(rows, np.arange(n_users))) < len(rows):
         raise ValueError(
-            f"the table of ratings has no column {sorted(missing)}; it has "
-            f"{list(table.columns)}: rename its columns to "
-            f"{' and '.join(sorted(needed))}"
+            f"users={users!r:.60} is no choice: pass rows of data.users, 0 to "
+            f"{n_users - 1} and each once, such as torch.arange({n_users})"
         )
+    return torch.from_numpy(rows.astype(np.int64))
+
+
+def _as_pairs(ratings: Any) -> list[tuple[Any, float]]:
+    if ratings is None:
+        return []
+    if hasattr(ratings, "columns"):
+        table = _columns(ratings, "item_id", "rating")
+        ratings = zip(table["item_id"].tolist(), table["rating"].tolist(), strict=True)
+    pairs = ratings.items() if hasattr(ratings, "items") else ratings
+    try:
+        return [(label, float(stars)) for label, stars in pairs]
+    except (TypeError, ValueError, OverflowError) as error:
+        ways = "{item: stars}, pairs (item, stars) or a table with item_id and rating"
+        got = f"ratings={ratings!r:.60} cannot be read ({error})"
+        raise ValueError(f"{got}: pass {ways}") from error
+
+
+def _columns(table: Any, *needed: str) -> pd.DataFrame:
+    """A table as one of pandas, with the columns that are needed, each once."""
+    frame = to_frame(table)
+    if missing := [name for name in needed if list(frame.columns).count(name) != 1]:
+        raise ValueError(
+            f"the table of ratings has no column {missing}, or two; it has "
+            f"{list(frame.columns)}: rename its columns to {' and '.join(needed)}"
+        )
+    return frame

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, overload
 
@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from metarec.learners import Bayesian, Parameters, likelihood_of, predict
-from metarec.recommender.many import best_items
+from metarec.recommender.many import best_items, finite
 from metarec.tasks import Examples
+from metarec.training import check
 
 if TYPE_CHECKING:
     from metarec.recommender.meta_recommender import MetaRecommender
@@ -44,7 +45,7 @@ class PersonalModel:
     @property
     def head(self) -> Tensor:
         """The user's own w, shape (D,)."""
-        return self.weights["head"][0]
+        return self.weights["head"][0].cpu()
 
     def score(self, items: Tensor | None = None) -> Tensor:
         """Unclipped scores of the given rows of the item table, or of all: (N,).
@@ -59,12 +60,14 @@ class PersonalModel:
         Tensor
             Scores, shape (N,).
         """
-        meta = self.recommender.meta
+        meta, profile = self.recommender.meta, self.support.profile
         if items is None:
             items = torch.arange(len(self.recommender.items))
+        items = items.to(self.support.x.device)
         with torch.no_grad():
-            score = predict(meta.model, self.weights, items[None], self.support.profile)
-        return likelihood_of(meta.model).mean(score)[0]
+            score = predict(meta.model, self.weights, items[None], profile)
+        finite(score)
+        return likelihood_of(meta.model).mean(score)[0].cpu()
 
     @overload
     def predict(
@@ -87,7 +90,7 @@ class PersonalModel:
         Parameters
         ----------
         item_ids
-            Labels of the items; all if not given.
+            Labels of the items, or one label; all if not given.
         return_std
             Whether to return standard deviations as well.
 
@@ -98,12 +101,17 @@ class PersonalModel:
 
         Raises
         ------
+        UnknownItemError
+            For an item that was not trained on.
         ValueError
             If the task-learner has no posterior.
         """
+        check(return_std=return_std)
         known, scale = self.recommender, self.recommender.scale
         labels = known.items["item_id"].tolist() if item_ids is None else item_ids
-        items = torch.tensor(known.indices(labels), dtype=torch.long)
+        if isinstance(labels, str | bytes) or not isinstance(labels, Iterable):
+            labels = [labels]
+        items = torch.tensor(known.indices(list(labels)), dtype=torch.long)
         stars = self.score(items).clamp(scale.low, scale.high).numpy()
         if not return_std:
             return stars
@@ -115,8 +123,9 @@ class PersonalModel:
             )
         prior = known.meta.prior(self.support)
         with torch.no_grad():
-            _, variance = learner.predictive(model, prior, self.support, items[None])
-        return stars, variance[0].sqrt().numpy()
+            x = items[None].to(self.support.x.device)
+            _, variance = learner.predictive(model, prior, self.support, x)
+        return stars, variance[0].sqrt().cpu().numpy()
 
     def recommend(self, n: int = 10, min_ratings: int = 0) -> pd.DataFrame:
         """The ``n`` items with the highest score that the user has not rated.
@@ -137,10 +146,11 @@ class PersonalModel:
         pd.DataFrame
             Columns item_id, title and score, best first.
         """
+        check(n=n, min_ratings=min_ratings)
         items = self.recommender.items
         scores = self.score().numpy()
         allowed = items["ratings"].to_numpy() >= min_ratings
-        allowed[self.support.x[self.support.mask].numpy()] = False
+        allowed[self.support.x[self.support.mask].cpu().numpy()] = False
         *_, top = best_items(np.where(allowed, scores, -np.inf)[None], n)
         columns = {name: items[name].to_numpy()[top] for name in ("item_id", "title")}
         return pd.DataFrame(columns | {"score": scores[top]})
@@ -167,7 +177,7 @@ class PersonalModel:
         rated, stars = self.support.x[0, :n], self.support.y[0, :n]
         profile = self.support.profile
         # Row i of the batch is the user without rating i: n users, adapted at once.
-        others = ~torch.eye(n, dtype=torch.bool)
+        others = ~torch.eye(n, dtype=torch.bool, device=rated.device)
         without = Examples(rated.expand(n, n), stars.expand(n, n), others)
         if profile is not None:
             without = replace(without, profile=profile.expand(n, -1))
@@ -176,8 +186,9 @@ class PersonalModel:
             query = torch.full((n, 1), index)
             with torch.no_grad():
                 left = self.recommender.meta.predict(without, query)[:, 0]
+            finite(left)
             effect = (self.score(torch.tensor([index])) - left).numpy()
-        table = items.loc[rated.numpy(), ["item_id", "title"]].reset_index(drop=True)
-        table = table.assign(rating=stars.numpy(), effect=effect)
+        table = items.iloc[rated.cpu().numpy()][["item_id", "title"]]
+        table = table.assign(rating=stars.cpu().numpy(), effect=effect)
         order = np.argsort(-np.abs(effect), kind="stable")
-        return table.loc[order].reset_index(drop=True)
+        return table.iloc[order].reset_index(drop=True)

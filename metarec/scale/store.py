@@ -2,317 +2,219 @@
 
 import json
 import os
-import shutil
-import tempfile
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict
+from importlib import import_module
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, Self
+from tempfile import TemporaryDirectory
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-import torch
 
-from metarec.data.custom import FIVE_STARS, _described
-from metarec.data.table import RatingColumns, RatingData, RatingScale
-from metarec.tasks import UserHistories
+from metarec.data import RatingColumns, RatingScale
+from metarec.data.custom import FIVE_STARS, _described, _index, _mapping
+from metarec.data.frames import _as_written
 
-_FORMAT = "metarec ratings 1"
-_COLUMNS = {"start": "<i8", "item": "<i4", "rating": "<f4"}
-
-
-class RatingChunk(NamedTuple):
-    """The ratings of some users, user after user, each user's in order of time.
-
-    Parameters
-    ----------
-    counts
-        Number of ratings of each user, shape (users,).
-    item
-        Rows of the items, user after user in order of time, shape (n,).
-    rating
-        The ratings in the same order, shape (n,).
-
-    Plumbing
-    --------
-    What `RatingStore.write` takes, one at a time.
-    """
-
-    counts: np.ndarray
-    item: np.ndarray
-    rating: np.ndarray
+# What does not fit into this, the engine sorts on disk, beside its tables.
+_LIMITS = {"memory_limit": "400MB", "threads": 2}
+_TYPES = {"item": np.int32, "rating": np.float32}
+# Whole seconds, of a number or a date; without a column all are alike.
+_TIME = """floor(coalesce(
+try_cast("{0}" AS DOUBLE), epoch(try_cast("{0}"::VARCHAR AS TIMESTAMP))))"""
+_CAST = {"rating": 'try_cast("{0}" AS DOUBLE)', "timestamp": _TIME}
+_AGAIN = """SELECT rowid FROM given QUALIFY row_number() OVER
+(PARTITION BY "user", item ORDER BY timestamp {0}, rowid {0}) > 1"""
+_SORTED = """SELECT items.code::INT AS item, rating, given.rowid AS line FROM given
+JOIN users ON users.label = "user" JOIN items ON items.label = item
+ORDER BY users.code, timestamp, line"""
 
 
-@dataclass(frozen=True, eq=False)
-class RatingStore(RatingColumns):
-    """A folder of ratings, user after user, of which only what is asked for is read.
+def write_store(
+    path: str | Path,
+    source: str | Path,
+    columns: Mapping[str, str] | None = None,
+    scale: RatingScale = FIVE_STARS,
+    duplicates: Literal["error", "first", "last"] = "error",
+    users: pd.DataFrame | None = None,
+    items: pd.DataFrame | None = None,
+    citation: str = "",
+) -> RatingColumns:
+    """Sort ratings of any number user after user, each user's by time, into a folder.
 
-    Each of the `RatingColumns` is one file in numpy's own format, and the arrays are
-    maps of these files: opening reads nothing of them, and the system reads, keeps and
-    drops pages as they are used.
+    DuckDB reads and sorts, on disk where memory does not do. The ratings become one
+    Arrow file, the tables of users and items Parquet files. All is written aside, and
+    the folder is renamed at the end: who finds a store finds all of it.
 
     Parameters
     ----------
-    name
-        Name of the data set.
-    users
-        One row for each user.
-    items
-        One row for each item.
+    path
+        The folder to make.
+    source
+        A Parquet file, or a CSV file with a header, whose separator DuckDB finds by
+        itself. A pattern such as ``part-*.parquet`` names many.
+    columns
+        Role (user, item, rating, timestamp) to name of the column; a role that is left
+        out has its own name.
     scale
         The ratings that are allowed.
+    duplicates
+        What to do with two ratings of a pair: refuse them, or keep one.
+    users
+        Table of users, as for `rating_data`.
+    items
+        Table of items, as for `rating_data`.
     citation
         How to cite the data, and the terms of their use.
-    start
-        First row of each user and the end of the last, int64, shape (n_users + 1,).
-    item
-        Row of the item of each rating, int32, shape (n,).
-    rating
-        The ratings, float32, shape (n,).
+
+    Returns
+    -------
+    RatingColumns
+        The store, opened.
+
+    Raises
+    ------
+    FileExistsError
+        If something stands at the path.
+    ValueError
+        As `rating_data`, and if the source cannot be read.
 
     Plumbing
     --------
-    The chapter many-users builds a small one of its own.
+    The chapter many-users writes one.
     """
-
-    @classmethod
-    def write(
-        cls,
-        path: str | Path,
-        chunks: Iterable[RatingChunk],
-        items: pd.DataFrame,
-        users: pd.DataFrame | None = None,
-        scale: RatingScale = FIVE_STARS,
-        name: str = "custom",
-        citation: str = "",
-    ) -> Self:
-        """Write one chunk of users after the other, aside, then rename the folder.
-
-        No more than a chunk is in memory.
-
-        Parameters
-        ----------
-        path
-            The folder to make.
-        chunks
-            Ratings of some users after those of others.
-        items
-            Table of items, as for `rating_data`.
-        users
-            Table of users; they are numbered from 0 if it is not given.
-        scale
-            The ratings that are allowed.
-        name
-            Name of the data set.
-        citation
-            How to cite the data, and the terms of their use.
-
-        Returns
-        -------
-        RatingStore
-            The store, opened.
-
-        Raises
-        ------
-        FileExistsError
-            If something stands at the path.
-        ValueError
-            For a rating that is NaN or off the scale, an item that is not in the table,
-            an item rated twice, counts that do not fit, or no rating. The message names
-            the user.
-        """
-        path, items = Path(path), _described(items)
-        if path.exists():
-            raise FileExistsError(f"{path} exists: delete it, or name another folder")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # Beside its final place: a rename finishes it, and a kill leaves no half.
-        folder = Path(tempfile.mkdtemp(".part", path.name, path.parent))
+    path, duckdb, arrow = Path(path), *map(_large, ("duckdb", "pyarrow"))
+    if path.exists():
+        raise FileExistsError(f"{path} exists: delete it, or name another folder")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Beside its final place: a rename finishes it, and a kill leaves no half.
+    with TemporaryDirectory(".part", path.name, path.parent) as aside:
+        folder = Path(aside, "store")
+        folder.mkdir()
+        about: Any = {"name": Path(source).stem, "citation": citation}
+        about["scale"] = asdict(scale)
         try:
-            n_users, n = _write_columns(folder, chunks, len(items), scale)
-            if n == 0:
-                raise ValueError(f"{path}: there is no rating to write")
-            if users is None:
-                users = pd.DataFrame({"user_id": np.arange(n_users)})
-            if len(users) != n_users:
-                raise ValueError(
-                    f"the table of users has {len(users)} rows, and the chunks hold "
-                    f"{n_users} users: give every user a count, 0 if need be"
-                )
-            about = {
-                "format": _FORMAT,
-                "name": name,
-                "citation": citation,
-                "n_users": n_users,
-                "n_ratings": n,
-                "scale": asdict(scale),
-                "users": _listed(users),
-                "items": _listed(items),
-            }
-            (folder / "about.json").write_text(json.dumps(about))
-            folder.chmod(0o755)
-            os.rename(folder, path)
-        except BaseException:
-            shutil.rmtree(folder, ignore_errors=True)
-            raise
-        return cls.open(path)
-
-    @classmethod
-    def write_data(cls, path: str | Path, data: RatingData, chunk: int = 1000) -> Self:
-        """Write a table that is in memory, each user's ratings sorted by time.
-
-        Parameters
-        ----------
-        path
-            The folder to make.
-        data
-            The ratings.
-        chunk
-            Number of users in a chunk.
-
-        Returns
-        -------
-        RatingStore
-            The store, opened.
-        """
-        known = UserHistories(data)
-        chunks = (
-            RatingChunk(known.count(some).numpy(), item.numpy(), rating.numpy())
-            for some in torch.arange(data.n_users).split(chunk)
-            for _, item, rating in [known.ratings_of(some)]
-        )
-        about = data.scale, data.name, data.citation
-        return cls.write(path, chunks, data.items, data.users, *about)
-
-    @classmethod
-    def open(cls, path: str | Path) -> Self:
-        """Map the columns of a folder that ``write`` made.
-
-        Parameters
-        ----------
-        path
-            The folder.
-
-        Returns
-        -------
-        RatingStore
-            The store.
-
-        Raises
-        ------
-        FileNotFoundError
-            If there is none.
-        ValueError
-            If it is of another version, or a file is cut off or does not fit the
-            others.
-        """
-        path = Path(path)
-        if not (path / "about.json").is_file():
-            raise FileNotFoundError(f"{path} holds no ratings: `write` makes a store")
-        try:
-            about = json.loads((path / "about.json").read_text())
-        except ValueError as error:
-            raise ValueError(f"{path}/about.json cannot be read: {error}") from error
-        if about.get("format") != _FORMAT:
-            raise ValueError(
-                f"{path} calls itself {about.get('format')!r}, not {_FORMAT!r}: write "
-                "it again with this version"
-            )
-        n, n_users = about["n_ratings"], about["n_users"]
-        sizes = {"start": n_users + 1, "item": n, "rating": n}
-        column = {name: _mapped(path, name, size) for name, size in sizes.items()}
-        start = column["start"]
-        if start[0] != 0 or start[-1] != n or (np.diff(start) < 0).any():
-            raise ValueError(f"{path}/start.npy does not fit the {n} ratings")
-        return cls(
-            name=about["name"],
-            **column,
-            users=pd.DataFrame(about["users"]),
-            items=_described(pd.DataFrame(about["items"])),
-            scale=RatingScale(**about["scale"]),
-            citation=about["citation"],
-        )
+            with duckdb.connect(f"{aside}/tables", config=_LIMITS) as engine:
+                text = _read(engine, str(source), columns, duplicates)
+                users = _coded(engine, "user", users, text)
+                items = _described(_coded(engine, "item", items, text))
+                ordered = engine.sql(_SORTED).to_arrow_reader(2**17)
+                _write(arrow, ordered, Path(aside), scale, about)
+        except (duckdb.Error, ValueError) as error:
+            raise ValueError(f"{source}: {error}") from error
+        users.to_parquet(folder / "users.parquet")
+        items.drop(columns="n_ratings").to_parquet(folder / "items.parquet")
+        os.rename(folder, path)
+    return open_store(path)
 
 
-def _write_columns(
-    folder: Path, chunks: Iterable[RatingChunk], n_items: int, scale: RatingScale
-) -> tuple[int, int]:
-    """Append chunk after chunk to the files; the numbers of users and of ratings."""
-    n_users = n = 0
-    files = {name: (folder / f"{name}.npy").open("wb") for name in _COLUMNS}
+def open_store(path: str | Path) -> RatingColumns:
+    """Map what `write_store` made: a page is read when somebody looks there.
+
+    Parameters
+    ----------
+    path
+        The folder.
+
+    Returns
+    -------
+    RatingColumns
+        The store. Who writes into its arrays writes into a copy of the page.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is none.
+    ValueError
+        If a file is missing, cut off or does not fit the others.
+
+    Plumbing
+    --------
+    The chapter many-users reads one.
+    """
+    path, arrow = Path(path), _large("pyarrow")
+    if not path.is_dir():
+        raise FileNotFoundError(f"{path} holds no ratings: write_store makes a store")
     try:
-        for name, file in files.items():
-            _header(file, name, 0)
-        files["start"].write(np.zeros(1, _COLUMNS["start"]).tobytes())
-        for chunk in chunks:
-            _check(chunk, n_users, n_items, scale)
-            # Where each user of the chunk ends is where the next one starts.
-            start = n + np.cumsum(chunk.counts)
-            values = {"start": start, "item": chunk.item, "rating": chunk.rating}
-            for name, value in values.items():
-                files[name].write(value.astype(_COLUMNS[name]).tobytes())
-            n_users, n = n_users + len(chunk.counts), n + len(chunk.item)
-        for name, size in (("start", n_users + 1), ("item", n), ("rating", n)):
-            files[name].seek(0)
-            _header(files[name], name, size)
-    finally:
-        for file in files.values():
-            file.close()
-    return n_users, n
+        page = np.memmap(path / "ratings.arrow", np.uint8, "c")
+        batch = arrow.ipc.open_file(arrow.py_buffer(page)).get_batch(0)
+        about = json.loads(batch.schema.metadata[b"metarec"])
+        column: dict[str, Any] = {}
+        for name, dtype in _TYPES.items():
+            first = batch[name].buffers()[1].address - page.ctypes.data
+            column[name] = page[first : first + 4 * len(batch)].view(dtype)
+        users = pd.read_parquet(path / "users.parquet")
+        count = users.pop("n_ratings")
+        if (count < 0).any() or count.sum() != len(batch):
+            raise ValueError(f"users of {count.sum()} ratings, not of {len(batch)}")
+        items = _described(pd.read_parquet(path / "items.parquet"))
+    except (OSError, ValueError, KeyError, TypeError, arrow.ArrowException) as error:
+        raise ValueError(f"{path} is damaged ({error}): write it again") from error
+    about["scale"] = RatingScale(**about["scale"])
+    start = np.concatenate([[0], count.cumsum()])
+    return RatingColumns(**about, **column, start=start, users=users, items=items)
 
 
-def _header(file: BinaryIO, name: str, size: int) -> None:
-    """Write numpy's header, which leaves room for a size that is known at the end."""
-    about = {"descr": _COLUMNS[name], "fortran_order": False, "shape": (size,)}
-    np.lib.format.write_array_header_1_0(file, about)
-
-
-def _check(chunk: RatingChunk, before: int, n_items: int, scale: RatingScale) -> None:
-    """Refuse what is wrong, by the number of the first user it is wrong for."""
-    count, item, rating = (np.asarray(column) for column in chunk)
-    total = int(count.sum())
-    if (count < 0).any() or not total == len(item) == len(rating):
-        raise ValueError(
-            f"the chunk that begins with user {before} counts {total} ratings and "
-            f"holds {len(item)} items and {len(rating)} ratings"
-        )
-    user = np.repeat(np.arange(before, before + len(count)), count)
-    again = pd.Series(user * n_items + item).duplicated().to_numpy()
-    outside = (item < 0) | (item >= n_items)
-    for bad, what in (
-        (np.isnan(rating), "has a rating that is NaN: drop it"),
-        (~scale.contains(rating), f"has a rating off the scale {scale}"),
-        (outside, f"has an item that is not in 0..{n_items - 1}, the rows of items"),
-        (again, "has rated an item twice: keep one of the ratings"),
-    ):
-        if bad.any():
-            at = int(bad.argmax())
-            raise ValueError(
-                f"user {user[at]} {what} (item {item[at]}, rating {rating[at]:g})"
-            )
-
-
-def _mapped(path: Path, name: str, size: int) -> np.ndarray:
-    """Map one file; who writes into the array writes into a copy of the page."""
-    file = path / f"{name}.npy"
+def _large(name: str) -> Any:
     try:
-        column: np.ndarray = np.load(file, mmap_mode="c")
-    except (OSError, ValueError, EOFError) as error:
-        raise ValueError(
-            f"{file} is missing, cut off or no column of ratings ({error}): write the "
-            "store again"
-        ) from error
-    if column.shape != (size,) or column.dtype != _COLUMNS[name]:
-        raise ValueError(
-            f"{file} holds {column.shape} of {column.dtype}, and the store needs "
-            f"({size},) of {_COLUMNS[name]}: write it again"
-        )
-    return column
+        return import_module(name)
+    except ImportError as error:
+        raise ImportError(f"{name} is missing: pip install metarec[large]") from error
 
 
-def _listed(table: pd.DataFrame) -> dict[str, list[object]]:
-    """A table's columns as JSON takes them; what is unknown is null."""
-    plain = {name: table[name].astype(object).tolist() for name in table}
-    return {
-        str(name): [None if value is pd.NA else value for value in column]
-        for name, column in plain.items()
-    }
+def _refuse(engine: Any, rows: str, why: str) -> None:
+    """Raise if a query finds rows, and name the first."""
+    if found := engine.sql(f"{rows} ORDER BY rowid LIMIT 1").fetchall():
+        raise ValueError(f"row {found[0][0]}: {why}")
+
+
+def _read(engine: Any, source: str, columns: Any, duplicates: str) -> bool:
+    """Bring the source into a table of the engine; tell whether its labels are text."""
+    if text := ".parquet" not in source:
+        table = engine.read_csv(source, all_varchar=True, header=True)
+    else:
+        table = engine.read_parquet(source)
+    named = _mapping(table.limit(0).df(), columns)
+    cast = {"rating": "NULL", "timestamp": "0"}
+    cast |= {role: _CAST.get(role, '"{0}"').format(c) for role, c in named.items()}
+    chosen = ", ".join(f'{value} AS "{role}"' for role, value in cast.items())
+    table.project(chosen).create("given")
+    if not engine.sql("SELECT 1 FROM given LIMIT 1").fetchall():
+        raise ValueError("there is no rating to write")
+    for role in cast:
+        empty = f'SELECT rowid FROM given WHERE "{role}" IS NULL'
+        why = f"{named.get(role)!r} is empty or no {role}; correct or drop it"
+        _refuse(engine, empty, why)
+    again = _AGAIN.format("DESC" if duplicates == "last" else "ASC")
+    if duplicates in ("first", "last"):
+        engine.sql(f"DELETE FROM given WHERE rowid IN ({again})")
+    _refuse(engine, again, 'this pair was rated before; keep the "first" or "last"')
+    return text
+
+
+def _coded(engine: Any, role: str, table: Any, text: bool) -> Any:
+    """Give the engine the row of each label, as in `rating_data`, and count ratings."""
+    each = f'SELECT "{role}" AS label, count(*) AS n FROM given GROUP BY label'
+    found = engine.sql(each).df()
+    label = _as_written(found["label"]) if text else found["label"]
+    table, found["code"] = _index(label, table, role)
+    engine.register(f"{role}s", found)
+    count = found.set_index("code")["n"].reindex(range(len(table)), fill_value=0)
+    return table.assign(n_ratings=count)
+
+
+def _write(arrow: Any, rows: Any, aside: Path, scale: RatingScale, about: Any) -> None:
+    """Append batch after batch to a file for each column, whose maps become one."""
+    with (aside / "item").open("wb") as item, (aside / "rating").open("wb") as rating:
+        for batch in rows:
+            stars = batch["rating"].to_numpy()
+            if (off := ~scale.contains(stars)).any():
+                row = batch["line"].to_numpy()[off][0]
+                raise ValueError(f"row {row}: {stars[off][0]:g} is not on {scale}")
+            item.write(batch["item"].to_numpy())
+            rating.write(stars.astype(np.float32))
+    maps = [np.memmap(aside / name, dtype, "r") for name, dtype in _TYPES.items()]
+    about = {"metarec": json.dumps(about)}
+    batch = arrow.record_batch([*map(arrow.array, maps)], [*_TYPES], metadata=about)
+    with arrow.ipc.new_file(aside / "store" / "ratings.arrow", batch.schema) as file:
+        file.write(batch)

@@ -1,0 +1,161 @@
+"""Whatever holds a table as a pandas DataFrame: files by suffix, other tables."""
+
+import gzip
+import lzma
+import re
+import warnings
+import zipfile
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+# What stands for "nothing" in a column of numbers; in one of labels "" alone does.
+_EMPTY = ["", "NA", "N/A", "NaN", "nan", "null", "NULL", "None", r"\N"]
+_UNSOUND: tuple[type[Exception], ...] = (LookupError, EOFError, zipfile.BadZipFile)
+_UNSOUND += (gzip.BadGzipFile, zlib.error, lzma.LZMAError, pd.errors.ParserWarning)
+_PACKED = re.compile(r"\.(gz|bz2|zip|xz|zst)$")
+_SEPARATORS = {"\t": "tab", ";": "semicolon", "::": "colon", "|": "pipe", ",": "comma"}
+
+
+def to_frame(
+    table: Any,
+    labels: Sequence[Any] = ("user_id", "item_id"),
+    sep: str = ",",
+    encoding: str = "utf-8",
+    header: bool = True,
+) -> pd.DataFrame:
+    """Turn whatever holds a table into a DataFrame.
+
+    A file is read by its suffix: ``.parquet``, ``.jsonl`` (one JSON object a line),
+    anything else as text with separators; ``.gz``, ``.bz2`` and ``.zip`` are unpacked.
+    Labels in text stay as written, "007" as well as "7", unless every one of a column
+    is a whole number written plainly; then they are numbers.
+
+    Parameters
+    ----------
+    table
+        A DataFrame (of pandas, polars or another library with ``to_pandas``), an Arrow
+        table, the path of a file, or what ``pandas.DataFrame`` takes.
+    labels
+        For a text file, the columns that hold labels, by name or by position from 0.
+    sep
+        What separates the columns of a text file.
+    encoding
+        How a text file writes its characters.
+    header
+        Whether the first line of a text file names the columns; they are numbered from
+        0 if not.
+
+    Returns
+    -------
+    pd.DataFrame
+        The table; a DataFrame is returned as it is.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        For what is no table, with the likely cause.
+
+    Plumbing
+    --------
+    The door of `rating_data` and `read_csv`.
+    """
+    if isinstance(table, pd.DataFrame):
+        return table
+    if isinstance(table, str | Path):
+        return _read_file(Path(table), labels, sep, encoding, header)
+    if hasattr(table, "to_pandas"):
+        frame: pd.DataFrame = table.to_pandas()
+        return frame
+    try:
+        frame = pd.DataFrame(table)
+    except (TypeError, ValueError):
+        frame = pd.DataFrame()
+    if frame.columns.empty:
+        raise ValueError(
+            f"{type(table).__name__} is no table: pass a DataFrame (pandas, polars), "
+            "an Arrow table or the path of a file"
+        )
+    return frame
+
+
+def column_of(frame: pd.DataFrame, column: Any) -> Any:
+    """Find a column by its name or, failing that, by its position from 0."""
+    if column in frame:
+        return column
+    at = int(column) if str(column).isdecimal() else len(frame.columns)
+    return frame.columns[at] if at < len(frame.columns) else None
+
+
+def _read_file(
+    path: Path, labels: Sequence[Any], sep: str, encoding: str, header: bool
+) -> pd.DataFrame:
+    name = _PACKED.sub("", path.name.lower())
+    try:
+        if name.endswith((".parquet", ".pq")):
+            return pd.read_parquet(path)
+        if name.endswith((".jsonl", ".ndjson", ".json")):
+            return pd.read_json(path, lines=True, dtype=False, encoding=encoding)
+        return _read_text(path, labels, sep, encoding, header)
+    except UnicodeDecodeError as error:
+        wide = error.object[:2] in (b"\xff\xfe", b"\xfe\xff")
+        likely = "utf-16" if wide else "latin-1"
+        hint = f"pass the right encoding, perhaps encoding={likely!r}"
+        raise ValueError(f"{error}: {hint}") from error
+    except ImportError as error:
+        raise ValueError(f"{error}: pip install metarec[large]") from error
+    except _UNSOUND as error:
+        raise ValueError(f"this file cannot be read: {error}") from error
+
+
+def _read_text(
+    path: Path, labels: Sequence[Any], sep: str, encoding: str, header: bool
+) -> pd.DataFrame:
+    how: dict[str, Any] = {
+        # Of several characters pandas makes a pattern, for its slow engine alone.
+        "sep": sep if len(sep) == 1 else re.escape(sep),
+        "engine": "c" if len(sep) == 1 else "python",
+        "encoding": encoding,
+        "header": 0 if header else None,
+        "index_col": False,  # else the first of too many values becomes an index
+        "keep_default_na": False,
+    }
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", pd.errors.DtypeWarning)
+        warnings.simplefilter("error", pd.errors.ParserWarning)
+        head = pd.read_csv(path, nrows=1, dtype=str, **how)
+        named = {column_of(head, label) for label in labels} & {*head.columns}
+        how["na_values"] = {c: [""] if c in named else _EMPTY for c in head}
+        text: Any = dict.fromkeys(named, str)
+        frame: pd.DataFrame = pd.read_csv(path, dtype=text, **how)
+    for name in named:
+        frame[name] = _as_written(frame[name])
+    return frame
+
+
+def _as_written(labels: pd.Series) -> pd.Series:
+    """Numbers where each label is one, written as a number is, and text otherwise."""
+    codes, found = pd.factorize(labels)
+    numbers = pd.to_numeric(pd.Series(found), errors="coerce")
+    if numbers.dtype != "int64" or (numbers.astype(str) != found).any():
+        return labels  # "007", "1e4", "034500001X": one such label, and all are text
+    return labels if (codes < 0).any() else numbers[codes].set_axis(labels.index)
+
+
+def likely_cause(frame: pd.DataFrame) -> str:
+    """Guess from the first line of a file why a column is not found in it."""
+    names = [name for name in frame if isinstance(name, str)]
+    first = names or [*frame.head(1).astype(str).to_numpy().ravel()]
+    hints = []
+    for sep, kind in _SEPARATORS.items():
+        if len(first) == 1 and sep in first[0]:
+            hints.append(f"this looks {kind}-separated: pass sep={sep!r}")
+            first = first[0].split(sep)
+    if names and pd.to_numeric(pd.Series(first), errors="coerce").notna().any():
+        hints.append("the first line seems to hold values, no names: pass header=False")
+    return "; ".join(hints)

@@ -1,0 +1,109 @@
+"""Whole stars: what is exactly at a threshold, and what shares its place."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from metarec.data import RatingData, rating_data
+from metarec.evaluation import rank_catalogue
+from metarec.factors import ItemMean
+from metarec.lists import LIKE, ListMAML, ListModel, list_tasks
+from metarec.metrics import precision, tied_relevance
+from metarec.tasks import UserHistories
+
+
+@pytest.fixture(scope="module")
+def stars(data: RatingData) -> RatingData:
+    """The shared population, whose users give 1, 2, 3, 4 or 5 stars."""
+    whole = data.ratings.assign(rating=data.ratings["rating"].round().clip(1, 5))
+    return rating_data(whole, scale=data.scale, users=data.users, items=data.items)
+
+
+@pytest.fixture(scope="module")
+def histories(stars: RatingData) -> UserHistories:
+    return UserHistories(stars)
+
+
+def likes(histories: UserHistories, user: int, rows: slice) -> list[int]:
+    """Items that a user gave four stars or five, among these of their ratings."""
+    _, item, rating = histories.ratings_of(torch.tensor([user]))
+    item, rating = item[rows], rating[rows]
+    four = rating == 4
+    assert set(rating.tolist()) <= {1, 2, 3, 4, 5}
+    return sorted(item[four | (rating == 5)].tolist())
+
+
+def test_many_ratings_stand_exactly_at_the_threshold(stars: RatingData) -> None:
+    assert (stars.ratings["rating"] == LIKE).mean() > 0.15
+
+
+def test_four_stars_are_relevant_in_the_ranking(histories: UserHistories) -> None:
+    users = torch.arange(150, 200)
+    model = ItemMean.fit(histories, torch.arange(150))
+    table = rank_catalogue(model, histories, users, sizes=(0, 5), at=10)
+    assert table.index.tolist() == list(range(len(table)))
+    assert set(table["k"]) == {0, 5}
+    for row in table.itertuples():
+        assert row.n_relevant == len(likes(histories, row.user, slice(row.k, None)))
+
+
+def test_four_stars_are_likes_of_a_list(histories: UserHistories) -> None:
+    users = torch.arange(20)
+    tasks = list_tasks(histories, users, 6)
+    meta = ListMAML(ListModel(histories.n_items, 2))
+    as_list = meta.as_list(histories.everything(users, 6))
+    for row in range(20):
+        early = likes(histories, row, slice(6))
+        late = likes(histories, row, slice(6, None))
+        assert tasks.support.y[row].nonzero()[:, 0].tolist() == early
+        assert tasks.query.y[row].nonzero()[:, 0].tolist() == late
+        assert as_list.y[row].nonzero()[:, 0].tolist() == early
+    assert torch.equal(as_list.y, tasks.support.y)
+    assert torch.equal(as_list.rated, tasks.support.rated)
+
+
+def test_a_list_starts_at_the_logarithm_of_its_likes(
+    stars: RatingData, histories: UserHistories
+) -> None:
+    model = ListModel.start(histories, torch.arange(150), dim=4)
+    own = stars.ratings[stars.ratings["user"] < 150]
+    count = np.bincount(own["item"][own["rating"].isin([4, 5])], minlength=80)
+    torch.testing.assert_close(
+        model.item_offset.detach(), torch.tensor(np.log(count + 0.5)).float()
+    )
+
+
+def test_the_start_of_a_list_counts_who_meets_whom(
+    stars: RatingData, histories: UserHistories
+) -> None:
+    """Item vectors are the best factors of rank dim of the shrunk log-lift."""
+    model = ListModel.start(histories, torch.arange(150), dim=80)
+    own = stars.ratings[stars.ratings["user"] < 150]
+    rated = pd.crosstab(own["user"], own["item"]).reindex(columns=range(80))
+    rated = rated.fillna(0).to_numpy(float)
+    liked = np.zeros_like(rated)
+    at = own["rating"] >= 4
+    liked[own["user"][at], own["item"][at]] = 1
+    chance = rated.sum(0)[:, None] * liked.sum(0) / 150
+    lift = np.log((rated.T @ liked + 20) / (chance + 20))
+    value, vector = np.linalg.eigh((lift + lift.T) / 2)
+    expected = vector * value.clip(0) @ vector.T
+    q = model.item_factors.detach().double().numpy()
+    np.testing.assert_allclose(q @ q.T, expected, atol=1e-5)
+    few = ListModel.start(histories, torch.arange(150), dim=3).item_factors
+    few = few.detach().double().numpy()
+    best = vector[:, -3:] * value[-3:] @ vector[:, -3:].T
+    np.testing.assert_allclose(few @ few.T, best, atol=1e-5)
+
+
+def test_items_that_share_the_last_place_share_its_probability() -> None:
+    rating = torch.tensor([5.0, 4, 4, 4, 2])
+    p = tied_relevance(rating, 3)
+    torch.testing.assert_close(p, torch.tensor([1, 2 / 3, 2 / 3, 2 / 3, 0]).double())
+    assert precision(rating, p, 2).item() == pytest.approx((1 + 2 / 3) / 2)
+    with pytest.raises(ValueError, match="n must lie in 1"):
+        tied_relevance(rating, 0)
+    with pytest.raises(ValueError, match="n must lie in 1"):
+        tied_relevance(rating, 6)
+    assert torch.equal(tied_relevance(rating, 5), torch.ones(5).double())
