@@ -173,7 +173,7 @@ def test_the_fit_of_item_vectors_is_measured_in_a_process_for_each_way(
 
 
 def test_item_vectors_are_fitted_in_three_times_the_time_of_lenskit() -> None:
-    found = table("factor_fit").set_index(["data", "way", "threads"])
+    found = table("factor_fit").set_index(["data", "way", "threads"]).sort_index()
     assert len(found) == 2 * 2 * 3
     for data in ("2.0M synthetic", "MovieLens-100K"):
         own, rival = (found.loc[data, way] for way in ("metarec", "lenskit"))

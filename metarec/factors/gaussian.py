@@ -42,8 +42,8 @@ class GaussianFactorModel:
     counts the other side's uncertainty:
     ``precision = Sigma^-1 + E[sum z z'] / sigma^2`` for a user, ``z = (q_i, 1)``. All
     of m, Sigma, B, ``Lambda`` and ``sigma`` are learned. A sweep reads the users chunk
-    by chunk: all that it keeps of them are sums, so memory does not grow with the
-    ratings.
+    by chunk: all that it keeps of them are sums. Up to some 16 million ratings stay in
+    memory, sorted; of more, no chunk does.
 
     Two departures make it the baseline to beat for new users. The offset of the
     prediction is that of `UserItemBias`: in EM ``b_i`` is the intercept for a user
@@ -207,9 +207,8 @@ class GaussianFactorModel:
 
     def _m_step_users(self, statistics: SufficientStatistics) -> None:
         """M-step: the prior that explains the users best."""
-        self.user_mean = statistics.first / statistics.n_users
-        square = torch.outer(self.user_mean, self.user_mean)
-        self.user_covariance = statistics.second / statistics.n_users - square
+        self.user_mean = statistics.mean
+        self.user_covariance = statistics.spread / statistics.n_users
         self.user_covariance.diagonal().add_(FLOOR)
 
     def _m_step_items(self, statistics: SufficientStatistics) -> None:

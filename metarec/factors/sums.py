@@ -89,15 +89,15 @@ def chunked(
 class SufficientStatistics:
     """Sufficient statistics of some users' posteriors: sums, which add up over users.
 
-    For the users' prior ``n_users``, the ``first`` moment (D,), the sum of ``E[w_u]``,
-    and the ``second`` (D, D), that of ``E[w_u w_u']``; for the items ``item_count``
-    (I,) and the ``evidence``, ``gram`` (I, T) packed and ``target`` (I, D); for the
-    noise ``rest``, the sum of ``E[(r - b_u)^2]``.
+    For the users' prior ``n_users``, the ``mean`` (D,) of ``E[w_u]`` and ``spread`` (D,
+    D), the sum of ``cov[w_u]`` and of squares around the mean; for the items
+    ``item_count`` (I,) and the ``evidence``, ``gram`` (I, T) packed and ``target`` (I,
+    D); for the noise ``rest``, the sum of ``E[(r - b_u)^2]``.
     """
 
     n_users: int
-    first: Tensor
-    second: Tensor
+    mean: Tensor
+    spread: Tensor
     item_count: Tensor
     gram: Tensor
     target: Tensor
@@ -106,17 +106,25 @@ class SufficientStatistics:
     @classmethod
     def of(cls, table: RatingSums, w: Tensor, cov: Tensor, dtype: torch.dtype) -> Self:
         """Sums over the users of one table, with ``w_u ~ N(w, cov)``."""
-        second = cov.sum(0) + w.T @ w
+        mean = w.mean(0)
+        spread = cov.sum(0) + (w - mean).T @ (w - mean)
         gram, target = evidence(table.of_item, *packed_moments(w, cov), dtype)
         # The square of r - b_u multiplied out: no rating need be looked at again.
         square = table.user_count @ (w[:, -1].square() + cov[:, -1, -1])
         rest = square - 2 * w[:, -1] @ table.total + table.square
-        return cls(len(w), w.sum(0), second, table.item_count, gram, target, rest)
+        return cls(len(w), mean, spread, table.item_count, gram, target, rest)
 
     def __add__(self, other: Self) -> Self:
-        """Sums over the users of both."""
-        both = zip(vars(self).values(), vars(other).values(), strict=True)
-        return type(self)(*(a + b for a, b in both))
+        """Sums over the users of both; squares are moved to the common mean."""
+        # As in Chan, Golub & LeVeque: sums around two means, put around the common one.
+        share, gap = (
+            other.n_users / (self.n_users + other.n_users),
+            other.mean - self.mean,
+        )
+        both = {name: value + vars(other)[name] for name, value in vars(self).items()}
+        both["mean"] = self.mean + share * gap
+        both["spread"] += self.n_users * share * torch.outer(gap, gap)
+        return type(self)(**both)
 
 
 def _by_rows(
