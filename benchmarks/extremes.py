@@ -44,7 +44,7 @@ def main() -> None:
     data = load_movielens_100k()
     parts = ["model", "meta", "learner"]
     for names in tqdm(list(product(MODELS, METAS, LEARNERS)), desc="extremes"):
-        if not len(done) or not (done[parts] == names).all(axis=1).any():
+        if not len(done) or not (done[parts] == list(names)).all(axis=1).any():
             row = dict(zip(parts, names, strict=True)) | extremes(data, *names)
             done = pd.concat([done, pd.DataFrame([row])], ignore_index=True)
             done.to_pickle(arguments.store)
