@@ -177,7 +177,7 @@ class MetaRecommender:
         others = users[~torch.isin(users, validation)]
         ends = [r.aminmax() for *_, r in histories.in_chunks(others) if len(r)]
         if (low := min(e.min for e in ends)) == max(e.max for e in ends):
-            warnings.warn(f"all ratings are {low:g}: nothing to learn", stacklevel=2)
+            warnings.warn(f"all ratings are {low:g}: nothing to learn", stacklevel=3)
         features = item_features(data)
         run = {} if checkpoint is None else self._run(histories, users, features)
         settings = self.dim, self.system.implicit, self.seed, progress
@@ -194,7 +194,7 @@ class MetaRecommender:
             biases = UserItemBias.fit(histories, others)
             if (own := score(meta)) >= (least := score(biases)):
                 no_better = f"{own:.3f} is no better than item and user biases"
-                warnings.warn(f"validation: {no_better}, {least:.3f}", stacklevel=2)
+                warnings.warn(f"validation: {no_better}, {least:.3f}", stacklevel=3)
         self.scale, self.user_features = data.scale, histories.user_features
         count = histories.item_counts(others)
         items = data.items[["item_id", "title"]].assign(ratings=count.numpy())
