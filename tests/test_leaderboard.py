@@ -91,7 +91,9 @@ def test_a_query_in_the_support_is_found(data: RatingData) -> None:
     twice = honest.support.x.clone()
     twice[2, 1] = honest.query.x[2, 0]
     leaky = Tasks(replace(honest.support, x=twice), honest.query, users)
-    with pytest.raises(LeakageError, match="user 2 has an item of the support"):
+    with pytest.raises(
+        LeakageError, match=r"user 2 has an item of the support in the query \(1 such"
+    ):
         check_disjoint(leaky)
     # Under a false mask there is no rating, so nothing is given away.
     check_disjoint(

@@ -19,6 +19,7 @@ from metarec.learners import (
     Objective,
     Prior,
     TaskLearner,
+    dot,
     gradient_descent,
     inner_loop,
     mean_squared_error,
@@ -461,6 +462,15 @@ def test_a_head_scores_one_list_of_items_for_all_tasks() -> None:
     items = torch.tensor([4, 0, 5])
     each = predict(model, heads, items.expand(3, -1), profile)
     close(predict(model, heads, items, profile), each.double())
+
+
+@pytest.mark.parametrize("shape", [(3, 4, 5), (1, 4, 5), (3, 5), (4, 5)])
+def test_rows_meet_heads_of_as_many_tasks_or_of_all(shape: tuple[int, ...]) -> None:
+    generator = torch.Generator().manual_seed(0)
+    phi, w = (torch.randn(*s, generator=generator) for s in (shape, (3, 5)))
+    rows = phi.expand(3, *phi.shape[-2:])
+    expected = torch.stack([own @ head for own, head in zip(rows, w, strict=True)])
+    close(dot(phi, w), expected.double())
 
 
 @pytest.mark.parametrize("first_order", [False, True])
