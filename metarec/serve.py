@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import pandas as pd
 import torch
 
+from metarec import __version__
 from metarec.recommender import MetaRecommender, PersonalModel, UnknownItemError
 
 try:
@@ -104,7 +105,8 @@ def service(recommender: MetaRecommender) -> FastAPI:
     The chapter many-users runs it.
     """
     refusals: Any = {code: {"model": Refusal} for code in (400, 413, 422)}
-    app = FastAPI(title="metarec", docs_url=None, redoc_url=None, responses=refusals)
+    about: Any = {"title": "metarec", "version": __version__, "responses": refusals}
+    app = FastAPI(docs_url=None, redoc_url=None, **about)
     ids = recommender.items["item_id"].tolist()
     known, by_text = set(ids), {str(label): label for label in ids}
     page = (resources.files("metarec") / "serve.html").read_text(encoding="utf-8")

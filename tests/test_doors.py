@@ -61,7 +61,18 @@ def test_fit_takes_what_rating_data_takes(
     assert np.array_equal(again.predict(), fitted.adapt(RATINGS).predict())
 
 
-@pytest.mark.parametrize("other", [5, object(), "no-such-file.csv"], ids=repr)
+def test_another_fit_leaves_who_was_adapted(data: RatingData) -> None:
+    recommender = fit(data)
+    person = recommender.adapt(RATINGS)
+    before, rated = person.predict(), person.explain(3)["item_id"].tolist()
+    turned = table(data).assign(rating=lambda own: 6 - own["rating"])
+    recommender.fit(turned[turned["item"] > 1], progress=False)
+    assert np.array_equal(person.predict(), before)
+    assert person.explain(3)["item_id"].tolist() == rated
+    assert len(recommender.adapt(RATINGS).predict()) < len(before)
+
+
+@pytest.mark.parametrize("other", [5, object(), "no-such-file.csv"], ids=type)
 def test_what_holds_no_ratings_is_refused(other: object) -> None:
     with pytest.raises((ValueError, FileNotFoundError)):
         short().fit(other)

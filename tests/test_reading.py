@@ -212,6 +212,10 @@ def test_dates_in_text(write):
     assert times(write, german, time_format="%d.%m.%Y") == [1612310400, 1613174400]
     with pytest.raises(ValueError, match="row 1: '2021-02-05'"):
         times(write, [german[0], "2021-02-05"], time_format="%d.%m.%Y")
+    # Where no day is above 12 nothing says which number is the day.
+    for either in ("03.02.2021", "03/02/2021"):
+        with pytest.raises(ValueError, match=r"row 0: .*either of two days.*%d\.%m"):
+            times(write, [either])
     assert times(write, [20210203], time_format="%Y%m%d") == [1612310400]
     assert times(write, german, columns={"timestamp": None}) == [0, 0]
 

@@ -3,6 +3,7 @@
 import hashlib
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from copy import copy
 from dataclasses import asdict
 from functools import partial
 from itertools import chain
@@ -294,7 +295,8 @@ class MetaRecommender:
         support = given.batch(0, 1, self._profile(user)).like(self.model.head)
         weights = meta.adapt(support)
         many.finite(*weights.values())
-        return PersonalModel(self, support, weights)
+        # The recommender as it is now: another fit does not change who was adapted.
+        return PersonalModel(copy(self), support, weights)
 
     @one_thread()
     def recommend_all(
