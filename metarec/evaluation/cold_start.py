@@ -135,7 +135,9 @@ def judge(
         longest = max(k.tolist(), default=0)
         for some in in_batches(histories, users[judged], longest):
             rows = judged[some]
-            tasks = histories.tasks(users[rows], k[rows], after[rows])
+            # In a cold start all have one K, and the query begins where it always does.
+            cut = (size,) if protocol == "cold-start" else (k[rows], after[rows])
+            tasks = histories.tasks(users[rows], *cut)
             check_disjoint(tasks)
             parts.append(errors_of(predictor, tasks, histories, size))
     if not parts:

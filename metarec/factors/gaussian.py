@@ -208,8 +208,7 @@ class GaussianFactorModel:
     def _m_step_users(self, statistics: SufficientStatistics) -> None:
         """M-step: the prior that explains the users best."""
         self.user_mean = statistics.mean
-        self.user_covariance = statistics.spread / statistics.n_users
-        self.user_covariance.diagonal().add_(FLOOR)
+        self.user_covariance = _positive(statistics.spread / statistics.n_users)
 
     def _m_step_items(self, statistics: SufficientStatistics) -> None:
         """Posterior of every v_i, then its prior: ridge regression on the features."""
@@ -228,8 +227,7 @@ class GaussianFactorModel:
         self.item_mean = f @ effect
         spread = torch.einsum("in,ide->de", seen, self.v_cov)
         step = seen * (self.v - self.item_mean)
-        self.item_covariance = (spread + step.T @ step) / seen.sum()
-        self.item_covariance.diagonal().add_(FLOOR)
+        self.item_covariance = _positive((spread + step.T @ step) / seen.sum())
 
     def _m_step_noise(self, statistics: SufficientStatistics) -> None:
         """``sigma^2 = E[(r - r_hat)^2]`` over ratings, both sides' uncertainty counted.
@@ -541,3 +539,13 @@ class GaussianFactorModel:
         part._m_step_items(part._e_step(tables))
         offset = UserItemBias.fit(histories, users).offset
         return part.q, offset
+
+
+def _positive(covariance: Tensor) -> Tensor:
+    """A covariance without a variance below ``FLOOR``, where rounding left one."""
+    covariance.diagonal().add_(FLOOR)
+    value, vector = torch.linalg.eigh(covariance)
+    if value.min() >= FLOOR:
+        return covariance
+    mended: Tensor = vector * value.clamp(min=FLOOR) @ vector.T
+    return mended
