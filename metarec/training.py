@@ -342,7 +342,11 @@ def _own_gradient(meta: MetaLearner, tasks: Tasks, config: TrainingConfig) -> fl
     return loss.item()
 
 
-_WAY_OUT = "delete it to start afresh, or name another file"
+# With one of its two files left, a recommender's run would be refused again.
+_WAY_OUT = (
+    "delete it to start afresh (of a recommender's run, FILE and FILE.items, both), or "
+    "name another file"
+)
 
 
 def read_run(
