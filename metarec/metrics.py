@@ -1,0 +1,718 @@
+"""How a recommender is judged: rating errors, quality of lists, and their spread."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+__all__ = ["coverage", "gaussian_nll", "mae", "rmse", "user_mae", "user_rmse"]
+__all__ += ["Reliability", "auc", "expected_calibration_error", "log_loss"]
+__all__ += ["reliability", "chance_ndcg", "chance_precision", "dcg", "ndcg"]
+__all__ += ["precision", "recall", "Interval", "bootstrap_means", "paired_bootstrap"]
+
+# How far predicted stars, and their intervals, lie from the ratings.
+
+
+def rmse(prediction: Tensor, rating: Tensor) -> float:
+    """Root of the mean squared error over all ratings, in stars (pooled RMSE).
+
+    ``RMSE = sqrt(mean (r_hat - r)^2)``; both arguments have the same shape.
+
+    Parameters
+    ----------
+    prediction
+        Predicted ratings, in stars, shape (...,).
+    rating
+        Ratings, in stars, of the same shape (...,).
+
+    Returns
+    -------
+    float
+        The error, in stars.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ, since broadcasting would hide it.
+
+    Built in
+    --------
+    matrix-factorization
+    """
+    _same_shape(prediction, rating)
+    return float((prediction - rating).square().mean().sqrt())
+
+
+def mae(prediction: Tensor, rating: Tensor) -> float:
+    """Mean absolute error over all ratings, in stars.
+
+    Parameters
+    ----------
+    prediction
+        Predicted ratings, in stars, shape (...,).
+    rating
+        Ratings, in stars, of the same shape (...,).
+
+    Returns
+    -------
+    float
+        The error, in stars.
+
+    Built in
+    --------
+    matrix-factorization
+    """
+    _same_shape(prediction, rating)
+    return float((prediction - rating).abs().mean())
+
+
+def user_rmse(prediction: Tensor, rating: Tensor, mask: Tensor) -> Tensor:
+    """RMSE of each user over their own query, shape (B,), in stars.
+
+    ``RMSE_u = sqrt(sum_n mask (r_hat - r)^2 / sum_n mask)``; arguments have shape (B,
+    N). Every user counts once when these are averaged, however many ratings they gave.
+
+    Parameters
+    ----------
+    prediction
+        Predicted ratings, in stars, shape (B, N).
+    rating
+        Ratings, in stars, shape (B, N).
+    mask
+        True where there is an example, shape (B, N).
+
+    Returns
+    -------
+    Tensor
+        The error of each user, in stars, shape (B,).
+
+    Built in
+    --------
+    tasks
+    """
+    _same_shape(prediction, rating, mask)
+    return _mean((prediction - rating).square(), mask).sqrt()
+
+
+def user_mae(prediction: Tensor, rating: Tensor, mask: Tensor) -> Tensor:
+    """Mean absolute error of each user over their own query, shape (B,), in stars.
+
+    Parameters
+    ----------
+    prediction
+        Predicted ratings, in stars, shape (B, N).
+    rating
+        Ratings, in stars, shape (B, N).
+    mask
+        True where there is an example, shape (B, N).
+
+    Returns
+    -------
+    Tensor
+        The error of each user, in stars, shape (B,).
+
+    Built in
+    --------
+    tasks
+    """
+    _same_shape(prediction, rating, mask)
+    return _mean((prediction - rating).abs(), mask)
+
+
+def gaussian_nll(mean: Tensor, variance: Tensor, rating: Tensor) -> Tensor:
+    """``-log N(r; mean, variance)``, in nats, of each rating; arguments have one shape.
+
+    ``1/2 [(r - mean)^2 / variance + log(2 pi variance)]``.
+
+    Parameters
+    ----------
+    mean
+        Predicted means, in stars, shape (...,).
+    variance
+        Predicted variances, of the shape of the means (...,).
+    rating
+        Ratings, of the shape of the means (...,).
+
+    Returns
+    -------
+    Tensor
+        In nats, of the shape of the ratings.
+
+    Built in
+    --------
+    bayesian
+    """
+    _same_shape(mean, variance, rating)
+    square = (rating - mean).square() / variance
+    return 0.5 * (square + (2 * torch.pi * variance).log())
+
+
+def coverage(mean: Tensor, variance: Tensor, rating: Tensor, level: float) -> float:
+    """Share of the ratings inside the central predictive interval of ``level``.
+
+    The interval is ``mean +- z sqrt(variance)``, closed, z the quantile at (1 + level)
+    / 2. Calibrated predictions cover ``level`` of the ratings. Arguments have one
+    shape.
+
+    Parameters
+    ----------
+    mean
+        Predicted means, in stars, shape (...,).
+    variance
+        Predicted variances, of the shape of the means (...,).
+    rating
+        Ratings, of the shape of the means (...,).
+    level
+        Probability of the interval, between 0 and 1.
+
+    Returns
+    -------
+    float
+        The share, between 0 and 1.
+
+    Raises
+    ------
+    ValueError
+        If ``level`` is not between 0 and 1.
+
+    Built in
+    --------
+    bayesian
+    """
+    _same_shape(mean, variance, rating)
+    if not 0 < level < 1:
+        raise ValueError(f"level must lie between 0 and 1, got {level}")
+    z = torch.special.ndtri(torch.tensor((1 + level) / 2, dtype=torch.float64))
+    inside = (rating - mean).abs() <= z * variance.sqrt()
+    return float(inside.double().mean())
+
+
+# How good a predicted probability of a click is.
+
+
+def log_loss(probability: Tensor, click: Tensor, mask: Tensor) -> Tensor:
+    """Mean of ``-log p(click)`` over each user's query, shape (B,), in nats.
+
+    ``-[y log p + (1 - y) log(1 - p)]``, with p kept within [eps, 1 - eps] (eps of its
+    type), as scikit-learn does; ``log 2`` for one who always says 1/2. Arguments have
+    shape (B, N).
+
+    Parameters
+    ----------
+    probability
+        Predicted probabilities of a click, shape (B, N).
+    click
+        1 for a click, 0 for none, shape (B, N).
+    mask
+        True where there is an example, shape (B, N).
+
+    Returns
+    -------
+    Tensor
+        The loss of each user, in nats, shape (B,).
+
+    Raises
+    ------
+    ValueError
+        For a probability outside [0, 1].
+
+    Built in
+    --------
+    leaderboard
+    """
+    _same_shape(probability, click, mask)
+    p = _probability(torch.where(mask, probability, 0.5))
+    eps = torch.finfo(p.dtype).eps
+    # One sure and wrong prediction must not make the mean infinite.
+    p = p.clamp(eps, 1 - eps)
+    return _mean(-torch.where(click > 0, p.log(), (1 - p).log()), mask)
+
+
+def auc(score: Tensor, click: Tensor, mask: Tensor) -> Tensor:
+    """Probability that a click scores above a non-click, ties counted half: (B,).
+
+    The area under the ROC curve of each user; .5 is chance, nan where all are clicks
+    or none is. Arguments have shape (B, N). One row with everybody's is the pooled AUC,
+    which also asks whether scores of different users compare.
+
+    Parameters
+    ----------
+    score
+        Scores, shape (B, N).
+    click
+        1 for a click, 0 for none, shape (B, N).
+    mask
+        True where there is an example, shape (B, N).
+
+    Returns
+    -------
+    Tensor
+        The area of each user, shape (B,).
+
+    Source
+    ------
+    Hanley & McNeil (1982).
+
+    Built in
+    --------
+    leaderboard
+    """
+    _same_shape(score, click, mask)
+    clicked, not_clicked = mask & (click > 0), mask & (click <= 0)
+    rest = torch.where(not_clicked, score, torch.inf).sort(-1).values
+    # What is not asked about stands at an end of the scale, and counts nothing.
+    asked = torch.where(clicked, score, -torch.inf)
+    below = torch.searchsorted(rest, asked)
+    below = below + torch.searchsorted(rest, asked, right=True)
+    won = torch.where(clicked, below, 0).sum(-1).double() / 2
+    return won / (clicked.sum(-1) * not_clicked.sum(-1))
+
+
+class Reliability(NamedTuple):
+    """Mean prediction, share of clicks and number of cases in each bin that has any.
+
+    Parameters
+    ----------
+    predicted
+        Mean prediction in each bin, shape (bins,).
+    observed
+        Share of clicks in each bin, shape (bins,).
+    cases
+        Number of cases in each bin, shape (bins,).
+
+    Plumbing
+    --------
+    What `reliability` returns.
+    """
+
+    predicted: Tensor
+    observed: Tensor
+    cases: Tensor
+
+
+def reliability(probability: Tensor, click: Tensor, bins: int = 10) -> Reliability:
+    """Put predictions into ``bins`` of equal width and compare with what happened.
+
+    Arguments have shape (N,).
+
+    Parameters
+    ----------
+    probability
+        Predicted probabilities, shape (N,).
+    click
+        1 for a click, 0 for none, shape (N,).
+    bins
+        Number of bins of equal width.
+
+    Returns
+    -------
+    Reliability
+        One row for each bin that has any case.
+
+    Raises
+    ------
+    ValueError
+        For a probability outside [0, 1].
+
+    Source
+    ------
+    Niculescu-Mizil & Caruana (2005).
+
+    Built in
+    --------
+    leaderboard
+    """
+    _same_shape(probability, click)
+    p = _probability(probability).double()
+    place = (p * bins).long().clamp(max=bins - 1)
+    count = torch.bincount(place, minlength=bins)
+    some = count > 0
+    predicted = (torch.bincount(place, p, bins) / count)[some]
+    observed = (torch.bincount(place, click.double(), bins) / count)[some]
+    return Reliability(predicted, observed, count[some])
+
+
+def expected_calibration_error(
+    probability: Tensor, click: Tensor, bins: int = 10
+) -> float:
+    """Mean distance between prediction and share of clicks, over the bins of all cases.
+
+    A case counts the distance between the mean prediction and the share of clicks in
+    its bin. 0 for calibrated predictions and infinite data; few data have some by
+    chance.
+
+    Parameters
+    ----------
+    probability
+        Predicted probabilities, shape (N,).
+    click
+        1 for a click, 0 for none, shape (N,).
+    bins
+        Number of bins of equal width.
+
+    Returns
+    -------
+    float
+        The error, between 0 and 1.
+
+    Source
+    ------
+    Guo et al. (2017).
+
+    Built in
+    --------
+    leaderboard
+    """
+    table = reliability(probability, click, bins)
+    gap = (table.predicted - table.observed).abs()
+    return float((gap * table.cases).sum() / table.cases.sum())
+
+
+# How good a list is, and what chance scores.
+
+
+def dcg(relevance: Tensor, k: int | None = None, exponential: bool = False) -> Tensor:
+    """Discounted cumulative gain of items listed in rank order, shape (...,).
+
+    ``DCG@k = sum_{j=1..k} gain_j / log2(j + 1)``, gain the relevance itself, or
+    ``2^relevance - 1`` if ``exponential``.
+
+    Parameters
+    ----------
+    relevance
+        Relevance in rank order, best rank first, shape (..., N).
+    k
+        Number of places that count; all N if not given.
+    exponential
+        Whether the gain is ``2^relevance - 1`` in place of the relevance.
+
+    Returns
+    -------
+    Tensor
+        The gain of each list, shape (...,).
+
+    Source
+    ------
+    Järvelin & Kekäläinen (2002).
+
+    Built in
+    --------
+    how-a-benchmark-fools-you
+    """
+    top = relevance[..., :k].double()
+    gain = torch.exp2(top) - 1 if exponential else top
+    rank = torch.arange(1, top.shape[-1] + 1, dtype=torch.float64)
+    return (gain / torch.log2(rank + 1)).sum(-1)
+
+
+def ndcg(
+    score: Tensor, relevance: Tensor, k: int | None = None, exponential: bool = False
+) -> Tensor:
+    """DCG of the ranking by ``score`` over the DCG of the best possible ranking.
+
+    Both arguments have shape (..., N) and cover *all* candidates: the ideal is taken
+    over every relevant item, retrieved or not. Equal scores keep their given order;
+    where nothing is relevant the result is 0.
+
+    Parameters
+    ----------
+    score
+        Scores, shape (..., N).
+    relevance
+        Relevance of all candidates, shape (..., N).
+    k
+        Number of places that count; all N if not given.
+    exponential
+        Whether the gain is ``2^relevance - 1`` in place of the relevance.
+
+    Returns
+    -------
+    Tensor
+        One number for each list, shape (...,).
+
+    Source
+    ------
+    Järvelin & Kekäläinen (2002).
+
+    Built in
+    --------
+    how-a-benchmark-fools-you
+    """
+    _same_shape(score, relevance)
+    found = dcg(_first(score, relevance, k), k, exponential)
+    return _of_ideal(found, relevance, k, exponential)
+
+
+def recall(score: Tensor, relevant: Tensor, k: int) -> Tensor:
+    """Share of the relevant items that stand among the first ``k`` by ``score``.
+
+    ``relevant`` is boolean, shape (..., N); where nothing is relevant the result is 0.
+
+    Parameters
+    ----------
+    score
+        Scores, shape (..., N).
+    relevant
+        Whether an item is relevant, shape (..., N).
+    k
+        Number of places that count.
+
+    Returns
+    -------
+    Tensor
+        One number for each list, shape (...,).
+
+    Built in
+    --------
+    how-a-benchmark-fools-you
+    """
+    _same_shape(score, relevant)
+    hits = _first(score, relevant, k).sum(-1).double()
+    return hits / relevant.sum(-1).clamp(min=1)
+
+
+def precision(score: Tensor, relevant: Tensor, k: int) -> Tensor:
+    """Share of the first ``k`` places by ``score`` that hold a relevant item.
+
+    ``relevant`` (..., N) is boolean, or holds the probability that an item is relevant:
+    then the result is the expected share. Equal scores keep their given order; places
+    beyond the N-th count as misses.
+
+    Parameters
+    ----------
+    score
+        Scores, shape (..., N).
+    relevant
+        Whether an item is relevant, or the probability of it, shape (..., N).
+    k
+        Number of places that count.
+
+    Returns
+    -------
+    Tensor
+        One number for each list, shape (...,).
+
+    Built in
+    --------
+    how-a-benchmark-fools-you
+    """
+    _same_shape(score, relevant)
+    return _first(score, relevant, k).double().sum(-1) / k
+
+
+def chance_precision(relevant: Tensor, k: int) -> Tensor:
+    """Expected `precision` of a random order of the N items.
+
+    It is ``R / N`` while ``k <= N``.
+
+    ``relevant`` (..., N) is boolean, or a probability; R is its sum.
+
+    Parameters
+    ----------
+    relevant
+        Whether an item is relevant, or the probability of it, shape (..., N).
+    k
+        Length of the list.
+
+    Returns
+    -------
+    Tensor
+        The expectation, shape (...,).
+
+    Built in
+    --------
+    how-a-benchmark-fools-you
+    """
+    n = relevant.shape[-1]
+    return relevant.double().mean(-1) * min(k, n) / k
+
+
+def chance_ndcg(relevance: Tensor, k: int | None = None) -> Tensor:
+    """Expected `ndcg` of a random order of the N items, exactly.
+
+    Each place expects the mean gain, so ``E[nDCG@k] = mean gain / ideal DCG@k *
+    sum_{j=1..k} 1 / log2(j + 1)``; 0 where nothing is relevant. With ``R >= k``
+    relevant items of one grade it is ``R / N``, the chance of precision.
+
+    Parameters
+    ----------
+    relevance
+        Relevance, binary or graded, shape (..., N).
+    k
+        Length of the list; all N places if not given.
+
+    Returns
+    -------
+    Tensor
+        The expectation, shape (...,).
+
+    Built in
+    --------
+    how-a-benchmark-fools-you
+    """
+    gain = relevance.double()
+    # In a random order every place expects the mean gain.
+    return _of_ideal(dcg(gain.mean(-1, keepdim=True).expand(gain.shape), k), gain, k)
+
+
+# How far a mean over users would move with other users.
+
+
+class Interval(NamedTuple):
+    """A mean with the ends of its confidence interval.
+
+    Parameters
+    ----------
+    mean
+        The mean.
+    low
+        Lower end.
+    high
+        Upper end.
+
+    Built in
+    --------
+    maml
+    """
+
+    mean: float
+    low: float
+    high: float
+
+
+def paired_bootstrap(
+    a: np.ndarray,
+    b: np.ndarray,
+    strata: np.ndarray | None = None,
+    draws: int = 10_000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> Interval:
+    """Mean of ``a - b`` over users with its percentile bootstrap interval.
+
+    Users are resampled with replacement, within each stratum (fold) where ``strata``
+    names one per user; ``a`` and ``b`` stay paired, so what all methods share cancels.
+    The interval is conditional on the fitted models. Negative: ``a`` errs less.
+
+    Parameters
+    ----------
+    a
+        Error of each user under the one method, shape (users,).
+    b
+        Error of each user under the other, shape (users,).
+    strata
+        Stratum (fold) of each user, shape (users,); one for all if not given.
+    draws
+        Number of resamples.
+    level
+        Probability of the interval.
+    seed
+        Seed of everything that is drawn.
+
+    Returns
+    -------
+    Interval
+        The mean difference and its interval.
+
+    Raises
+    ------
+    ValueError
+        When the two do not cover the same users.
+
+    Source
+    ------
+    Efron & Tibshirani (1993), chapter 13.
+
+    Built in
+    --------
+    maml
+    """
+    a, b = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
+    if a.shape != b.shape or a.ndim != 1:
+        raise ValueError(
+            f"a and b must hold one number for each of the same users, but have "
+            f"shapes {a.shape} and {b.shape}"
+        )
+    means = bootstrap_means((a - b)[:, None], strata, draws, seed)[:, 0]
+    tail = (1 - level) / 2
+    low, high = np.quantile(means, [tail, 1 - tail])
+    return Interval(float((a - b).mean()), float(low), float(high))
+
+
+def bootstrap_means(
+    values: np.ndarray,
+    strata: np.ndarray | None = None,
+    draws: int = 10_000,
+    seed: int = 0,
+) -> np.ndarray:
+    """Means of the columns of ``values`` (users, M) in each resample: (draws, M).
+
+    All columns see the same resamples. Users are drawn within each stratum.
+
+    Parameters
+    ----------
+    values
+        One row for each user, shape (users, M).
+    strata
+        Stratum (fold) of each user, shape (users,); one for all if not given.
+    draws
+        Number of resamples.
+    seed
+        Seed of everything that is drawn.
+
+    Returns
+    -------
+    np.ndarray
+        The means, shape (draws, M).
+
+    Plumbing
+    --------
+    `paired_bootstrap` for one column, the leaderboard for all its methods.
+    """
+    strata = np.zeros(len(values)) if strata is None else np.asarray(strata)
+    rng = np.random.default_rng(seed)
+    total = np.zeros((draws, values.shape[1]))
+    for stratum in np.unique(strata):
+        members = values[strata == stratum]
+        # How often each user was drawn: a product with it is a resample's sum.
+        n = len(members)
+        total += rng.multinomial(n, np.full(n, 1 / n), size=draws) @ members
+    return total / len(values)
+
+
+# What they share.
+
+
+def _same_shape(*tensors: Tensor) -> None:
+    """Refuse shapes that would broadcast."""
+    shapes = [str(tuple(each.shape)) for each in tensors]
+    if len(set(shapes)) > 1:
+        raise ValueError(
+            f"shapes differ: {' against '.join(shapes)}; they would broadcast into a "
+            "number that means nothing: pass tensors of one shape"
+        )
+
+
+def _mean(values: Tensor, mask: Tensor) -> Tensor:
+    """Mean over each user's query: (B, N) to (B,)."""
+    # Selected, not multiplied: what stands under a false mask may be nan.
+    return torch.where(mask, values, 0.0).sum(-1) / mask.sum(-1).clamp(min=1)
+
+
+def _first(score: Tensor, of: Tensor, k: int | None) -> Tensor:
+    """What the first ``k`` items by ``score`` have, in order; ties keep theirs."""
+    return of.gather(-1, score.argsort(dim=-1, descending=True, stable=True)[..., :k])
+
+
+def _of_ideal(found: Tensor, relevance: Tensor, *how: Any) -> Tensor:
+    """A DCG over that of the best ranking, 0 where nothing is relevant."""
+    ideal = dcg(relevance.sort(-1, descending=True).values, *how)
+    return torch.where(ideal > 0, found / ideal.clamp(min=1e-300), 0.0)
+
+
+def _probability(p: Tensor) -> Tensor:
+    if not ((p >= 0) & (p <= 1)).all():
+        text = "a probability lies outside [0, 1]: pass probabilities, not scores"
+        raise ValueError(text)
+    return p
