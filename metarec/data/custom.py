@@ -11,12 +11,12 @@ import numpy as np
 import pandas as pd
 
 from metarec.data.frames import column_of, likely_cause, to_frame
-from metarec.data.table import RatingColumns, RatingData, RatingScale
+from metarec.data.table import LAYOUT, RatingColumns, RatingData, RatingScale
 
 Columns = Mapping[str, str | int | None]
 Duplicates = Literal["error", "first", "last", "mean"]
 FIVE_STARS = RatingScale(1, 5)
-ROLES = ("user", "item", "rating", "timestamp")
+ROLES = tuple(LAYOUT)
 _UNITS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 _TWO_KINDS = {"integer", "string"}
 _FORMAT = "time_format='%d.%m.%Y'"
@@ -88,43 +88,40 @@ def rating_data(
     if duplicates not in get_args(Duplicates):
         known = ", ".join(map(repr, get_args(Duplicates)))
         raise ValueError(f"duplicates={duplicates!r} is none of {known}")
-    if not isinstance(scale, RatingScale):
-        if not 2 <= len(scale) <= 3:
-            raise ValueError("pass scale=(LOW, HIGH) or scale=(LOW, HIGH, STEP)")
-        scale = RatingScale(*scale)
+    try:
+        scale = scale if isinstance(scale, RatingScale) else RatingScale(*scale)
+    except TypeError as error:
+        raise ValueError("pass scale=(LOW, HIGH) or scale=(LOW, HIGH, STEP)") from error
     frame = to_frame(table, [(columns or {}).get(role, role) for role in ROLES[:2]])
     at = _mapping(frame, columns)
-    given = {role: pd.Series(frame[column].array) for role, column in at.items()}
-    if "rating" in at:
-        stars = given["rating"] = _numbers(given["rating"], at["rating"], not_rated)
-        off = ~scale.contains(stars.to_numpy())
-        hint = f"rating VALUE is off the scale {scale}; correct it, or declare the "
-        hint += "scale of your data: scale=RatingScale(low, high)"
-        if (stars[off] < scale.low).any():
-            hint += "; if it means that there is no rating, say not_rated=VALUE"
-        _reject(stars, off, hint)
+    given = {role: frame[column].array for role, column in at.items()}
     ratings = pd.DataFrame({"rating": 1.0, "timestamp": 0} | given)[[*ROLES]]
-    ratings = ratings[ratings["rating"].notna()].copy()
+    if "rating" not in at:  # buying again is no contradiction
+        scale, duplicates, not_rated = RatingScale(0, 1, 1), "first", ()
+    stars = _numbers(ratings["rating"], at.get("rating"), not_rated)
+    ratings = ratings.loc[stars.index].assign(rating=stars)
     if ratings.empty:
         raise ValueError(f"{name}: the table has no rows; at least one is needed")
-    for role in ("user", "item"):
-        empty = f"column {at[role]!r} is empty; drop such rows, or fill them in"
+    for role, column in at.items():
+        empty = f"column {column!r} is empty; drop such rows, or fill them in"
         _reject(ratings[role], ratings[role].isna(), empty)
+    off = ~scale.contains(stars.to_numpy())
+    hint = f"rating VALUE is off the scale {scale}; correct it, or declare the "
+    hint += "scale of your data: scale=RatingScale(low, high)"
+    if (stars[off] < scale.low).any():
+        hint += "; if it means that there is no rating, say not_rated=VALUE"
+    _reject(stars, off, hint)
     if "timestamp" in at:
-        time = _seconds(ratings["timestamp"], at["timestamp"], time_format)
-        ratings["timestamp"] = time
+        time = ratings["timestamp"]
+        ratings["timestamp"] = _seconds(time, at["timestamp"], time_format)
+    labels = ratings[["user", "item"]]
     users, ratings["user"] = _index(ratings["user"], users, "user")
     items, ratings["item"] = _index(ratings["item"], items, "item")
-    if "rating" not in at:  # buying again is no contradiction
-        scale, duplicates = RatingScale(0, 1, 1), "first"
-    elif duplicates == "mean":
+    if duplicates == "mean":
         scale = replace(scale, step=None)
-    ratings = _unique_pairs(ratings, users, items, duplicates)
-    ratings = ratings.astype(
-        {"user": "int64", "item": "int64", "rating": "float32", "timestamp": "int64"}
-    )
-    items = _described(items)
-    data = RatingData(name, users, items, scale, citation, ratings)
+    ratings = _unique_pairs(ratings, labels, duplicates)
+    ratings = ratings.reset_index(drop=True).astype(LAYOUT)
+    data = RatingData(name, users, _described(items), scale, citation, ratings)
     return data if "rating" in at else clicks(data, at=1, unseen=4)
 
 
@@ -193,7 +190,7 @@ def read_csv(
     try:
         columns = ({} if header else {"user": 0, "item": 1}) | dict(columns or {})
         labels = [columns.get(role, role) for role in ROLES[:2]]
-        frame = to_frame(Path(path), labels, sep, encoding, header)
+        frame = to_frame(Path(path), labels, sep=sep, encoding=encoding, header=header)
         more = {"name": Path(path).stem, "duplicates": duplicates} | more
         return rating_data(frame, columns, scale, **more)
     except ValueError as error:  # pandas' errors of parsing and decoding are some too
@@ -277,7 +274,6 @@ def _numbers(
     numbers = numbers.mask(numbers.isna() & values.notna(), np.inf)  # a word
     numbers = numbers[~numbers.isin(np.atleast_1d(unless))]
     values = values[numbers.index]
-    _reject(values, numbers.isna(), f"column {column!r} is empty; drop such rows")
     _reject(values, np.isinf(numbers), f"VALUE in {column!r} is not a number")
     return numbers
 
@@ -287,7 +283,6 @@ def _seconds(values: pd.Series, column: Any, time_format: str | None) -> pd.Seri
     if not (time_format in (None, *_UNITS) or "%" in str(time_format)):
         units = ", ".join(map(repr, _UNITS))
         raise ValueError(f"time_format={time_format!r} is none of {units}, '%d.%m.%Y'")
-    _reject(values, values.isna(), f"column {column!r} is empty; drop such rows")
     dates = pd.api.types.is_datetime64_any_dtype(values) or "%" in str(time_format)
     if not dates and pd.to_numeric(values, errors="coerce").notna().any():
         seconds: pd.Series = _numbers(values, column) / _UNITS[time_format or "s"]
@@ -336,48 +331,41 @@ def _index(labels: pd.Series, table: Any, role: str) -> tuple[pd.DataFrame, np.n
 
 
 def _unique_pairs(
-    ratings: pd.DataFrame, users: pd.DataFrame, items: pd.DataFrame, duplicates: str
+    ratings: pd.DataFrame, labels: pd.DataFrame, duplicates: str
 ) -> pd.DataFrame:
     pair = ["user", "item"]
-    again = ratings.duplicated(pair).to_numpy()
-    if again.any() and duplicates == "error":
-        first = ratings[pair].iloc[again.argmax()]
-        rows = ratings.index[(ratings[pair] == first).all(axis=1)]
+    again = ratings.duplicated(pair)
+    if not again.any():
+        return ratings
+    if duplicates == "error":
+        user, item = labels[again].iloc[0]
+        rows = labels.index[(ratings[pair] == ratings[pair][again].iloc[0]).all(axis=1)]
         raise ValueError(
-            f"user {users['user_id'][first['user']]} rated item "
-            f"{items['item_id'][first['item']]} more than once, in rows "
+            f"user {user} rated item {item} more than once, in rows "
             f"{', '.join(map(str, rows[:3]))}; repeated rows in all: {again.sum()}. "
             'Keep each pair\'s latest, duplicates="last" (or "first", "mean"), or clean'
             " the table"
         )
-    if again.any():
-        ratings = ratings.sort_values("timestamp", kind="stable")
-        if duplicates == "mean":
-            ratings["rating"] = ratings.groupby(pair)["rating"].transform("mean")
-        keep: Any = "first" if duplicates == "first" else "last"
-        ratings = ratings.drop_duplicates(pair, keep=keep).sort_index()
-    return ratings.reset_index(drop=True)
+    ratings = ratings.sort_values("timestamp", kind="stable")
+    if duplicates == "mean":
+        ratings["rating"] = ratings.groupby(pair)["rating"].transform("mean")
+    keep: Any = "first" if duplicates == "first" else "last"
+    return ratings.drop_duplicates(pair, keep=keep).sort_index()
 
 
 def _described(items: pd.DataFrame) -> pd.DataFrame:
     """Give every item a title (else its label), a year and genres (else unknown)."""
-    label = items["item_id"].astype(object)
-    genres = items.get("genres", pd.Series([()] * len(items), dtype=object))
-    genres = genres.astype(object).where(genres.notna(), ())
+    first = ["item_id", "title", "year", "genres"]
+    items = items.reindex(columns=[*first, *items.columns.drop(first, errors="ignore")])
+    genres = items["genres"].astype(object)
+    genres = genres.where(genres.notna(), ())
     plain = genres.map(lambda words: isinstance(words, str) or not np.iterable(words))
     _reject(genres, plain, "the genres of an item are a tuple of words, not VALUE")
-    years = pd.Series(items.get("year"), items.index, dtype=object)
-    known = _numbers(years[years.notna()], "year")
+    known = _numbers(items["year"].astype(object).dropna(), "year")
     _reject(known, (known % 1 != 0) | (known.abs() > 1e6), "VALUE is not a year")
-    described = pd.DataFrame(
-        {
-            "item_id": items["item_id"],
-            "title": items.get("title", label).astype(object).fillna(label).astype(str),
-            "year": known.astype("Int64").reindex(items.index),
-            "genres": genres.map(tuple),
-        }
-    )
-    return described.join(items.drop(columns=described.columns, errors="ignore"))
+    year = known.astype("Int64").reindex(items.index)
+    title = items["title"].astype(object).fillna(items["item_id"].astype(object))
+    return items.assign(title=title.astype(str), year=year, genres=genres.map(tuple))
 
 
 def clicks(

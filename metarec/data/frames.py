@@ -1,11 +1,7 @@
 """Whatever holds a table as a pandas DataFrame: files by suffix, other tables."""
 
-import gzip
-import lzma
 import re
 import warnings
-import zipfile
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,18 +10,12 @@ import pandas as pd
 
 # What stands for "nothing" in a column of numbers; in one of labels "" alone does.
 _EMPTY = ["", "NA", "N/A", "NaN", "nan", "null", "NULL", "None", r"\N"]
-_UNSOUND: tuple[type[Exception], ...] = (LookupError, EOFError, zipfile.BadZipFile)
-_UNSOUND += (gzip.BadGzipFile, zlib.error, lzma.LZMAError, pd.errors.ParserWarning)
 _PACKED = re.compile(r"\.(gz|bz2|zip|xz|zst)$")
 _SEPARATORS = {"\t": "tab", ";": "semicolon", "::": "colon", "|": "pipe", ",": "comma"}
 
 
 def to_frame(
-    table: Any,
-    labels: Sequence[Any] = ("user_id", "item_id"),
-    sep: str = ",",
-    encoding: str = "utf-8",
-    header: bool = True,
+    table: Any, labels: Sequence[Any] = ("user_id", "item_id"), **how: Any
 ) -> pd.DataFrame:
     """Turn whatever holds a table into a DataFrame.
 
@@ -41,13 +31,8 @@ def to_frame(
         table, the path of a file, or what ``pandas.DataFrame`` takes.
     labels
         For a text file, the columns that hold labels, by name or by position from 0.
-    sep
-        What separates the columns of a text file.
-    encoding
-        How a text file writes its characters.
-    header
-        Whether the first line of a text file names the columns; they are numbered from
-        0 if not.
+    **how
+        For a text file, sep, encoding and header, as in `read_csv`.
 
     Returns
     -------
@@ -68,7 +53,7 @@ def to_frame(
     if isinstance(table, pd.DataFrame):
         return table
     if isinstance(table, str | Path):
-        return _read_file(Path(table), labels, sep, encoding, header)
+        return _read_file(Path(table), labels, **how)
     if hasattr(table, "to_pandas"):
         frame: pd.DataFrame = table.to_pandas()
         return frame
@@ -93,29 +78,13 @@ def column_of(frame: pd.DataFrame, column: Any) -> Any:
 
 
 def _read_file(
-    path: Path, labels: Sequence[Any], sep: str, encoding: str, header: bool
+    path: Path,
+    labels: Sequence[Any],
+    sep: str = ",",
+    encoding: str = "utf-8",
+    header: bool = True,
 ) -> pd.DataFrame:
     name = _PACKED.sub("", path.name.lower())
-    try:
-        if name.endswith((".parquet", ".pq")):
-            return pd.read_parquet(path)
-        if name.endswith((".jsonl", ".ndjson", ".json")):
-            return pd.read_json(path, lines=True, dtype=False, encoding=encoding)
-        return _read_text(path, labels, sep, encoding, header)
-    except UnicodeDecodeError as error:
-        wide = error.object[:2] in (b"\xff\xfe", b"\xfe\xff")
-        likely = "utf-16" if wide else "latin-1"
-        hint = f"pass the right encoding, perhaps encoding={likely!r}"
-        raise ValueError(f"{error}: {hint}") from error
-    except ImportError as error:
-        raise ValueError(f"{error}: pip install metarec[large]") from error
-    except _UNSOUND as error:
-        raise ValueError(f"this file cannot be read: {error}") from error
-
-
-def _read_text(
-    path: Path, labels: Sequence[Any], sep: str, encoding: str, header: bool
-) -> pd.DataFrame:
     how: dict[str, Any] = {
         # Of several characters pandas makes a pattern, for its slow engine alone.
         "sep": sep if len(sep) == 1 else re.escape(sep),
@@ -125,16 +94,32 @@ def _read_text(
         "index_col": False,  # else the first of too many values becomes an index
         "keep_default_na": False,
     }
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", pd.errors.DtypeWarning)
-        warnings.simplefilter("error", pd.errors.ParserWarning)
-        head = pd.read_csv(path, nrows=1, dtype=str, **how)
-        named = {column_of(head, label) for label in labels} & {*head.columns}
-        how["na_values"] = {c: [""] if c in named else _EMPTY for c in head}
-        text: Any = dict.fromkeys(named, str)
-        frame: pd.DataFrame = pd.read_csv(path, dtype=text, **how)
-    for name in named:
-        frame[name] = _as_written(frame[name])
+    try:
+        if name.endswith((".parquet", ".pq")):
+            return pd.read_parquet(path)
+        if name.endswith((".jsonl", ".ndjson", ".json")):
+            return pd.read_json(path, lines=True, dtype=False, encoding=encoding)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", pd.errors.DtypeWarning)
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            head = pd.read_csv(path, nrows=1, dtype=str, **how)
+            named = {column_of(head, label) for label in labels} & {*head.columns}
+            how["na_values"] = {c: [""] if c in named else _EMPTY for c in head}
+            text: Any = dict.fromkeys(named, str)
+            frame: pd.DataFrame = pd.read_csv(path, dtype=text, **how)
+    except UnicodeDecodeError as error:
+        wide = error.object[:2] in (b"\xff\xfe", b"\xfe\xff")
+        likely = "utf-16" if wide else "latin-1"
+        hint = f"pass the right encoding, perhaps encoding={likely!r}"
+        raise ValueError(f"{error}: {hint}") from error
+    except ImportError as error:
+        raise ValueError(f"{error}: pip install metarec[large]") from error
+    except (FileNotFoundError, ValueError):
+        raise
+    except Exception as error:  # what a file can be damaged by has no common name
+        raise ValueError(f"this file cannot be read: {error}") from error
+    for column in named:
+        frame[column] = _as_written(frame[column])
     return frame
 
 

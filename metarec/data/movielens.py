@@ -34,6 +34,7 @@ Source = str | Path | None
 # How to cite the data, checksums, and for each set the layouts that it is published in:
 # file, separator and columns of each table, and what the files leave out.
 _FACTS = json.loads(Path(__file__).with_suffix(".json").read_text(encoding="utf-8"))
+NAMES = [*_FACTS["layouts"]]
 CITATION: str = _FACTS["citation"]
 GENRES_100K: list[str] = _FACTS["genres_100k"]
 ARCHIVE_SHA256: dict[str, str] = _FACTS["archive_sha256"]
@@ -86,7 +87,7 @@ def load_movielens_100k(path: Source = None, progress: bool = True) -> RatingDat
         If no route works: the message lists every route's reason and says which file to
         put where.
     """
-    return _load("ml-100k", path or os.environ.get("METAREC_DATA"), progress)
+    return load_movielens("ml-100k", path, progress)
 
 
 def load_movielens_1m(path: Source = None, progress: bool = True) -> RatingData:
@@ -114,7 +115,7 @@ def load_movielens_1m(path: Source = None, progress: bool = True) -> RatingData:
     FileNotFoundError
         If no route works, as for `load_movielens_100k`.
     """
-    return _load("ml-1m", path, progress)
+    return load_movielens("ml-1m", path, progress)
 
 
 def load_movielens_small(path: Source = None, progress: bool = True) -> RatingData:
@@ -142,7 +143,7 @@ def load_movielens_small(path: Source = None, progress: bool = True) -> RatingDa
     FileNotFoundError
         If no route works, as for `load_movielens_100k`.
     """
-    return _load("ml-latest-small", path, progress)
+    return load_movielens("ml-latest-small", path, progress)
 
 
 def read_movielens(name: str, source: Path) -> RatingData:
@@ -224,8 +225,10 @@ def _canonical(name: str, layout: Any, files: list[bytes]) -> RatingData:
     return rating_data(ratings, None, scale, name, users, films, citation=CITATION)
 
 
-def _load(name: str, path: Source, progress: bool) -> RatingData:
-    """Read the path, the cache, or what is fetched."""
+def load_movielens(name: str, path: Source, progress: bool) -> RatingData:
+    """Read the path or, where there is none, the cache or what is fetched."""
+    if name == "ml-100k":
+        path = path or os.environ.get("METAREC_DATA")
     if path:
         return _checked(name, Path(path).expanduser())
     # Of the other sets the downloader itself looks into the cache.

@@ -8,14 +8,9 @@ from metarec.data import movielens
 from metarec.data.custom import Duplicates, read_csv
 from metarec.data.table import RatingData
 
-LOADERS = {
-    "ml-100k": movielens.load_movielens_100k,
-    "ml-1m": movielens.load_movielens_1m,
-    "ml-latest-small": movielens.load_movielens_small,
-}
 SOURCE_HELP = (
-    f"{', '.join(LOADERS)} (or NAME=PATH where it is on disk), or a file of ratings: "
-    "text with separators, .parquet or .jsonl, perhaps .gz, .bz2 or .zip "
+    f"{', '.join(movielens.NAMES)} (or NAME=PATH where it is on disk), or a file of "
+    "ratings: text with separators, .parquet or .jsonl, perhaps .gz, .bz2 or .zip "
     "(default: %(default)s)"
 )
 _FLAGS = ["columns", "scale", "sep", "encoding", "header", "duplicates", "not_rated"]
@@ -74,13 +69,13 @@ def load_source(
     """
     name, _, path = source.partition("=")
     given = {f: value for f in _FLAGS if (value := getattr(options, f)) is not None}
-    if name in LOADERS and given:
+    if name in movielens.NAMES and given:
         raise ValueError(
             f"{name} is read as it is, and --{next(iter(given)).replace('_', '-')} is "
             "for a file of your own: name the file before the flags"
         )
-    if name in LOADERS:
-        return LOADERS[name](path or None, progress=progress)
+    if name in movielens.NAMES:
+        return movielens.load_movielens(name, path, progress)
     if "columns" in given:
         given["columns"] = dict(word.partition("=")[::2] for word in given["columns"])
     try:

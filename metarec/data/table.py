@@ -7,6 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+# The columns of canonical ratings, of which the content hash is taken.
+LAYOUT = {"user": "<i8", "item": "<i8", "rating": "<f4", "timestamp": "<i8"}
+
 
 @dataclass(frozen=True)
 class RatingScale:
@@ -160,8 +163,7 @@ class RatingData(Catalogue):
             The hash.
         """
         digest = hashlib.sha256()
-        layout = {"user": "<i8", "item": "<i8", "rating": "<f4", "timestamp": "<i8"}
-        for column, dtype in layout.items():
+        for column, dtype in LAYOUT.items():
             digest.update(self.ratings[column].to_numpy().astype(dtype).tobytes())
         # As JSON, so that neither pandas' types nor the platform's enter the hash.
         for table in (self.users, self.items):
