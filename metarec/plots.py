@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 
 __all__ = ["plot_curves", "use_style"]
 
-_MARKERS = ["o", "s", "^", "D", "v", "P", "X"]
+_STYLES = ["o-", "s-", "^-", "D-", "v--", "P--", "X--"]  # marker and line
 
 
 def use_style() -> None:
@@ -59,13 +59,10 @@ def plot_curves(
     """
     ax = plt.subplots()[1] if ax is None else ax
     at = np.arange(len(table))
-    lines = ["-"] * 4 + ["--"] * 3
-    for column, label, marker, line in zip(
-        table, labels or table.columns, _MARKERS * 3, lines * 3, strict=False
-    ):
-        ax.plot(at, table[column], line, marker=marker, label=label)
+    names = labels or table.columns
+    for column, label, style in zip(table, names, _STYLES * 3, strict=False):
+        ax.plot(at, table[column], style, label=label)
     ax.set_xticks(at, [str(k) for k in table.index])
-    ax.set_xlabel("K, ratings in the support set")
-    ax.set_ylabel(ylabel)
+    ax.set(xlabel="K, ratings in the support set", ylabel=ylabel)
     ax.legend()
     return ax

@@ -10,7 +10,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from importlib import resources
 from typing import Annotated, Any
 
-import pandas as pd
 import torch
 
 from metarec import __version__
@@ -21,7 +20,7 @@ try:
     from fastapi import FastAPI, Request, Response
     from fastapi.exceptions import RequestValidationError
     from fastapi.responses import HTMLResponse, JSONResponse
-    from pydantic import BaseModel, Field, FiniteFloat, StrictInt
+    from pydantic import BaseModel, BeforeValidator, Field, FiniteFloat, StrictInt
 except ImportError as missing:
     raise ImportError(
         f"{missing.name} is missing: pip install metarec[serve]"
@@ -31,6 +30,9 @@ __all__ = ["service"]
 
 MOST_BYTES, MOST_RATINGS = 2**20, 1000
 Label = StrictInt | Annotated[str, Field(strict=True, max_length=200)]
+Shown = Annotated[
+    int | str, BeforeValidator(lambda x: x if isinstance(x, int) else str(x))
+]
 Stars = Annotated[FiniteFloat, Field(strict=True)]
 
 
@@ -61,19 +63,22 @@ class ReasonWanted(User):
     item: Label
 
 
-class Scored(BaseModel):
+class Item(BaseModel):
+    """An item, as the tables of the recommender name it."""
+
+    item: Shown = Field(validation_alias="item_id")
+    title: str
+
+
+class Scored(Item):
     """An item of a list, and the stars that are expected."""
 
-    item: int | str
-    title: str
     score: float
 
 
-class Effect(BaseModel):
+class Effect(Item):
     """A rating, and what it did to the score: in stars, by leaving it out."""
 
-    item: int | str
-    title: str
     rating: float
     effect: float
 
@@ -108,31 +113,26 @@ def service(recommender: MetaRecommender) -> FastAPI:
     about: Any = {"title": "metarec", "version": __version__, "responses": refusals}
     app = FastAPI(docs_url=None, redoc_url=None, **about)
     ids = recommender.items["item_id"].tolist()
-    known, by_text = set(ids), {str(label): label for label in ids}
+    names: dict[Any, Any] = {str(label): label for label in ids} | {x: x for x in ids}
     page = (resources.files("metarec") / "serve.html").read_text(encoding="utf-8")
 
     def own(label: int | str) -> Any:
-        return label if label in known else by_text.get(str(label), label)
+        return names.get(label, names.get(str(label), label))
 
     def adapt(wanted: User) -> PersonalModel:
         pairs = [(own(one.item), one.rating) for one in wanted.ratings]
         return recommender.adapt(pairs, wanted.user)
 
-    def rows(table: pd.DataFrame) -> Any:
-        plain = [
-            x if isinstance(x, int | str) else str(x) for x in table.pop("item_id")
-        ]
-        return table.assign(item=plain).to_dict("records")
-
     @app.post("/recommend", response_model=list[Scored])
     def recommend(wanted: ListWanted) -> Any:
         """The items with the highest score that the user has not rated."""
-        return rows(adapt(wanted).recommend(wanted.n, wanted.min_ratings))
+        found = adapt(wanted).recommend(wanted.n, wanted.min_ratings)
+        return found.to_dict("records")
 
     @app.post("/explain", response_model=list[Effect])
     def explain(wanted: ReasonWanted) -> Any:
         """What each rating did to the score of the item, the strongest first."""
-        return rows(adapt(wanted).explain(own(wanted.item)))
+        return adapt(wanted).explain(own(wanted.item)).to_dict("records")
 
     @app.get("/health")
     def health() -> dict[str, Any]:
