@@ -16,11 +16,10 @@ from collections.abc import Callable
 
 import pandas as pd
 from common import already, options
+from forgetting import Decayed, KalmanFilter, Windowed, prequential, rmse_of_users
 from torch import Tensor
 from tqdm import tqdm
 
-from metarec.challenges import Decayed, KalmanFilter, Windowed
-from metarec.challenges.drift import prequential, rmse_of_users
 from metarec.data import RatingData, load_movielens_100k
 from metarec.evaluation import Fold, write_table
 from metarec.factors import GaussianFactorModel

@@ -21,7 +21,6 @@ import pytest
 import torch
 
 import metarec
-from metarec.challenges import prequential
 from metarec.data import RatingData
 from metarec.evaluation import Fold, Protocol, cold_start, rank_catalogue, run_methods
 from metarec.evaluation.leaderboard import Leaderboard
@@ -142,8 +141,6 @@ def test_columns_of_the_protocols(data: RatingData, histories: UserHistories) ->
     users = torch.arange(150, 200)
     assert list(cold_start(model, histories, users, (1,))) == ERRORS
     assert list(rank_catalogue(model, histories, users, (1,))) == RANKS
-    table = prequential(model, histories, users, first=10)
-    assert list(table) == ["user", "block", "seen", "n", "rmse"]
     assert list(Fold(data).judge(model, (1,))) == [*ERRORS, "fold"]
 
 

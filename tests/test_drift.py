@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import ast
 import copy
 import math
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import nbformat
 import numpy as np
 import pytest
 import torch
 
-from metarec.challenges import (
+from benchmarks.forgetting import (
     Decayed,
     KalmanFilter,
     Windowed,
@@ -23,6 +28,8 @@ from metarec.learners import Posterior
 from metarec.metrics import paired_bootstrap
 from metarec.tasks import Examples, UserHistories, split_users
 
+CHAPTER = Path(__file__).parents[1] / "book/the-system/sparsity-and-drift.ipynb"
+DEFINING = (ast.Import, ast.ImportFrom, ast.ClassDef, ast.FunctionDef)
 NEVER = math.inf
 HALF_LIVES = (25, 50, 100, NEVER)
 
@@ -273,6 +280,7 @@ def test_blocks_cover_what_follows_the_first_ratings(
 ) -> None:
     users = torch.arange(150, 200)
     table = prequential(model, histories, users, block=8, first=10)
+    assert list(table) == ["user", "block", "seen", "n", "rmse"]
     one = table[table["user"] == 163]
     assert one["seen"].tolist() == [10, 18, 26]
     assert one["n"].tolist() == [8, 8, 4]
@@ -413,3 +421,55 @@ def test_blocks_of_users_of_unequal_length_equal_a_slow_loop(
     for wrong in ({"block": 0}, {"first": -1}):
         with pytest.raises(ValueError, match="need block >= 1 and first >= 0"):
             prequential(model, uneven, users, **wrong)
+
+
+# The chapter, which builds its own.
+
+
+@pytest.fixture(scope="module")
+def chapter() -> SimpleNamespace:
+    """What the chapter on drift defines, without what it runs."""
+    nodes = [
+        node
+        for cell in nbformat.read(CHAPTER, as_version=4).cells
+        if cell.cell_type == "code"
+        for node in ast.parse(cell.source).body
+        if isinstance(node, DEFINING)
+    ]
+    names: dict[str, Any] = {}
+    exec(compile(ast.Module(nodes, []), CHAPTER.name, "exec"), names)
+    return SimpleNamespace(**names)
+
+
+def test_the_chapter_forgets_as_the_benchmark_does(
+    chapter: SimpleNamespace, model: GaussianFactorModel, histories: UserHistories
+) -> None:
+    full, x = histories.everything(torch.arange(150, 160), 20), torch.arange(80)
+    for theirs, mine in (
+        (chapter.Window(model, 6), Windowed(model, 6)),
+        (chapter.Decay(model, 9), Decayed(model, 9)),
+        (chapter.Decay(model, NEVER), model),
+        (chapter.Filter(model, 30, 4), KalmanFilter(model, 30, 4)),
+        (chapter.Filter(model, NEVER, NEVER), KalmanFilter(model, NEVER, NEVER)),
+    ):
+        given = theirs.predict(full, x.expand(10, -1))
+        assert torch.allclose(given, mine.predict(full, x.expand(10, -1)), atol=1e-6)
+
+
+def test_the_chapter_judges_as_the_benchmark_does(
+    chapter: SimpleNamespace, model: GaussianFactorModel, data: RatingData
+) -> None:
+    """Users of unequal length, by the static posterior and by a filter."""
+    table = data.ratings
+    place = table.groupby("user").cumcount()
+    ragged = UserHistories(
+        replace(data, ratings=table[place < 12 + table["user"] % 18])
+    )
+    users = torch.arange(150, 200)
+    for theirs, mine in (
+        (model, model),
+        (chapter.Filter(model, 30, 4), KalmanFilter(model, 30, 4)),
+    ):
+        given = chapter.judge(theirs, ragged, users, first=8)
+        table = prequential(mine, ragged, users, first=8)
+        assert np.allclose(given, rmse_of_users(table), atol=1e-5)

@@ -1,14 +1,22 @@
-"""Interests that drift: ways to forget, from a window to a prior that moves."""
+"""Interests that drift: ways to forget, and the protocol that judges them.
+
+The chapter on drift builds the same, without the refusals and for users of one length.
+"""
+
+from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import pandas as pd
 import torch
 from torch import Tensor
 
 from metarec.factors import GaussianFactorModel
 from metarec.factors.sums import moments
 from metarec.learners import Posterior, dot
-from metarec.tasks import Examples
+from metarec.metrics import user_rmse
+from metarec.tasks import Examples, UserHistories
+from metarec.validation import Predictor
 
 
 @dataclass(frozen=True)
@@ -17,22 +25,6 @@ class Windowed:
 
     The posterior of the model given the newest ratings of the support, which stands in
     order of time.
-
-    Parameters
-    ----------
-    model
-        The fitted model.
-    last
-        Number of ratings that are believed.
-
-    Raises
-    ------
-    ValueError
-        If ``last`` is below 1.
-
-    Built in
-    --------
-    sparsity-and-drift
     """
 
     model: GaussianFactorModel
@@ -44,20 +36,7 @@ class Windowed:
             raise ValueError(f"a window needs last >= 1 ratings, got {self.last}")
 
     def predict(self, support: Examples, x: Tensor) -> Tensor:
-        """Scores (B, N), in stars.
-
-        Parameters
-        ----------
-        support
-            Ratings to adapt on, of B users or tasks.
-        x
-            Items to score, shape (B, N).
-
-        Returns
-        -------
-        Tensor
-            Scores, in stars, shape (B, N).
-        """
+        """Scores (B, N), in stars."""
         recent = support.mask & (_age(support.mask) < self.last)
         return self.model.predict(replace(support, mask=recent), x)
 
@@ -70,22 +49,6 @@ class Decayed:
     ``evidence = sum_S w z (r - offset_i) / s``, ``w = 2^(-age / h)``, the newest rating
     of age 0: each rating's noise variance grows as ``s / w``. An infinite half-life
     gives the posterior of ``model``.
-
-    Parameters
-    ----------
-    model
-        The fitted model.
-    half_life
-        Ratings after which a rating counts half.
-
-    Raises
-    ------
-    ValueError
-        If the half-life is not above 0.
-
-    Built in
-    --------
-    sparsity-and-drift
     """
 
     model: GaussianFactorModel
@@ -96,20 +59,7 @@ class Decayed:
         _retention(self.half_life)
 
     def predict(self, support: Examples, x: Tensor) -> Tensor:
-        """Scores (B, N), in stars.
-
-        Parameters
-        ----------
-        support
-            Ratings to adapt on, of B users or tasks.
-        x
-            Items to score, shape (B, N).
-
-        Returns
-        -------
-        Tensor
-            Scores, in stars, shape (B, N).
-        """
+        """Scores (B, N), in stars."""
         weight = torch.exp2(-_age(support.mask).double() / self.half_life)
         return self.model.predict(support, x, weight)
 
@@ -130,28 +80,9 @@ class KalmanFilter:
     ``C <- A C A' + Sigma - A Sigma A'``. The rating then adds ``E[z z'] / s`` to the
     precision, the item vectors' own uncertainty counted as in ``model``.
 
-    Parameters
-    ----------
-    model
-        The fitted model.
-    taste
-        Half-life of ``p_u``, and of the part of the bias that it explains, in ratings.
-    bias
-        Half-life of the rest of ``b_u``, in ratings.
-
-    Raises
-    ------
-    ValueError
-        If a half-life is not above 0, or the model shifts its prior by a profile or by
-        the choice of items, which need the whole support.
-
     Source
     ------
     Kalman (1960).
-
-    Built in
-    --------
-    sparsity-and-drift
     """
 
     model: GaussianFactorModel
@@ -167,37 +98,13 @@ class KalmanFilter:
             )
 
     def start(self, n: int) -> Posterior:
-        """The prior, once for each of ``n`` users.
-
-        Parameters
-        ----------
-        n
-            Number of users B.
-
-        Returns
-        -------
-        Posterior
-            The belief, a posterior of n heads.
-        """
+        """The prior, once for each of ``n`` users."""
         mean, covariance = self.model.user_mean, self.model.user_covariance
         noise = self.model.temper * self.model.noise
         return Posterior(mean.expand(n, -1), covariance.expand(n, -1, -1), noise)
 
     def observe(self, belief: Posterior, ratings: Examples) -> Posterior:
-        """Move and learn, rating by rating; a masked one leaves the belief as it is.
-
-        Parameters
-        ----------
-        belief
-            What is believed of each user, a posterior of B heads.
-        ratings
-            Further ratings, in order of time.
-
-        Returns
-        -------
-        Posterior
-            The belief after them.
-        """
+        """Move and learn, rating by rating; a masked one leaves the belief as it is."""
         z, zz, _ = moments(self.model.v, self.model.v_cov)
         rest = ratings.y.double() - self.model.offset[ratings.x]
         keep, fresh = self._dynamics()
@@ -236,55 +143,93 @@ class KalmanFilter:
         return self.model.user_mean + (mean - self.model.user_mean) @ keep.T
 
     def posterior(self, support: Examples) -> Posterior:
-        """The belief about w at the last rating of the support; K = 0 the prior.
-
-        Parameters
-        ----------
-        support
-            Ratings to adapt on, of B users or tasks.
-
-        Returns
-        -------
-        Posterior
-            The posterior of B heads.
-        """
+        """The belief about w at the last rating of the support; K = 0 the prior."""
         return self.observe(self.start(len(support)), support)
 
     def score(self, belief: Posterior, x: Tensor) -> Tensor:
-        """Scores (B, N) of the next rating: ``offset_i + z_i . (m + A (mean - m))``.
-
-        Parameters
-        ----------
-        belief
-            What is believed of each user, a posterior of B heads.
-        x
-            Items to score, shape (B, N).
-
-        Returns
-        -------
-        Tensor
-            Scores, shape (B, N).
-        """
+        """Scores (B, N) of the next rating: ``offset_i + z_i . (m + A (mean - m))``."""
         mean = self._moved(belief.mean, self._dynamics()[0])
         taste = torch.einsum("bnd,bd->bn", self.model.q[x], mean[:, :-1])
         return (self.model.offset[x] + mean[:, -1:] + taste).float()
 
     def predict(self, support: Examples, x: Tensor) -> Tensor:
-        """Scores (B, N) of the next rating given the support, in order of time.
-
-        Parameters
-        ----------
-        support
-            Ratings to adapt on, of B users or tasks.
-        x
-            Items to score, shape (B, N).
-
-        Returns
-        -------
-        Tensor
-            Scores, in stars, shape (B, N).
-        """
+        """Scores (B, N) of the next rating given the support, in order of time."""
         return self.score(self.posterior(support), x)
+
+
+def prequential(
+    predictor: Predictor,
+    histories: UserHistories,
+    users: Tensor,
+    block: int = 10,
+    first: int = 50,
+) -> pd.DataFrame:
+    """Predict each ``block`` of a user's ratings from all the ratings before it.
+
+    The first block follows the ``first`` ratings; the support stands in order of time,
+    newest last. One row for each user and block: user, block, seen (ratings in the
+    support), n (in the block) and rmse (stars, over the block, predictions clipped to
+    the scale). `rmse_of_users` makes one number a user of it. Users with no more than
+    ``first`` ratings are left out.
+
+    Source
+    ------
+    Dawid (1984).
+    """
+    if block < 1 or first < 0:
+        raise ValueError(f"need block >= 1 and first >= 0, got {block} and {first}")
+    # Longest first: those who still have ratings are always the first rows.
+    users = users[histories.count(users).argsort(descending=True, stable=True)]
+    users = users[histories.count(users) > first]
+    if len(users) == 0:
+        raise ValueError(f"no user has more than first = {first} ratings: lower it")
+    count = histories.count(users)
+    everything = histories.everything(users, int(count[0]))
+    belief = None
+    if isinstance(predictor, KalmanFilter):
+        belief, told = predictor.start(len(users)), 0
+    tables = []
+    for seen in range(first, int(count[0]), block):
+        here = int((count > seen).sum())
+        query = _part(everything, here, seen, seen + block)
+        with torch.no_grad():
+            if isinstance(predictor, KalmanFilter) and belief:
+                mean, covariance, noise = belief
+                belief = Posterior(mean[:here], covariance[:here], noise)
+                # What came since the last block: a belief holds all before.
+                news = _part(everything, here, told, seen)
+                belief, told = predictor.observe(belief, news), seen
+                scores = predictor.score(belief, query.x)
+            else:
+                support = _part(everything, here, 0, seen)
+                scores = predictor.predict(support, query.x)
+        scores = scores.clamp(histories.scale.low, histories.scale.high)
+        columns = {
+            "user": users[:here].numpy(),
+            "block": (seen - first) // block,
+            "seen": seen,
+            "n": query.mask.sum(-1).numpy(),
+            "rmse": user_rmse(scores, query.y, query.mask).double().numpy(),
+        }
+        tables.append(pd.DataFrame(columns))
+    return pd.concat(tables, ignore_index=True)
+
+
+def rmse_of_users(table: pd.DataFrame) -> pd.Series:
+    """RMSE of each user over all their blocks: ``sqrt(sum n RMSE^2 / sum n)``.
+
+    ``table`` is what `prequential` returns, or some of its rows.
+    """
+    square = (table["n"] * table["rmse"] ** 2).groupby(table["user"]).sum()
+    return (square / table.groupby("user")["n"].sum()) ** 0.5
+
+
+def _part(history: Examples, users: int, start: int, stop: int) -> Examples:
+    """The ratings ``start`` to ``stop`` of the first ``users``."""
+    columns = history.x, history.y, history.mask
+    x, y, mask = (column[:users, start:stop] for column in columns)
+    profile = None if history.profile is None else history.profile[:users]
+    return Examples(x, y, mask, profile)
 
 
 def _age(mask: Tensor) -> Tensor:
