@@ -2,7 +2,13 @@
 
 ``make mutants``, or ``python tests/mutants.py --sample 150 --seed 0``: mutmut makes the
 faults and runs, for each, the fast tests that reach the function; a sample of them is
-drawn by seed. All of it happens in a copy of the tree, in a folder that is removed.
+drawn by seed and tried in the order of the draw, so that what a stopped run has seen is
+a sample too. All of it happens in a copy of the tree, in a folder that is removed, or
+in ``--folder``, where a run that was stopped goes on from its verdicts.
+
+Of the tests that reach a function those of the cheapest file run first, and the first
+that fails ends them. A fault that ends in a timeout is named and counted apart: a loop
+without an end on this machine may be a slow test on a busy one.
 
 mutmut knows more operators than stand below; those that are left out end in a crash
 (``None`` for an argument) or change a message. Of a function that is decorated, of a
@@ -12,11 +18,12 @@ class and of a default it makes no fault: the last two are held by
 
 import argparse
 import ast
-import os
+import contextlib
 import random
 import shutil
 import sys
 import tempfile
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -24,7 +31,11 @@ import libcst as cst
 from mutmut import __main__ as mutmut
 from mutmut.configuration import config
 from mutmut.mutation import file_mutation, mutators
+from mutmut.state import state
+from mutmut.stats import status_by_exit_code
 from mutmut.utils.format_utils import get_mutant_name
+from mutmut.workers import isolation
+from mutmut.workers.isolation import ForkServerRunner
 
 ROOT = Path(__file__).resolve().parents[1]
 # What the fast tests of the package read.
@@ -115,34 +126,72 @@ def copy(folder: Path) -> None:
             shutil.copy(ROOT / part, folder / part)
 
 
+class CheapFirst(ForkServerRunner):
+    """Order the tests of a fault by what they cost, file by file.
+
+    Tests of one file stay together, since a fixture of the file is made anew otherwise.
+    """
+
+    def submit(self, name: str, tests: list[str], *limits: float) -> None:
+        spent = state().duration_by_test
+        of_file: dict[str, float] = defaultdict(float)
+        for test in tests:
+            of_file[test.partition("::")[0]] += spent[test]
+        order = sorted(tests, key=lambda t: (of_file[t.partition("::")[0]], spent[t]))
+        super().submit(name, order, *limits)
+
+    def run_clean_tests(self, tests: Iterable[str]) -> int:
+        """No second run without a fault: the one that timed the tests has passed."""
+        return 0
+
+
+def try_out(drawn: list[str], jobs: int) -> dict[str, str]:
+    """Try what has no verdict yet, in the order of the draw; all the verdicts."""
+    place = {name: at for at, name in enumerate(drawn)}
+    mutmut.estimated_worst_case_time = place.__getitem__
+    isolation.ForkServerRunner = CheapFirst
+    left = [name for name in drawn if verdict(name) == "not checked"]
+    if left:
+        mutmut._run(left, jobs)
+    return {name: verdict(name) for name in drawn}
+
+
+def verdict(name: str) -> str:
+    """What became of a fault: killed, survived, no tests, timeout, not checked."""
+    try:
+        return status_by_exit_code[mutmut.find_mutant(name).exit_code_by_key[name]]
+    except FileNotFoundError:
+        return "not checked"
+
+
 def main() -> int:
     """Draw the sample, run it, and print each fault that no test has seen."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sample", type=int, default=150, help="number of faults")
     parser.add_argument("--seed", type=int, default=0, help="seed of the sample")
-    parser.add_argument("--only", default="", help="modules: a part of their path")
+    parser.add_argument("--only", nargs="*", default=[""], help="parts of their paths")
     parser.add_argument("--jobs", type=int, default=1, help="faults tried at once")
+    parser.add_argument("--folder", type=Path, help="where to work, kept")
     options = parser.parse_args()
     file_mutation.mutation_operators[:] = OPERATORS
-    with tempfile.TemporaryDirectory() as folder:
-        copy(Path(folder))
-        os.chdir(folder)
+    with contextlib.ExitStack() as stack:
+        folder = options.folder or stack.enter_context(tempfile.TemporaryDirectory())
+        if not (Path(folder) / "metarec").exists():
+            copy(Path(folder))
+        stack.enter_context(contextlib.chdir(folder))
         paths = sorted(filter(config().should_mutate, Path("metarec").rglob("*.py")))
-        paths = [path for path in paths if options.only in str(path)]
+        paths = [p for p in paths if any(part in str(p) for part in options.only)]
         every = [name for path in paths for name in faults(path)]
         drawn = random.Random(options.seed).sample(
             every, min(options.sample, len(every))
         )
-        mutmut._run(drawn, options.jobs)
-        found = {name: mutmut.find_mutant(name) for name in drawn}
-        seen = {0: "missed", None: "not run", 33: "reached by no test"}
-        missed = [n for n in drawn if found[n].exit_code_by_key[n] in seen]
-        for name in missed:
-            print(f"\n# {name}: {seen[found[name].exit_code_by_key[name]]}")
-            print(mutmut.get_diff_for_mutant(name, path=found[name].path))
-        os.chdir(ROOT)
-    caught = len(drawn) - len(missed)
-    print(f"\n{caught} of {len(drawn)} faults caught, drawn from {len(every)}")
+        became = try_out(drawn, options.jobs)
+        for name, what in became.items():
+            if what != "killed":
+                print(f"\n# {name}: {what}")
+                print(mutmut.get_diff_for_mutant(name))
+    counts = dict(Counter(became.values()))
+    print(f"\n{len(drawn)} faults drawn from {len(every)}: {counts}")
     return 0
 
 
