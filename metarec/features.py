@@ -140,18 +140,16 @@ class UserFeatures:
         """
         unit: dict[str, float] = {}
         useless = []
-        for column in users.columns.drop(["user_id", "title"], errors="ignore"):
-            kind = pd.api.types.infer_dtype(users[column])
-            if users[column].isna().all():
+        described = users.drop(columns=["user_id", "title"], errors="ignore")
+        for column, known in described.dropna(axis=1, how="all").items():
+            number = pd.api.types.infer_dtype(known) in _NUMBERS
+            if number and column not in ("gender", "occupation"):
+                spread = float(np.nanstd(_numbers(known)))
+                unit[str(column)] = _UNITS.get(str(column), spread or 1.0)
                 continue
-            if kind in _NUMBERS and column not in ("gender", "occupation"):
-                spread = float(np.nanstd(_numbers(users[column])))
-                unit[str(column)] = _UNITS.get(column, spread or 1.0)
-                continue
-            count = _words(users[column]).value_counts()
+            count = _words(known).value_counts()
             kept = count[:_MOST]
-            shared = kept[kept > 1].sum() >= count.sum() / 2
-            if shared:
+            if kept[kept > 1].sum() >= count.sum() / 2:  # rows share their words
                 unit |= {f"{column}={word}": 1.0 for word in sorted(kept.index)}
             else:
                 useless.append(column)

@@ -62,16 +62,14 @@ class Processes(Workers):
             message; the first raises its own error.
         """
         result: list[Any] = [None, None]
-        error = None
-        if self.first:
-            try:
+        try:
+            if self.first:
                 result[0] = make()
-            except Exception as caught:
-                error = caught
-                result[1] = f"{type(caught).__name__}: {caught}"
-        dist.broadcast_object_list(result, src=0, device=torch.device("cpu"))
-        if error is not None:
-            raise error
+        except BaseException as error:
+            result[1] = f"{type(error).__name__}: {error}"
+            raise
+        finally:  # the others wait for this, whatever happens here
+            dist.broadcast_object_list(result, src=0, device=torch.device("cpu"))
         if result[1] is not None:
             raise RuntimeError(f"the first process failed: {result[1]}")
         made: T = result[0]
@@ -139,15 +137,15 @@ def process_group() -> Iterator[Workers]:
     --------
     scaling
     """
-    missing = [name for name in _SET_BY_TORCHRUN if name not in os.environ]
-    if len(missing) == len(_SET_BY_TORCHRUN):
+    there = [name for name in _SET_BY_TORCHRUN if name in os.environ]
+    if not there:
         yield Workers()
         return
-    if missing:
+    if missing := [name for name in _SET_BY_TORCHRUN if name not in there]:
         raise RuntimeError(
             f"{', '.join(missing)} not set, and other variables of torchrun are: start "
             "the processes by `torchrun --nproc-per-node 2 script.py`, or unset "
-            f"{', '.join(name for name in _SET_BY_TORCHRUN if name not in missing)}"
+            f"{', '.join(there)}"
         )
     both = torch.cuda.is_available()
     dist.init_process_group("cpu:gloo,cuda:nccl" if both else "gloo")
