@@ -233,10 +233,8 @@ class UserFeatures:
         known = known or {}
         columns = {name.partition("=")[0] for name in self.names}
         if unknown := set(known) - columns:
-            raise ValueError(
-                f"nothing was learned about {sorted(unknown)}: a user may be described "
-                f"by {sorted(columns) or 'nothing'} here"
-            )
+            hint = f"a user may be described by {sorted(columns) or 'nothing'} here"
+            raise ValueError(f"nothing was learned about {sorted(unknown)}: {hint}")
         return self.encode(pd.DataFrame([known], index=[0]))
 
 

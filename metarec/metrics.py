@@ -630,10 +630,8 @@ def paired_bootstrap(
     """
     a, b = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
     if a.shape != b.shape or a.ndim != 1:
-        raise ValueError(
-            f"a and b must hold one number for each of the same users, but have "
-            f"shapes {a.shape} and {b.shape}"
-        )
+        text = f"a and b have shapes {a.shape} and {b.shape}, where each must hold one "
+        raise ValueError(text + "number for each of the same users")
     means = bootstrap_means((a - b)[:, None], strata, draws, seed)[:, 0]
     tail = (1 - level) / 2
     low, high = np.quantile(means, [tail, 1 - tail])
@@ -688,10 +686,8 @@ def _same_shape(*tensors: Tensor) -> None:
     """Refuse shapes that would broadcast."""
     shapes = [str(tuple(each.shape)) for each in tensors]
     if len(set(shapes)) > 1:
-        raise ValueError(
-            f"shapes differ: {' against '.join(shapes)}; they would broadcast into a "
-            "number that means nothing: pass tensors of one shape"
-        )
+        hint = "broadcast they would mean nothing; pass tensors of one shape"
+        raise ValueError(f"shapes differ: {' against '.join(shapes)}: {hint}")
 
 
 def _mean(values: Tensor, mask: Tensor) -> Tensor:

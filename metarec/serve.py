@@ -22,17 +22,14 @@ try:
     from fastapi.responses import HTMLResponse, JSONResponse
     from pydantic import BaseModel, BeforeValidator, Field, FiniteFloat, StrictInt
 except ImportError as missing:
-    raise ImportError(
-        f"{missing.name} is missing: pip install metarec[serve]"
-    ) from missing
+    text = f"{missing.name} is missing: pip install metarec[serve]"
+    raise ImportError(text) from missing
 
 __all__ = ["service"]
 
 MOST_BYTES, MOST_RATINGS = 2**20, 1000
 Label = StrictInt | Annotated[str, Field(strict=True, max_length=200)]
-Shown = Annotated[
-    int | str, BeforeValidator(lambda x: x if isinstance(x, int) else str(x))
-]
+Text = BeforeValidator(lambda label: label if isinstance(label, int) else str(label))
 Stars = Annotated[FiniteFloat, Field(strict=True)]
 
 
@@ -66,7 +63,7 @@ class ReasonWanted(User):
 class Item(BaseModel):
     """An item, as the tables of the recommender name it."""
 
-    item: Shown = Field(validation_alias="item_id")
+    item: Annotated[int | str, Text] = Field(validation_alias="item_id")
     title: str
 
 

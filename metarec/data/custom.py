@@ -340,12 +340,10 @@ def _unique_pairs(
     if duplicates == "error":
         user, item = labels[again].iloc[0]
         rows = labels.index[(ratings[pair] == ratings[pair][again].iloc[0]).all(axis=1)]
-        raise ValueError(
-            f"user {user} rated item {item} more than once, in rows "
-            f"{', '.join(map(str, rows[:3]))}; repeated rows in all: {again.sum()}. "
-            'Keep each pair\'s latest, duplicates="last" (or "first", "mean"), or clean'
-            " the table"
-        )
+        where = f"rows {', '.join(map(str, rows[:3]))}; repeated rows: {again.sum()}"
+        hint = 'keep each pair\'s latest, duplicates="last" (or "first", "mean")'
+        text = f"user {user} rated item {item} more than once, in {where}; {hint}"
+        raise ValueError(text)
     ratings = ratings.sort_values("timestamp", kind="stable")
     if duplicates == "mean":
         ratings["rating"] = ratings.groupby(pair)["rating"].transform("mean")
@@ -405,10 +403,9 @@ def clicks(
     """
     liked = data.ratings["rating"] >= at
     if (liked.all() and not unseen) or not liked.any():
-        raise ValueError(
-            f"every rating is on the same side of {at:g}: choose a value within "
-            f"{data.ratings['rating'].min():g} to {data.ratings['rating'].max():g}"
-        )
+        low, high = data.ratings["rating"].agg(["min", "max"])
+        hint = f"choose a value within {low:g} to {high:g}"
+        raise ValueError(f"every rating is on the same side of {at:g}: {hint}")
     table = data.ratings.assign(rating=liked.astype("float32"))
     drawn = table.loc[table.index.repeat(unseen)]
     # An item that nobody has may be new, which is no reason to dislike it.

@@ -62,10 +62,8 @@ def to_frame(
     except (TypeError, ValueError):
         frame = pd.DataFrame()
     if frame.columns.empty:
-        raise ValueError(
-            f"{type(table).__name__} is no table: pass a DataFrame (pandas, polars), "
-            "an Arrow table or the path of a file"
-        )
+        known = "a DataFrame (pandas, polars), an Arrow table or the path of a file"
+        raise ValueError(f"{type(table).__name__} is no table: pass {known}")
     return frame
 
 

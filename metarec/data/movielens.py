@@ -4,7 +4,6 @@ No row of MovieLens may be passed on without GroupLens' permission, so nothing i
 shipped here: the data are fetched, checked against a checksum, and kept in a cache.
 """
 
-import csv
 import io
 import itertools
 import json
@@ -21,18 +20,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import platformdirs
 
 from metarec.data.custom import rating_data
-from metarec.data.table import RatingData, RatingScale
+from metarec.data.table import RatingData
 
 logger = logging.getLogger(__name__)
 Source = str | Path | None
 
 # How to cite the data, checksums, and for each set the layouts that it is published in:
-# file, separator and columns of each table, and what the files leave out.
+# files of ratings, users and items, separators, columns, and what else differs.
 _FACTS = json.loads(Path(__file__).with_suffix(".json").read_text(encoding="utf-8"))
 NAMES = [*_FACTS["layouts"]]
 CITATION: str = _FACTS["citation"]
@@ -164,45 +162,32 @@ def read_movielens(name: str, source: Path) -> RatingData:
         if not source.is_dir():
             root = zipfile.Path(io.BytesIO(source.read_bytes()))
         for folder, layout in itertools.product(_FOLDERS, layouts):
-            files = [
-                root.joinpath(folder, file) for file, *_ in layout["tables"].values()
-            ]
+            files = [root.joinpath(folder, file) for file in layout["files"]]
             if all(file.is_file() for file in files):
                 return _canonical(name, layout, [file.read_bytes() for file in files])
     except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
         cut = "is not a sound zip file, perhaps a download was cut short"
         raise ValueError(f"{source} {cut}: {error}") from error
-    names = [
-        ", ".join(file for file, *_ in each["tables"].values()) for each in layouts
-    ]
-    raise ValueError(f"{source} does not hold the files {' or '.join(names)}")
+    # Where nothing is known of users but who has rated, both are read from one file.
+    names = " or ".join(", ".join(dict.fromkeys(each["files"])) for each in layouts)
+    raise ValueError(f"{source} does not hold the files {names}")
 
 
 def _canonical(name: str, layout: Any, files: list[bytes]) -> RatingData:
     """Bring the files of any layout into one form: years, genres, labels in order."""
-    tables = {}
-    for content, (role, file) in zip(files, layout["tables"].items(), strict=True):
-        _, sep, columns = file
-        if sep == "::":  # two characters would take pandas' slow parser
-            content, sep = content.replace(b"::", b"\t"), "\t"
-        tables[role] = pd.read_csv(
-            io.BytesIO(content),
-            sep=sep,
-            names=columns,
-            header=layout["header"],
-            encoding=layout["encoding"],
-            keep_default_na=False,
-            quoting=csv.QUOTE_MINIMAL if sep == "," else csv.QUOTE_NONE,
-        )
-    ratings, items = tables["ratings"], tables["items"]
-    # Of latest-small's users nothing but the labels is known.
-    users = tables.get("users", ratings[["user"]].set_axis(["user_id"], axis=1))
+    tables: list[pd.DataFrame] = []
+    for content, table in zip(files, layout["tables"], strict=True):
+        how = layout["read"] | table
+        if how["sep"] == "::":  # two characters would take pandas' slow parser
+            content, how["sep"] = content.replace(b"::", b"\t"), "\t"
+        tables.append(pd.read_csv(io.BytesIO(content), keep_default_na=False, **how))
+    ratings, users, items = tables
     users = users.filter(["user_id", "age", "gender", "occupation"]).drop_duplicates()
-    if words := layout.get("occupations"):
-        users["occupation"] = users["occupation"].map(dict(enumerate(words)))
+    if names := layout.get("occupations"):
+        users["occupation"] = users["occupation"].map(dict(enumerate(names)))
     if "genres" not in items:  # a column of flags for each
-        named = np.array([f"{genre}|" for genre in GENRES_100K], dtype=object)
-        items["genres"] = items[GENRES_100K].dot(named)
+        named = pd.Series(GENRES_100K, GENRES_100K, dtype=object) + "|"
+        items["genres"] = items[GENRES_100K] @ named
     if "year" in items:
         # Put GroupLens' titles together again: RecBole took the last parentheses for
         # the year, and misspelt the one title that has none.
@@ -210,19 +195,14 @@ def _canonical(name: str, layout: Any, files: list[bytes]) -> RatingData:
         items["title"] = items["title"].replace("unkonwn (unkonwn)", "unknown")
     whole = items["title"].str.strip()
     parts = whole.str.extract(_TITLE)
-    genres = (
-        items["genres"].replace("(no genres listed)", "").str.split(layout["genres"])
-    )
-    films = items[["item_id"]].assign(
-        title=parts["title"].fillna(whole),
-        year=pd.to_numeric(parts["year"]).astype("Int64"),
-        genres=genres.map(lambda words: tuple(filter(None, words))),
-    )
-    scale = (
-        RatingScale(0.5, 5, 0.5) if name == "ml-latest-small" else RatingScale(1, 5, 1)
-    )
+    films = items[["item_id"]].assign(title=parts["title"].fillna(whole))
+    genres = items["genres"].replace("(no genres listed)", "")
+    words = genres.str.split(layout["genres"])
+    films["genres"] = words.map(lambda some: tuple(filter(None, some)))
+    films["year"] = parts["year"]
     users, films = users.sort_values("user_id"), films.sort_values("item_id")
-    return rating_data(ratings, None, scale, name, users, films, citation=CITATION)
+    about: Any = {"name": name, "scale": layout["scale"], "citation": CITATION}
+    return rating_data(ratings, users=users, items=films, **about)
 
 
 def load_movielens(name: str, path: Source, progress: bool) -> RatingData:
@@ -248,10 +228,8 @@ def load_movielens(name: str, path: Source, progress: bool) -> RatingData:
 def _checked(name: str, source: Path) -> RatingData:
     data = read_movielens(name, source)
     if name == "ml-100k" and data.content_hash() != CONTENT_100K:
-        raise ValueError(
-            f"{source} is laid out like MovieLens-100K but holds other content; "
-            f"get the original from {GROUPLENS}ml-100k.zip"
-        )
+        remedy = f"get the original from {GROUPLENS}{name}.zip"
+        raise ValueError(f"{source} has the files but holds other content; {remedy}")
     return data
 
 
@@ -269,11 +247,10 @@ def _fetch(name: str, progress: bool) -> Path:
             return fetch()
         except (OSError, ValueError) as error:
             failures.append(f"{route}: {error}")
-    raise FileNotFoundError(
-        "\n  - ".join([f"{name} could not be fetched.", *failures])
-        + f"\nDownload {GROUPLENS}{name}.zip on another machine and put it at "
-        f"{cache_folder() / name}.zip, or give its path to the loader."
-    )
+    failed = "\n  - ".join([f"{name} could not be fetched.", *failures])
+    remedy = f"Download {GROUPLENS}{name}.zip on another machine and put it at "
+    remedy += f"{cache_folder() / name}.zip, or give its path to the loader."
+    raise FileNotFoundError(f"{failed}\n{remedy}")
 
 
 def _fetch_archive(name: str, progress: bool) -> Path:

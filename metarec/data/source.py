@@ -2,7 +2,7 @@
 
 import argparse
 import re
-from typing import get_args
+from typing import Any, get_args
 
 from metarec.data import movielens
 from metarec.data.custom import Duplicates, read_csv
@@ -27,8 +27,8 @@ def add_reading_flags(parser: argparse.ArgumentParser) -> None:
     text = "column of a user, item, rating or timestamp, by name or by number from 0; "
     text += "rating= (no name) says that there are no stars, and a row is a click"
     add("--columns", nargs="+", metavar="ROLE=NAME", help=text)
-    text = "lowest rating, highest rating, step (default: 1 5)"
-    add("--scale", nargs="+", type=float, metavar="NUMBER", help=text)
+    numbers: Any = {"nargs": "+", "type": float, "metavar": "NUMBER"}
+    add("--scale", **numbers, help="lowest rating, highest rating, step (default: 1 5)")
     text = r"what stands between columns, \t for a tab (default: ,)"
     add("--sep", type=lambda word: word.replace(r"\t", "\t"), help=text)
     add("--encoding", help="of the characters (default: utf-8)")
@@ -36,8 +36,7 @@ def add_reading_flags(parser: argparse.ArgumentParser) -> None:
     add("--no-header", dest="header", action="store_false", default=None, help=text)
     text = "of pairs that are rated again (default: error)"
     add("--duplicates", choices=get_args(Duplicates), help=text)
-    text = "numbers in the column of ratings that mean that there is none"
-    add("--not-rated", nargs="+", type=float, metavar="NUMBER", help=text)
+    add("--not-rated", **numbers, help="numbers among the ratings that mean: none")
     text = "s, ms, us or ns since 1970, or a format of dates such as %%d.%%m.%%Y"
     add("--time-format", metavar="FORMAT", help=text)
     add("--users", metavar="FILE", help="table with a column user_id")
@@ -70,10 +69,9 @@ def load_source(
     name, _, path = source.partition("=")
     given = {f: value for f in _FLAGS if (value := getattr(options, f)) is not None}
     if name in movielens.NAMES and given:
-        raise ValueError(
-            f"{name} is read as it is, and --{next(iter(given)).replace('_', '-')} is "
-            "for a file of your own: name the file before the flags"
-        )
+        flag = f"--{next(iter(given)).replace('_', '-')}"
+        why = f"{flag} is for a file of your own: name the file before the flags"
+        raise ValueError(f"{name} is read as it is, and {why}")
     if name in movielens.NAMES:
         return movielens.load_movielens(name, path, progress)
     if "columns" in given:

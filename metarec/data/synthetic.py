@@ -106,10 +106,8 @@ def synthetic_population(
     Uhlenbeck & Ornstein (1930).
     """
     if not 1 <= ratings_per_user <= n_items:
-        raise ValueError(
-            f"ratings_per_user must lie in 1 .. n_items = {n_items}, "
-            f"not {ratings_per_user}"
-        )
+        text = f"ratings_per_user must lie in 1 .. {n_items}, not {ratings_per_user}"
+        raise ValueError(text)
     if not half_life > 0:
         raise ValueError(f"half_life must be above 0 (or infinite), not {half_life}")
     rng = np.random.default_rng(seed)

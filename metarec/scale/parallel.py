@@ -142,11 +142,9 @@ def process_group() -> Iterator[Workers]:
         yield Workers()
         return
     if missing := [name for name in _SET_BY_TORCHRUN if name not in there]:
-        raise RuntimeError(
-            f"{', '.join(missing)} not set, and other variables of torchrun are: start "
-            "the processes by `torchrun --nproc-per-node 2 script.py`, or unset "
-            f"{', '.join(there)}"
-        )
+        start = "start the processes by `torchrun --nproc-per-node 2 script.py`"
+        other = f"other variables of torchrun are: {start}, or unset {', '.join(there)}"
+        raise RuntimeError(f"{', '.join(missing)} not set, and {other}")
     both = torch.cuda.is_available()
     dist.init_process_group("cpu:gloo,cuda:nccl" if both else "gloo")
     try:
