@@ -26,7 +26,7 @@ from metarec.data import (
 )
 from metarec.evaluation import cold_start
 from metarec.factors import GaussianFactorModel, ItemMean, UserItemBias, cross_fit
-from metarec.factors.gaussian import rating_sums
+from metarec.factors.sums import rating_sums
 from metarec.recommender import MetaRecommender
 from metarec.scale import open_store, write_store
 from metarec.tasks import LeakageError, UserHistories, one_thread

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 
 from metarec.data import RatingData
 from metarec.tasks import LeakageError, UserHistories, UserSplit
@@ -46,15 +47,11 @@ def check_no_leak(
     # Another item for every item: a user still rates each of them once.
     other = rng.permutation(data.n_items)
     table.loc[of_test, "item"] = other[table.loc[of_test, "item"]]
-    people = data.users.copy()
-    test = split.test.numpy()
-    for column in people.columns.drop("user_id"):
-        values = people[column].to_numpy(copy=True)
-        if column == "age":
-            values[test] = values[test].max() + 1 - values[test]
-        else:
-            values[test] = [f"nobody's {column}"] * len(test)
-        people[column] = values
+    people, test = data.users.copy(), data.users.index.isin(split.test.numpy())
+    for column, known in data.users.drop(columns="user_id").items():
+        number = pd.api.types.is_numeric_dtype(known)
+        changed = known.max() + 1 - known if number else f"nobody's {column}"
+        people[column] = np.where(test, changed, known)
     histories = UserHistories(data, vocabulary=split.train)
     probe = histories.tasks(histories.usable(split.train), min(5, histories.reserved))
     fitted = [fit(data), fit(replace(data, ratings=table, users=people))]

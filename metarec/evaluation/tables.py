@@ -69,14 +69,11 @@ def read_table(path: str | Path) -> pd.DataFrame:
 
 def _commit() -> str:
     """The commit of the working copy, and whether the package differs from it."""
-    folder = Path(metarec.__file__).parent
-    git = partial(
-        subprocess.check_output, cwd=folder, stderr=subprocess.DEVNULL, text=True
-    )
+    where = {"cwd": Path(metarec.__file__).parent, "stderr": subprocess.DEVNULL}
+    git = partial(subprocess.check_output, text=True, **where)
     try:
+        commit = git(["git", "rev-parse", "--short=12", "HEAD"]).strip()
         changed = " with changes" if git(["git", "status", "--porcelain", "."]) else ""
-        return (
-            f"commit {git(['git', 'rev-parse', '--short=12', 'HEAD']).strip()}{changed}"
-        )
     except (OSError, subprocess.CalledProcessError):
         return "not under version control"
+    return f"commit {commit}{changed}"

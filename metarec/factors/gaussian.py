@@ -1,5 +1,6 @@
 """The Gaussian factor model: closed form, no meta-training, the strongest rival."""
 
+import copy
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import reduce
@@ -10,25 +11,16 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from metarec.factors import sums
 from metarec.factors.biases import UserItemBias, mean_rating
-from metarec.factors.sums import (
-    RatingSums,
-    SufficientStatistics,
-    apply_each,
-    evidence,
-    moments,
-    outer_products,
-    packed,
-    packed_moments,
-    rating_sums,
-    unpacked,
-)
-from metarec.learners import Posterior
+from metarec.factors.sums import RatingSums, SufficientStatistics
+from metarec.learners import Posterior, dot
 from metarec.models import checked_profile, implicit_shift
 from metarec.tasks import SUPPORT_SIZES, Examples, UserHistories, one_thread
 from metarec.validation import validation_score
 
 Map = Callable[..., Iterable[SufficientStatistics]]
+Tables = list[Callable[[], RatingSums]]
 SHRINKAGE = 5.0  # of an item's bias, in ratings: that of `UserItemBias`
 FLOOR = 1e-11  # of a variance, where ratings leave none and rounding might turn it
 
@@ -147,7 +139,7 @@ class GaussianFactorModel:
         model.offset = bias.offset.double()
         model.mu = mean_rating(histories, users, torch.float64)
         model._start(n_items, seed)
-        tables = rating_sums(histories, users, model.mu.expand(n_items))
+        tables = sums.rating_sums(histories, users, model.mu.expand(n_items))
         with one_thread() as threads, ThreadPoolExecutor(threads) as pool:
             for _ in tqdm(range(sweeps), "item vectors", disable=not progress):
                 # Single precision halves the time, and moves no vector by 1e-5.
@@ -162,18 +154,17 @@ class GaussianFactorModel:
         return model
 
     def _start(self, n_items: int, seed: int) -> None:
-        dim = self.dim
+        dim, kind = self.dim, torch.float64
         generator = torch.Generator().manual_seed(seed)
-        q = torch.randn(n_items, dim, generator=generator, dtype=torch.float64)
+        q = torch.randn(n_items, dim, generator=generator, dtype=kind)
         # Random vectors break the symmetry, and the biases are known well already.
         self.v = torch.cat([0.3 * q, (self.offset - self.mu)[:, None]], 1)
-        self.v_cov = torch.zeros(n_items, dim + 1, dim + 1, dtype=torch.float64)
+        self.v_cov = torch.zeros(n_items, dim + 1, dim + 1, dtype=kind)
         self.item_mean = torch.zeros_like(self.v)
-        one = torch.ones(dim, dtype=torch.float64)
-        self.user_covariance = torch.diag(torch.cat([one, one.new_tensor([0.2])]))
-        self.item_covariance = torch.diag(torch.cat([0.1 * one, one.new_tensor([0.3])]))
-        self.user_mean = torch.zeros(dim + 1, dtype=torch.float64)
-        self.noise = torch.tensor(0.9, dtype=torch.float64)
+        self.user_covariance = torch.tensor([1.0] * dim + [0.2], dtype=kind).diag()
+        self.item_covariance = torch.tensor([0.1] * dim + [0.3], dtype=kind).diag()
+        self.user_mean = torch.zeros(dim + 1, dtype=kind)
+        self.noise = torch.tensor(0.9, dtype=kind)
 
     @property
     def q(self) -> Tensor:
@@ -181,10 +172,7 @@ class GaussianFactorModel:
         return self.v[:, :-1]
 
     def _e_step(
-        self,
-        tables: list[Callable[[], RatingSums]],
-        each: Map = map,
-        dtype: torch.dtype = torch.float64,
+        self, tables: Tables, each: Map = map, dtype: torch.dtype = torch.float64
     ) -> SufficientStatistics:
         """E-step: the posterior of every w_u, summed up as sufficient statistics.
 
@@ -193,14 +181,15 @@ class GaussianFactorModel:
         """
         if not tables:
             raise ValueError("there are no users to learn from: pass some in `users`")
-        items = packed_moments(self.v, self.v_cov)
+        items = sums.packed_moments(self.v, self.v_cov)
         precision = self.user_covariance.inverse()
+        half, pull = sums.packed(precision[None]), precision @ self.user_mean
 
         def part(read: Callable[[], RatingSums]) -> SufficientStatistics:
             table = read()
-            gram, target = evidence(table.of_user, *items, dtype)
-            cov = unpacked(packed(precision[None]) + gram / self.noise).inverse()
-            w = apply_each(cov, target / self.noise + precision @ self.user_mean)
+            gram, target = sums.evidence(table.of_user, *items, dtype)
+            cov = sums.unpacked(half + gram / self.noise).inverse()
+            w = dot(cov, target / self.noise + pull)
             return SufficientStatistics.of(table, w, cov, dtype)
 
         return reduce(add, each(part, tables))
@@ -213,10 +202,10 @@ class GaussianFactorModel:
     def _m_step_items(self, statistics: SufficientStatistics) -> None:
         """Posterior of every v_i, then its prior: ridge regression on the features."""
         precision = self.item_covariance.inverse()
-        gram = packed(precision[None]) + statistics.gram / self.noise
-        self.v_cov = unpacked(gram).inverse()
+        gram = sums.packed(precision[None]) + statistics.gram / self.noise
+        self.v_cov = sums.unpacked(gram).inverse()
         pull = statistics.target / self.noise + self.item_mean @ precision
-        self.v = apply_each(self.v_cov, pull)
+        self.v = dot(self.v_cov, pull)
         # Items without a rating say nothing about what features mean.
         seen = (statistics.item_count > 0).double()[:, None]
         f = self.features
@@ -235,8 +224,8 @@ class GaussianFactorModel:
         With ``r - r_hat = (r - b_u) - v_i . x`` and ``x = (p_u, 1)``, the square's
         three terms are sums over ratings that are there already.
         """
-        gram = unpacked(statistics.gram)
-        cross = apply_each(gram, self.v) - 2 * statistics.target
+        gram = sums.unpacked(statistics.gram)
+        cross = dot(gram, self.v) - 2 * statistics.target
         error = statistics.rest + (self.v_cov * gram).sum() + (self.v * cross).sum()
         self.noise = (error / statistics.item_count.sum()).clamp(min=FLOOR)
 
@@ -246,16 +235,14 @@ class GaussianFactorModel:
         root = torch.eye(dim + 1, dtype=torch.float64)
         # p . q is the same in any units of p: these make one prior variance fit all.
         root[:dim, :dim] = torch.linalg.cholesky(self.user_covariance[:dim, :dim])
-        move = torch.eye(dim + 1, dtype=torch.float64)
-        move[dim, :dim] = self.user_mean[:dim]
-        change = move.T @ root
+        change = root.clone()
+        change[:dim, dim] = self.user_mean[:dim]
         self.v = self.v @ change
         self.item_mean = self.item_mean @ change
         self.v_cov = change.T @ self.v_cov @ change
         self.item_covariance = change.T @ self.item_covariance @ change
         back = root.inverse()
         self.user_covariance = back @ self.user_covariance @ back.T
-        self.user_mean = torch.cat([torch.zeros(dim), self.user_mean[dim:]]).double()
 
     def posterior(self, support: Examples, weight: Tensor | None = None) -> Posterior:
         """Posterior of ``w_u = (p_u, b_u)``, of length dim + 1, given the support.
@@ -284,18 +271,18 @@ class GaussianFactorModel:
         ValueError
             If a profile was learned and the support has none.
         """
-        z, zz, _ = moments(self.v, self.v_cov)
+        z, zz, _ = sums.moments(self.v, self.v_cov)
         counts = support.mask.double() if weight is None else support.mask * weight
         noise = self.temper * self.noise
         gram = torch.einsum("bn,bnij->bij", counts, zz[support.x])
-        _, precision, pull = self._prior(support)
+        mean, precision = self._prior(support)
         cov = (precision + gram / noise).inverse()
         rest = counts * (support.y.double() - self.offset[support.x])
         target = torch.einsum("bn,bni->bi", rest, z[support.x])
-        return Posterior(apply_each(cov, target / noise + pull), cov, noise)
+        return Posterior(dot(cov, target / noise + dot(precision, mean)), cov, noise)
 
-    def _prior(self, support: Examples) -> tuple[Tensor, Tensor, Tensor]:
-        """Before any rating: mean of ``w_u`` (B, dim + 1), precision, precision @ mean.
+    def _prior(self, support: Examples) -> tuple[Tensor, Tensor]:
+        """Before any rating: mean of ``w_u`` (B, dim + 1), and its precision.
 
         The precision is one matrix, or one for each user where a profile narrows it.
         """
@@ -303,15 +290,13 @@ class GaussianFactorModel:
         precision = self.user_covariance.inverse()
         if self.implicit is not None:
             mean = mean + implicit_shift(self.implicit, support.x, support.mask)
-        if self.profile is None:
-            return mean, precision, mean @ precision
-        x = checked_profile(support.profile, len(self.profile)).double()
-        known = x.any(-1, keepdim=True)
-        # Who is described has the narrower prior around what the profile predicts.
-        narrow = self.profile_covariance.inverse()
-        mean = mean + x @ self.profile
-        pull = torch.where(known, mean @ narrow, mean @ precision)
-        return mean, torch.where(known[..., None], narrow, precision), pull
+        if self.profile is not None:
+            x = checked_profile(support.profile, len(self.profile)).double()
+            # Who is described has the narrower prior around what the profile predicts.
+            narrow, known = self.profile_covariance.inverse(), x.any(-1)[:, None, None]
+            mean = mean + x @ self.profile
+            precision = torch.where(known, narrow, precision)
+        return mean, precision
 
     def predict(
         self, support: Examples, x: Tensor, weight: Tensor | None = None
@@ -390,9 +375,10 @@ class GaussianFactorModel:
             precision = spread.inverse()
             cov = (precision + own_gram / self.noise).inverse()
             mean = self.user_mean + x @ effect
-            w = apply_each(cov, own_target / self.noise + mean @ precision)
+            w = dot(cov, own_target / self.noise + mean @ precision)
             effect = torch.linalg.solve(gram, x.T @ (w - self.user_mean))
-            spread = (cov + outer_products(w - self.user_mean - x @ effect)).mean(0)
+            rest = w - self.user_mean - x @ effect
+            spread = cov.mean(0) + rest.T @ rest / len(rest)
         self.profile, self.profile_covariance = effect, spread
 
     def _normal_equations(
@@ -402,11 +388,11 @@ class GaussianFactorModel:
         # The offset of the tables has an item's bias in it already.
         q, known = self.v.clone(), self.v_cov.clone()
         q[:, -1], known[:, -1], known[:, :, -1] = 0, 0, 0
-        items = packed_moments(q, known)
-        tables = rating_sums(histories, users, self.offset)
-        sums = [evidence(read().of_user, *items) for read in tables]
-        gram, target = zip(*sums, strict=True)
-        return unpacked(torch.cat(gram)), torch.cat(target)
+        items = sums.packed_moments(q, known)
+        tables = sums.rating_sums(histories, users, self.offset)
+        each = [sums.evidence(read().of_user, *items) for read in tables]
+        gram, target = zip(*each, strict=True)
+        return sums.unpacked(torch.cat(gram)), torch.cat(target)
 
     def choose_profile(
         self, histories: UserHistories, users: Tensor, validation: Tensor
@@ -472,25 +458,26 @@ class GaussianFactorModel:
         # The target must not hold a shift that an earlier call has learned.
         self.implicit = None
         users = histories.usable(users)
-        prior, precision, pull = self._prior(histories.everything(users, 1))
+        prior, precision = self._prior(histories.everything(users, 1))
         own_gram, own_target = self._normal_equations(histories, users)
         cov = (precision + own_gram / self.noise).inverse()
-        taste = (apply_each(cov, own_target / self.noise + pull) - prior)[:, :-1]
+        w = dot(cov, own_target / self.noise + dot(precision, prior))
+        taste = (w - prior)[:, :-1]
         generator = torch.Generator().manual_seed(seed)
         n = histories.n_items
-        gram = torch.zeros(n * n, dtype=taste.dtype)
+        gram = torch.zeros(n, n, dtype=taste.dtype)
         target = torch.zeros(n, self.dim, dtype=taste.dtype)
         for _ in range(draws):
             chosen = histories.draw_windows(users, SUPPORT_SIZES[1:], generator)
             weight = chosen.mask / chosen.mask.sum(-1, keepdim=True).double().sqrt()
-            pair = chosen.x[:, :, None] * n + chosen.x[:, None, :]
+            pairs = chosen.x[:, :, None], chosen.x[:, None, :]
             both = weight[:, :, None] * weight[:, None, :]
-            gram.index_add_(0, pair.reshape(-1), both.reshape(-1))
+            gram.index_put_(pairs, both, accumulate=True)
             each = weight[..., None] * taste[:, None, :]
-            target.index_add_(0, chosen.x.reshape(-1), each.reshape(-1, self.dim))
+            target.index_put_((chosen.x,), each, accumulate=True)
         one = ridge * torch.eye(n, dtype=taste.dtype)
         # One system of n_items equations, positive definite by the ridge.
-        root = torch.linalg.cholesky(gram.reshape(n, n) / draws + one)
+        root = torch.linalg.cholesky(gram / draws + one)
         self.implicit = torch.cholesky_solve(target / draws, root)
 
     @one_thread()
@@ -532,10 +519,9 @@ class GaussianFactorModel:
         tuple[Tensor, Tensor]
             Item vectors (I, dim) and offsets (I,).
         """
-        tables = rating_sums(histories, users, self.mu.expand(histories.n_items))
-        part = type(self)(self.dim)
+        tables = sums.rating_sums(histories, users, self.mu.expand(histories.n_items))
         # The prior is shared; only the posteriors of this part are made anew.
-        part.__dict__.update(self.__dict__)
+        part = copy.copy(self)
         part._m_step_items(part._e_step(tables))
         offset = UserItemBias.fit(histories, users).offset
         return part.q, offset

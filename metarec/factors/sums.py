@@ -117,10 +117,8 @@ class SufficientStatistics:
     def __add__(self, other: Self) -> Self:
         """Sums over the users of both; squares are moved to the common mean."""
         # As in Chan, Golub & LeVeque: sums around two means, put around the common one.
-        share, gap = (
-            other.n_users / (self.n_users + other.n_users),
-            other.mean - self.mean,
-        )
+        share = other.n_users / (self.n_users + other.n_users)
+        gap = other.mean - self.mean
         both = {name: value + vars(other)[name] for name, value in vars(self).items()}
         both["mean"] = self.mean + share * gap
         both["spread"] += self.n_users * share * torch.outer(gap, gap)
@@ -134,16 +132,6 @@ def _by_rows(
     # Indices of 32 bits: half the memory, and what the library multiplies by.
     start = F.pad(torch.bincount(row, minlength=shape[0]).cumsum(0), (1, 0)).int()
     return torch.sparse_csr_tensor(start, column.int()[order], rating[order], shape)
-
-
-def outer_products(a: Tensor) -> Tensor:
-    """a ``a'`` for each row of a (N, D): (N, D, D)."""
-    return a[:, :, None] * a[:, None, :]
-
-
-def apply_each(matrix: Tensor, vector: Tensor) -> Tensor:
-    """One matrix (B, D, D) times one vector (B, D) for each task: (B, D)."""
-    return torch.einsum("bij,bj->bi", matrix, vector)
 
 
 def packed_moments(mean: Tensor, cov: Tensor) -> tuple[Tensor, Tensor]:
@@ -172,8 +160,7 @@ def evidence(
 def packed(matrix: Tensor) -> Tensor:
     """The T = D (D + 1) / 2 numbers that make symmetric matrices (N, D, D): (N, T)."""
     row, column = torch.triu_indices(*matrix.shape[1:])
-    place = row * matrix.shape[2] + column
-    return matrix.flatten(1).gather(1, place.expand(len(matrix), -1))
+    return matrix[:, row, column]
 
 
 def unpacked(half: Tensor) -> Tensor:
@@ -182,8 +169,7 @@ def unpacked(half: Tensor) -> Tensor:
     row, column = torch.triu_indices(dim, dim)
     place = torch.empty(dim, dim, dtype=torch.long)
     place[row, column] = place[column, row] = torch.arange(len(row))
-    whole = half.gather(1, place.flatten().expand(len(half), -1))
-    return whole.view(-1, dim, dim)
+    return half[:, place]
 
 
 def moments(mean: Tensor, cov: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -193,4 +179,4 @@ def moments(mean: Tensor, cov: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     cross = torch.cat([cov[:, :-1, -1], torch.zeros_like(mean[:, -1:])], 1)
     # The constant 1 of z has no variance; b's covariance with q goes into E[z b].
     inner[:, -1], inner[:, :, -1] = 0, 0
-    return z, outer_products(z) + inner, z * mean[:, -1:] + cross
+    return z, z[:, :, None] * z[:, None, :] + inner, z * mean[:, -1:] + cross
