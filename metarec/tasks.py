@@ -155,12 +155,10 @@ class Examples:
         """
         if (self.y.device, self.y.dtype) == (weight.device, weight.dtype):
             return self
-        moved = {name: value for name, value in vars(self).items() if value is not None}
-        for name, value in moved.items():
-            moved[name] = value.to(
-                weight if value.is_floating_point() else weight.device
-            )
-        return replace(self, **moved)
+        parts = {name: x for name, x in vars(self).items() if x is not None}
+        for name, x in parts.items():
+            parts[name] = x.to(weight if x.is_floating_point() else weight.device)
+        return replace(self, **parts)
 
 
 @dataclass(frozen=True)
@@ -203,9 +201,7 @@ class Tasks:
             The tasks.
         """
         support, query = self.support.like(weight), self.query.like(weight)
-        return replace(
-            self, support=support, query=query, user=self.user.to(weight.device)
-        )
+        return type(self)(support, query, self.user.to(weight.device))
 
 
 @dataclass(frozen=True)
@@ -382,16 +378,14 @@ class UserHistories:
 
     def _sort(self, data: RatingData, order: str, seed: int) -> None:
         table = data.ratings
-        shuffled = np.random.default_rng(seed).permutation(len(table))
-        keys = {
-            "time": (table["timestamp"].to_numpy(),),
-            "time, ties shuffled": (shuffled, table["timestamp"].to_numpy()),
-            "random": (shuffled,),
-        }
+        keys = [table["timestamp"].to_numpy(), table["user"].to_numpy()]
+        if order != "time":
+            shuffled = np.random.default_rng(seed).permutation(len(table))
+            keys = [shuffled, *(keys[1:] if order == "random" else keys)]
         # The last key sorts first: user after user, each in the order asked for.
-        rows = np.lexsort((*keys[order], table["user"].to_numpy()))
-        self.item = torch.from_numpy(table["item"].to_numpy()[rows].astype(np.int64))
-        rating = table["rating"].to_numpy()[rows]
+        rows = np.lexsort(keys)
+        item, rating = (table[name].to_numpy()[rows] for name in ("item", "rating"))
+        self.item = torch.from_numpy(item.astype(np.int64))
         self.rating = torch.from_numpy(rating.astype(np.float32))
         counts = np.bincount(table["user"], minlength=data.n_users)
         self.start = torch.from_numpy(np.concatenate([[0], counts.cumsum()]))
@@ -527,15 +521,9 @@ class UserHistories:
             total += torch.bincount(item, minlength=self.n_items)
         return total
 
-    def _window(self, first: Tensor, length: Tensor) -> Examples:
-        """Pad the runs of ``length`` rows that begin at ``first`` into a batch."""
-        width = max(int(length.max()), 1) if len(length) else 1
-        column = torch.arange(width)
-        mask = column < length[:, None]
-        # Row 0 stands where the mask is false: any row that exists will do.
-        rows = torch.where(mask, first[:, None] + column, 0)
-        x = torch.where(mask, self.item[rows].long(), 0)
-        return Examples(x, torch.where(mask, self.rating[rows], 0.0), mask)
+    def _window(self, users: Tensor, skipped: Tensor | int, n: Tensor) -> Examples:
+        """The next ``n`` ratings of each user after the first ``skipped``."""
+        return padded(self.item, self.rating, self._first(users) + skipped, n)
 
     def everything(self, users: Tensor, most: int) -> Examples:
         """The earliest ``most`` ratings of each user, or all where there are fewer.
@@ -553,7 +541,7 @@ class UserHistories:
             The ratings, padded, shape (U, N).
         """
         length = self.count(users).clamp(max=most)
-        window = self._window(self._first(users), length)
+        window = self._window(users, 0, length)
         return replace(window, profile=self.profile[users], user=users)
 
     def draw_windows(
@@ -583,7 +571,7 @@ class UserHistories:
         place = torch.rand(len(users), generator=generator)
         anywhere = torch.rand(len(users), generator=generator) < 0.5
         skipped = (place * anywhere * (self.count(users) - k + 1)).long()
-        return self._window(self._first(users) + skipped, k)
+        return self._window(users, skipped, k)
 
     def tasks(
         self, users: Tensor, k: int | Tensor, after: int | Tensor | None = None
@@ -623,9 +611,40 @@ class UserHistories:
                 "ratings, so no query: choose users with `usable(users)` or lower "
                 "`reserved`"
             )
-        first = self._first(users)
-        support = replace(self._window(first, k), profile=self.profile[users])
-        return Tasks(support, self._window(first + after, rest), users)
+        support = replace(self._window(users, 0, k), profile=self.profile[users])
+        return Tasks(support, self._window(users, after, rest), users)
+
+
+def padded(item: Tensor, rating: Tensor, first: Tensor, length: Tensor) -> Examples:
+    """Pad the runs of ``length`` rows that begin at ``first`` into a batch.
+
+    Parameters
+    ----------
+    item
+        Rows of the item table, shape (n,).
+    rating
+        Ratings, shape (n,).
+    first
+        Where the runs begin, shape (B,).
+    length
+        Their lengths, shape (B,).
+
+    Returns
+    -------
+    tasks.Examples
+        The ratings, shape (B, N).
+
+    Plumbing
+    --------
+    Shared by histories and what the recommender is given.
+    """
+    # One column at least, of padding where nobody has a rating.
+    column = torch.arange(int(length.numpy().max(initial=1)))
+    mask = column < length[:, None]
+    rows = (first[:, None] + column)[mask]
+    x, y = item.new_zeros(mask.shape).long(), rating.new_zeros(mask.shape)
+    x[mask], y[mask] = item[rows].long(), rating[rows]
+    return Examples(x, y, mask)
 
 
 @dataclass(frozen=True)
@@ -693,28 +712,11 @@ class TaskSampler:
         for batch in order.split(self.meta_batch):
             drawn = torch.randint(len(sizes), (len(batch),), generator=generator)
             mine, k = (x.tensor_split(parts)[rank] for x in (batch, sizes[drawn]))
-            yield self.cut(self.users[mine], k)
-
-    def cut(self, users: Tensor, k: Tensor) -> Tasks:
-        """Support and query of ``users``, each with its own copy of the item table.
-
-        Parameters
-        ----------
-        users
-            Indices of users, shape (U,).
-        k
-            Support size K.
-
-        Returns
-        -------
-        Tasks
-            The tasks.
-        """
-        tasks = self.histories.tasks(users, k)
-        if self.item_rows is None:
-            return tasks
-        # Items of copy c stand c tables further down.
-        shift = self.item_rows[tasks.user][:, None]
-        support = replace(tasks.support, x=tasks.support.x + shift)
-        query = replace(tasks.query, x=tasks.query.x + shift)
-        return Tasks(support, query, tasks.user)
+            tasks = self.histories.tasks(self.users[mine], k)
+            if self.item_rows is not None:
+                # Items of copy c stand c tables further down.
+                shift = self.item_rows[tasks.user][:, None]
+                both = tasks.support, tasks.query
+                support, query = (replace(part, x=part.x + shift) for part in both)
+                tasks = Tasks(support, query, tasks.user)
+            yield tasks

@@ -2,7 +2,6 @@
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,9 +10,11 @@ import torch
 from torch import Tensor
 
 from metarec.data import RatingScale
-from metarec.learners import Parameters, dot, is_head, likelihood_of, predict
+from metarec.data.frames import to_frame
+from metarec.learners import Parameters, is_head, likelihood_of, predict
 from metarec.models import RatingModel
-from metarec.tasks import Examples
+from metarec.tasks import Examples, padded
+from metarec.training import check
 
 
 class UnknownItemError(KeyError):
@@ -45,19 +46,14 @@ class UserRatings(NamedTuple):
     """
 
     user: Sequence[Any]
-    start: np.ndarray
-    item: np.ndarray
-    rating: np.ndarray
+    start: Tensor
+    item: Tensor
+    rating: Tensor
 
-    def batch(self, first: int, last: int, profile: Tensor) -> Examples:
+    def batch(self, first: int, last: int) -> Examples:
         """Pad the ratings of users ``first`` to ``last`` into one batch."""
-        rows = slice(self.start[first], self.start[last])
-        count = np.diff(self.start[first : last + 1])
-        mask = np.arange(max(1, int(count.max()))) < count[:, None]
-        x, y = np.zeros(mask.shape, np.int64), np.zeros(mask.shape, np.float32)
-        x[mask], y[mask] = self.item[rows], self.rating[rows]
-        examples = map(torch.from_numpy, (x, y, mask))
-        return replace(Examples(*examples), profile=profile)
+        start = self.start[first : last + 1]
+        return padded(self.item, self.rating, start[:-1], start.diff())
 
 
 def rows_of(known: Mapping[Any, int], labels: Sequence[Any]) -> np.ndarray:
@@ -103,33 +99,32 @@ def user_ratings(
     """
     if unknown not in ("error", "ignore"):
         raise ValueError(f'unknown={unknown!r} will not do: pass "error" or "ignore"')
-    if isinstance(ratings, pd.DataFrame):
-        position, found = pd.factorize(ratings["user_id"])
+    if hasattr(ratings, "columns"):
+        table = _columns(ratings, "user_id", "item_id", "rating")
+        position, found = pd.factorize(table["user_id"])
         if (position < 0).any():
             raise ValueError("a row has no user_id: drop it, or fill it in")
-        user, label = found.tolist(), ratings["item_id"].tolist()
-        rating = pd.to_numeric(ratings["rating"], errors="coerce").to_numpy(float)
+        user, label = found.tolist(), table["item_id"].tolist()
+        rating = pd.to_numeric(table["rating"], errors="coerce").to_numpy(float)
     else:
-        user = list(ratings)
-        position = np.repeat(np.arange(len(user)), [len(r) for r in ratings.values()])
-        pairs = [pair for own in ratings.values() for pair in own]
-        label = [label for label, _ in pairs]
-        rating = np.array([stars for _, stars in pairs], dtype=float)
+        check(ratings=ratings)
+        user, pairs = list(ratings), list(map(_as_pairs, ratings.values()))
+        position = np.repeat(np.arange(len(user)), list(map(len, pairs)))
+        label = [label for own in pairs for label, _ in own]
+        rating = np.array([stars for own in pairs for _, stars in own], dtype=float)
     item = rows_of(known, label)
     strange, off = item < 0, ~scale.contains(rating)
     again = pd.Series(position * len(known) + item).duplicated().to_numpy()
     bad = np.where(strange, unknown == "error", off | again)
     if bad.any():
         at = int(bad.argmax())
-        who, what = user[position[at]], label[at]
+        who, what = user[position[at]], f"item {label[at]!r}"
         mine = "" if who is None else f"user {who!r}: "
         if strange[at]:
             raise unknown_item(known, label, strange, mine)
-        why = f"item {what!r} is rated twice: keep one of the ratings"
-        if off[at]:
-            why = f"the rating {rating[at]} of item {what!r} is not on the scale "
-            why += f"{scale.low:g} to {scale.high:g}"
-        raise ValueError(mine + why)
+        twice = f"{what} is rated twice: keep one of the ratings"
+        wrong = f"the rating {rating[at]} of {what} is not on the scale {scale.low:g} "
+        raise ValueError(mine + (f"{wrong}to {scale.high:g}" if off[at] else twice))
     if strange.any():
         lost = f"{strange.sum()} ratings of items that are not known are left out"
         warnings.warn(lost, stacklevel=3)
@@ -138,7 +133,35 @@ def user_ratings(
     order = np.argsort(position, kind="stable")
     count = np.bincount(position, minlength=len(user))
     start = np.concatenate([[0], count.cumsum()])
-    return UserRatings(user, start, item[order], rating[order])
+    flat = map(torch.from_numpy, (start, item[order], rating[order].astype("f4")))
+    return UserRatings(user, *flat)
+
+
+def _as_pairs(ratings: Any) -> list[tuple[Any, float]]:
+    """One user's ratings as pairs (item, stars), whatever form they come in."""
+    if ratings is None:
+        return []
+    if hasattr(ratings, "columns"):
+        table = _columns(ratings, "item_id", "rating")
+        ratings = zip(table["item_id"].tolist(), table["rating"].tolist(), strict=True)
+    pairs = ratings.items() if hasattr(ratings, "items") else ratings
+    try:
+        return [(label, float(stars)) for label, stars in pairs]
+    except (TypeError, ValueError, OverflowError) as error:
+        ways = "{item: stars}, pairs (item, stars) or a table with item_id and rating"
+        got = f"ratings={ratings!r:.60} cannot be read ({error})"
+        raise ValueError(f"{got}: pass {ways}") from error
+
+
+def _columns(table: Any, *needed: str) -> pd.DataFrame:
+    """A table as one of pandas, with the columns that are needed, each once."""
+    frame = to_frame(table)
+    if missing := [name for name in needed if list(frame.columns).count(name) != 1]:
+        raise ValueError(
+            f"the table of ratings has no column {missing}, or two; it has "
+            f"{list(frame.columns)}: rename its columns to {' and '.join(needed)}"
+        )
+    return frame
 
 
 def finite(*values: Tensor) -> None:
@@ -148,10 +171,13 @@ def finite(*values: Tensor) -> None:
         raise FloatingPointError(f"the inner loop diverged on a user: {way_out}")
 
 
-def score_all(
-    model: RatingModel, weights: Parameters, support: Examples, n_items: int
+def score_items(
+    model: RatingModel,
+    weights: Parameters,
+    support: Examples,
+    items: Tensor | None = None,
 ) -> Tensor:
-    """Scores (B, n_items) of every item under each user's own weights.
+    """Scores (B, N) of ``items`` (N,) or all under each user's own weights, finite.
 
     Parameters
     ----------
@@ -161,18 +187,34 @@ def score_all(
         Each task's own weights, by name, with a leading task axis.
     support
         Ratings to adapt on, of B users or tasks.
-    n_items
-        Number of items.
+    items
+        Rows of the item table, shape (N,); all if not given.
     """
-    items = torch.arange(n_items, device=support.x.device)[None]
-    if not is_head(model, weights):
-        each = items.expand(len(support), -1)
-        return predict(model, weights, each, support.profile)
-    phi = model.features(items, support.profile)
-    head = weights["head"]
-    # One matrix product where features are the same for all.
-    taste = head @ phi[0].T if len(phi) == 1 else dot(phi, head)
-    return likelihood_of(model).mean(model.offset(items) + taste)
+    items = torch.arange(model.n_items) if items is None else items
+    items = items.to(support.x.device)
+    # A head shares the features of an item: there is one row for all users.
+    each = items if is_head(model, weights) else items.expand(len(support), -1)
+    with torch.no_grad():
+        score = predict(model, weights, each, support.profile)
+    finite(score)
+    return likelihood_of(model).mean(score)
+
+
+def best_unseen(
+    scores: Tensor, support: Examples, items: pd.DataFrame, n: int, min_ratings: int
+) -> pd.DataFrame:
+    """The n best of each row of ``scores`` (B, I): row, rank, item_id, title, score.
+
+    Items that the user rated are not among them, nor those that few others did.
+    """
+    support = support.like(scores)
+    scores[support.mask.nonzero()[:, 0], support.x[support.mask]] = -torch.inf
+    # Few ratings make a mean that is high by chance: -inf keeps it off the list.
+    scores[:, torch.tensor(items["ratings"].to_numpy() < min_ratings)] = -torch.inf
+    score = scores.cpu().numpy()
+    row, rank, item = best_items(score, n)
+    table = items.iloc[item][["item_id", "title"]].reset_index(drop=True)
+    return table.assign(row=row, rank=rank + 1, score=score[row, item])
 
 
 def best_items(score: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -4,7 +4,7 @@ import hashlib
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from copy import copy
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -18,7 +18,6 @@ from tqdm import tqdm
 
 from metarec.data import RatingScale
 from metarec.data.custom import as_ratings
-from metarec.data.frames import to_frame
 from metarec.factors import UserItemBias
 from metarec.features import UserFeatures, item_features
 from metarec.meta import MetaLearner
@@ -34,9 +33,9 @@ from metarec.systems import (
     hold_out,
     item_vectors,
 )
-from metarec.tasks import SUPPORT_SIZES, UserHistories, one_thread
+from metarec.tasks import SUPPORT_SIZES, Examples, UserHistories, one_thread
 from metarec.training import TrainingConfig, Workers, check
-from metarec.validation import validation_score
+from metarec.validation import Predictor, validation_score
 
 Known = Mapping[str, Any] | None
 Ratings = Mapping[Any, float] | Iterable[tuple[Any, float]] | pd.DataFrame | None
@@ -186,11 +185,12 @@ class MetaRecommender:
         warm = files.kept_vectors(checkpoint, run, vectors)
         parts = Parts.of(histories, train, warm, features)
         sizes = [k for k in SUPPORT_SIZES if 0 < k <= self.reserved]
-        judge = partial(validation_score, histories=histories, users=validation)
-        score = partial(judge, sizes=sizes)
-        fit = partial(fit_system, self.system, parts, histories, train, score)
-        place = checkpoint, progress, workers, run, self.device
-        meta = fit(self.config, self.seed, *place)
+
+        def score(predictor: Predictor) -> float:
+            return validation_score(predictor, histories, validation, sizes)
+
+        recipe = self.system, parts, histories, train, score, self.config, self.seed
+        meta = fit_system(*recipe, checkpoint, progress, workers, run, self.device)
         if workers is None or workers.first:
             biases = UserItemBias.fit(histories, others)
             if (own := score(meta)) >= (least := score(biases)):
@@ -290,9 +290,8 @@ class MetaRecommender:
             In place of weights that are no numbers.
         """
         meta = self.meta
-        pairs = {None: _as_pairs(ratings)}
-        given = many.user_ratings(pairs, self._rows, self.scale, unknown)
-        support = given.batch(0, 1, self._profile(user)).like(self.model.head)
+        given = many.user_ratings({None: ratings}, self._rows, self.scale, unknown)
+        support = self._support(given, 0, 1, {None: user})
         weights = meta.adapt(support)
         many.finite(*weights.values())
         # The recommender as it is now: another fit does not change who was adapted.
@@ -346,46 +345,36 @@ class MetaRecommender:
         --------
         many-users
         """
-        meta = self.meta
+        model, items = self.model, self.items
         check(n=n, min_ratings=min_ratings, progress=progress, users=users)
-        users = users or {}
-        if hasattr(ratings, "columns"):
-            ratings = _columns(ratings, "user_id", "item_id", "rating")
-        else:
-            check(ratings=ratings)
-            ratings = {user: _as_pairs(own) for user, own in ratings.items()}
         given = many.user_ratings(ratings, self._rows, self.scale, unknown)
-        # Few ratings make a mean that is high by chance: -inf keeps it off the list.
-        rare = torch.tensor(self.items["ratings"].to_numpy() < min_ratings)
-        model, none = self.model, np.zeros(0, np.int64)
-        found = [(none, none, none, none.astype(np.float32))]
+        best = partial(many.best_unseen, items=items, n=n, min_ratings=min_ratings)
+        lists = [best(torch.zeros(0, len(items)), given.batch(0, 0))]
         wide = not isinstance(model, MatrixFactorization)
         bar = tqdm(total=len(given.user), unit="user", disable=not progress)
         # Scores of a batch are forgotten once its lists are made.
-        for first, last in many.user_batches(len(given.user), len(self.items), wide):
-            profile = torch.zeros(last - first, len(self.user_features.names))
-            for at, label in enumerate(given.user[first:last]):
-                if label in users:
-                    profile[at] = self._profile(users[label])
-            support = given.batch(first, last, profile).like(model.head)
-            with torch.no_grad():
-                weights = meta.adapt(support)
-                scores = many.score_all(model, weights, support, len(self.items))
-            many.finite(scores)
-            scores[:, rare] = -torch.inf
-            scores[support.mask.nonzero()[:, 0], support.x[support.mask]] = -torch.inf
-            score = scores.cpu().numpy()
-            row, rank, item = many.best_items(score, n)
-            found.append((row + first, rank + 1, item, score[row, item]))
+        for first, last in many.user_batches(len(given.user), len(items), wide):
+            support = self._support(given, first, last, users or {})
+            scores = many.score_items(model, self.meta.adapt(support), support)
+            own = best(scores, support)
+            lists.append(own.assign(row=own["row"] + first))
             bar.update(last - first)
         bar.close()
-        user, rank, item, score = map(np.concatenate, zip(*found, strict=True))
-        columns = {"user_id": pd.Series(given.user).to_numpy()[user], "rank": rank}
-        for name in ("item_id", "title"):
-            columns[name] = self.items[name].to_numpy()[item]
-        return pd.DataFrame(columns | {"score": score})
+        table = pd.concat(lists, ignore_index=True)
+        table["user_id"] = pd.Series(given.user).to_numpy()[table["row"]]
+        return table[["user_id", "rank", "item_id", "title", "score"]]
 
-    def _profile(self, user: Any) -> Tensor:
+    def _support(
+        self, given: many.UserRatings, first: int, last: int, users: Mapping[Any, Known]
+    ) -> Examples:
+        """What users ``first`` to ``last`` rated, with what is known of them."""
+        known = [self._profile(users.get(label)) for label in given.user[first:last]]
+        support = replace(given.batch(first, last), profile=torch.cat(known))
+        return support.like(self.model.head)
+
+    def _profile(self, user: Known) -> Tensor:
+        if user is None:
+            return torch.zeros(1, len(self.user_features.names))
         check(user=user)
         return self.user_features.encode_one(user)
 
@@ -485,29 +474,3 @@ def _as_users(users: Any, n_users: int) -> Tensor:
             f"{n_users - 1} and each once, such as torch.arange({n_users})"
         )
     return torch.from_numpy(rows.astype(np.int64))
-
-
-def _as_pairs(ratings: Any) -> list[tuple[Any, float]]:
-    if ratings is None:
-        return []
-    if hasattr(ratings, "columns"):
-        table = _columns(ratings, "item_id", "rating")
-        ratings = zip(table["item_id"].tolist(), table["rating"].tolist(), strict=True)
-    pairs = ratings.items() if hasattr(ratings, "items") else ratings
-    try:
-        return [(label, float(stars)) for label, stars in pairs]
-    except (TypeError, ValueError, OverflowError) as error:
-        ways = "{item: stars}, pairs (item, stars) or a table with item_id and rating"
-        got = f"ratings={ratings!r:.60} cannot be read ({error})"
-        raise ValueError(f"{got}: pass {ways}") from error
-
-
-def _columns(table: Any, *needed: str) -> pd.DataFrame:
-    """A table as one of pandas, with the columns that are needed, each once."""
-    frame = to_frame(table)
-    if missing := [name for name in needed if list(frame.columns).count(name) != 1]:
-        raise ValueError(
-            f"the table of ratings has no column {missing}, or two; it has "
-            f"{list(frame.columns)}: rename its columns to {' and '.join(needed)}"
-        )
-    return frame

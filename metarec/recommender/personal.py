@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
@@ -11,8 +11,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from metarec.learners import Bayesian, Parameters, likelihood_of, predict
-from metarec.recommender.many import best_items, finite
+from metarec.learners import Bayesian, Parameters
+from metarec.recommender.many import best_unseen, finite, score_items
 from metarec.tasks import Examples
 from metarec.training import check
 
@@ -60,14 +60,8 @@ class PersonalModel:
         Tensor
             Scores, shape (N,).
         """
-        meta, profile = self.recommender.meta, self.support.profile
-        if items is None:
-            items = torch.arange(len(self.recommender.items))
-        items = items.to(self.support.x.device)
-        with torch.no_grad():
-            score = predict(meta.model, self.weights, items[None], profile)
-        finite(score)
-        return likelihood_of(meta.model).mean(score)[0].cpu()
+        model = self.recommender.model
+        return score_items(model, self.weights, self.support, items)[0].cpu()
 
     @overload
     def predict(
@@ -147,13 +141,9 @@ class PersonalModel:
             Columns item_id, title and score, best first.
         """
         check(n=n, min_ratings=min_ratings)
-        items = self.recommender.items
-        scores = self.score().numpy()
-        allowed = items["ratings"].to_numpy() >= min_ratings
-        allowed[self.support.x[self.support.mask].cpu().numpy()] = False
-        *_, top = best_items(np.where(allowed, scores, -np.inf)[None], n)
-        columns = {name: items[name].to_numpy()[top] for name in ("item_id", "title")}
-        return pd.DataFrame(columns | {"score": scores[top]})
+        items, scores = self.recommender.items, self.score()[None]
+        best = best_unseen(scores, self.support, items, n, min_ratings)
+        return best[["item_id", "title", "score"]]
 
     def explain(self, item_id: Any) -> pd.DataFrame:
         """What each rating did to the score of one item, by leaving it out.
@@ -173,22 +163,19 @@ class PersonalModel:
             One row for each rating, the strongest effect first.
         """
         (index,) = self.recommender.indices([item_id])
-        items, n = self.recommender.items, int(self.support.mask.sum())
-        rated, stars = self.support.x[0, :n], self.support.y[0, :n]
-        profile = self.support.profile
-        # Row i of the batch is the user without rating i: n users, adapted at once.
-        others = ~torch.eye(n, dtype=torch.bool, device=rated.device)
-        without = Examples(rated.expand(n, n), stars.expand(n, n), others)
-        if profile is not None:
-            without = replace(without, profile=profile.expand(n, -1))
-        effect = np.zeros(0)
-        if n:
-            query = torch.full((n, 1), index)
-            with torch.no_grad():
-                left = self.recommender.meta.predict(without, query)[:, 0]
-            finite(left)
-            effect = (self.score(torch.tensor([index])) - left).numpy()
-        table = items.iloc[rated.cpu().numpy()][["item_id", "title"]]
-        table = table.assign(rating=stars.cpu().numpy(), effect=effect)
+        given = vars(self.support).items()
+        parts: dict[str, Tensor] = {k: x for k, x in given if x is not None}
+        n = int(parts["mask"].sum())
+        # Row i of the batch is the user without rating i, the last one with all.
+        copies = {name: x.expand(n + 1, -1) for name, x in parts.items()}
+        copies["mask"] = copies["mask"].clone().fill_diagonal_(False)
+        query = torch.full((n + 1, 1), index)
+        with torch.no_grad():
+            score = self.recommender.meta.predict(Examples(**copies), query)[:, 0]
+        finite(score)
+        effect = (score[-1] - score[:-1]).numpy()
+        rated = parts["x"][0, :n].cpu().numpy()
+        table = self.recommender.items.iloc[rated][["item_id", "title"]]
+        table = table.assign(rating=parts["y"][0, :n].cpu().numpy(), effect=effect)
         order = np.argsort(-np.abs(effect), kind="stable")
         return table.iloc[order].reset_index(drop=True)
