@@ -131,6 +131,27 @@ def test_the_noise_is_the_mean_squared_residual_over_samples() -> None:
     torch.testing.assert_close(model.noise, expected, rtol=0.02, atol=0)
 
 
+def test_features_say_of_items_what_a_ridge_regression_on_the_rated_says() -> None:
+    model = GaussianFactorModel(2)
+    model.v, model.v_cov = uncertain(4, 6)
+    model.item_mean, model.item_covariance = torch.zeros(4, 3).double(), torch.eye(3)
+    model.item_covariance = model.item_covariance.double()
+    model.noise = torch.tensor(0.5).double()
+    seen = torch.tensor([True, True, True, False])
+    f = torch.tensor([[1.0, 0, 2], [1, 1, -1], [1, 3, 0], [1, 2, 2]]).double()
+    model.features = f
+    user, item = torch.tensor([0, 0, 1, 1]), torch.tensor([0, 1, 1, 2])
+    rating = torch.tensor([1.0, -1.0, 0.5, 2.0], dtype=torch.float64)
+    table = RatingSums(user, item, rating, 2, 4)
+    model._m_step_items(SufficientStatistics.of(table, *uncertain(2, 7), torch.float64))
+    # A penalty is a row more: sqrt(10) of each feature, next to nothing of the mean.
+    penalty = torch.tensor([1e-5, 10, 10]).double().sqrt().diag()
+    rows = torch.cat([f[seen], penalty])
+    target = torch.cat([model.v[seen], torch.zeros(3, 3).double()])
+    effect = torch.linalg.lstsq(rows, target).solution
+    torch.testing.assert_close(model.item_mean, f @ effect)
+
+
 def regressions(
     rows: list[list[tuple[int, float]]],
     other: tuple[np.ndarray, np.ndarray],

@@ -194,6 +194,9 @@ def test_the_share_of_a_rate_by_hand() -> None:
     # A trace beyond 2 alone cuts nothing: the largest eigenvalue is what counts.
     share = stable_share(1.5, torch.eye(2)[None])
     assert share is not None and share.tolist() == [1.0]
+    # At 2 itself a deviation keeps its size and changes its sign: that rate stays.
+    share = stable_share(1.0, torch.tensor([[2.0, 1.0]]).diag_embed())
+    assert share is not None and share.tolist() == [1.0]
     # A task whose features have run away does not stop the others.
     curvature[1:] = torch.tensor([torch.inf, torch.nan])[:, None, None]
     share = stable_share(0.5, curvature)
