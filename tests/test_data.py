@@ -108,6 +108,22 @@ def test_bad_rows_are_named(columns, message):
         rating_data(frame(**columns))
 
 
+@pytest.mark.parametrize(
+    ("scale", "liked"),
+    [
+        ((1, 5, 1), [4, 5]),
+        ((0.5, 5, 0.5), [4, 4.5, 5]),
+        ((0, 1, 1), [1]),
+        ((1, 10, 1), [8, 9, 10]),
+    ],
+)
+def test_the_upper_quarter_of_a_scale_is_liked(
+    scale: tuple[float, float, float], liked: list[float]
+) -> None:
+    steps = np.arange(scale[0], scale[1] + scale[2], scale[2])
+    assert steps[steps >= RatingScale(*scale).like].tolist() == liked
+
+
 def test_ratings_between_the_steps_are_off_the_scale():
     half_stars = RatingScale(0.5, 5, 0.5)
     assert rating_data(frame(rating=[0.5, 4.5, 5]), scale=half_stars).n_users == 2

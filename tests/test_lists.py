@@ -1,6 +1,7 @@
 """Lists and clicks: the metrics against scikit-learn, the protocol against a loop."""
 
-from itertools import permutations
+from dataclasses import replace
+from itertools import combinations, permutations
 
 import numpy as np
 import pytest
@@ -9,12 +10,22 @@ from sklearn import metrics as oracle
 from sklearn.calibration import calibration_curve
 from torch import Tensor
 
-from metarec.data import RatingData
-from metarec.evaluation import chance_ranking, rank_candidates, rank_catalogue
+from metarec.data import RatingData, RatingScale
+from metarec.evaluation import rank_catalogue
 from metarec.factors import ItemMean
 from metarec.learners import predict
 from metarec.lists import ListMAML, ListModel, ListSampler, list_tasks
-from metarec.metrics import auc, expected_calibration_error, log_loss, reliability
+from metarec.metrics import (
+    auc,
+    chance_ranking,
+    expected_calibration_error,
+    listed,
+    log_loss,
+    overlap,
+    rank_candidates,
+    reliability,
+    share_shown,
+)
 from metarec.models import Softmax
 from metarec.tasks import Examples, UserHistories
 from metarec.training import TrainingConfig, meta_train
@@ -49,6 +60,56 @@ def test_ties_are_averaged_over_all_orders() -> None:
     assert got.recall.item() == pytest.approx(np.mean(recalls))
 
 
+def all_lists(score: Tensor, candidates: Tensor, at: int) -> list[tuple[int, ...]]:
+    """Every list of the best candidates: one for each order of the ties."""
+    place = candidates.nonzero()[:, 0].tolist()
+    orders = {
+        tuple(sorted(shuffled, key=lambda i: -score[i].item())[:at])
+        for shuffled in permutations(place)
+    }
+    # Each order of all candidates sorts into one list, and each list has as many.
+    return sorted(orders)
+
+
+def test_a_hit_and_who_is_listed_are_averaged_over_all_orders_of_ties() -> None:
+    score = torch.tensor([3.0, 1, 1, 1, 2, 1, 9, 0])
+    candidates = torch.tensor([True] * 6 + [False, True])
+    for at in (1, 2, 4, 7, 9):
+        lists = all_lists(score, candidates, at)
+        shown = [[i in one for i in range(8)] for one in lists]
+        found = listed(score[None], candidates[None], at)[0]
+        assert np.allclose(found, np.mean(shown, 0), atol=1e-12), at
+        for liked in ({0}, {1}, {1, 3}, {1, 2, 3, 5}, {7}, {3, 6}):
+            relevant = torch.tensor([[i in liked for i in range(8)]])
+            got = rank_candidates(score[None], relevant, candidates[None], at)
+            wanted = liked - {6}
+            hits = [bool(wanted & {*one}) for one in lists]
+            assert got.hit.item() == pytest.approx(np.mean(hits)), (at, liked)
+            shares = [len(wanted & {*one}) / len(wanted) for one in lists]
+            assert got.recall.item() == pytest.approx(np.mean(shares))
+
+
+def test_overlap_and_coverage_are_those_of_a_loop_over_pairs() -> None:
+    score, candidates = some(7, 20), some(7, 20, seed=1) > -0.8
+    shown = listed(score, candidates, 5)
+    lists = [{*row.nonzero()[:, 0].tolist()} for row in shown]
+    assert all(len(one) == 5 for one in lists)
+    shared = [
+        np.mean([len(a & b) for j, b in enumerate(lists) if j != i])
+        for i, a in enumerate(lists)
+    ]
+    assert np.allclose(overlap(shown), shared)
+    assert share_shown(shown) == pytest.approx(len(set().union(*lists)) / 20)
+    assert overlap(shown[:1]).isnan().all()
+
+
+def test_ties_make_overlap_and_coverage_expectations() -> None:
+    # Two users who take 1 of 2 items by lot, and one who takes the first.
+    shown = listed(torch.tensor([[0.0, 0], [0, 0], [1, 0]]), torch.ones(3, 2) > 0, 1)
+    assert overlap(shown).tolist() == [0.5, 0.5, 0.5]
+    assert share_shown(shown) == pytest.approx((1 + 3 / 4) / 2)
+
+
 def test_only_candidates_are_ranked_also_at_minus_infinity() -> None:
     score = torch.tensor([[9.0, -torch.inf, 5.0, -torch.inf]])
     relevant = torch.tensor([[True, True, False, False]])
@@ -70,31 +131,66 @@ def test_chance_is_the_mean_over_all_orders() -> None:
     chance = chance_ranking(torch.tensor([2]), torch.tensor([5]), at=3)
     assert chance.ndcg.item() == pytest.approx(float(every.ndcg.mean()))
     assert chance.recall.item() == pytest.approx(float(every.recall.mean()))
+    assert chance.hit.item() == pytest.approx(float(every.hit.mean()))
+    # All alike is a random order, also where the list is longer than the candidates.
+    relevant, some_of = some(40, 12) > 0.7, some(40, 12, seed=1) > 0.3
+    relevant[:, 0] = some_of[:, 0] = True
+    alike = rank_candidates(torch.zeros(40, 12), relevant, some_of, at=6)
+    counts = (relevant & some_of).sum(-1), some_of.sum(-1)
+    assert counts[1].min() < 6 < counts[1].max()
+    for one, other in zip(alike, chance_ranking(*counts, at=6), strict=True):
+        assert np.allclose(one, other)
 
 
-def test_the_protocol_equals_a_slow_loop(histories: UserHistories) -> None:
-    users = torch.arange(40, 80)
+@pytest.mark.parametrize(("high", "like"), [(5, 4), (10, 7.75)])
+def test_the_protocol_equals_a_slow_loop(
+    data: RatingData, high: int, like: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if high == 10:
+        table = data.ratings.assign(rating=2 * data.ratings["rating"])
+        data = replace(data, ratings=table, scale=RatingScale(1, 10))
+    histories, users = UserHistories(data), torch.arange(40, 80)
     model = ItemMean.fit(histories, torch.arange(40))
     table = rank_catalogue(model, histories, users, sizes=(0, 5), at=10)
-    rows = {}
+    rows, best_of = {}, {0: {}, 5: {}}
     for user in users.tolist():
         _, item, rating = histories.ratings_of(torch.tensor([user]))
         for k in (0, 5):
             seen = set(item[:k].tolist())
-            likes = set(item[k:][rating[k:] >= 4].tolist())
+            likes = set(item[k:][rating[k:] >= like].tolist())
             if not likes:
                 continue
             left = [i for i in range(histories.n_items) if i not in seen]
             best = sorted(left, key=lambda i: -model.offset[i].item())[:10]
+            best_of[k][user] = {*best}
             gain = sum(1 / np.log2(j + 2) for j, i in enumerate(best) if i in likes)
             ideal = sum(1 / np.log2(j + 2) for j in range(min(10, len(likes))))
-            rows[user, k] = gain / ideal, len(likes & set(best)) / len(likes)
-    mine = table.set_index(["user", "k"])[["ndcg", "recall"]]
+            found = len(likes & set(best))
+            rows[user, k] = gain / ideal, found / len(likes), found > 0, len(likes)
+    columns = ["ndcg", "recall", "hit", "n_relevant"]
+    mine = table.set_index(["user", "k"])
     assert set(mine.index) == set(rows)
     assert sum(table.attrs["left_out"].values()) == 2 * len(users) - len(rows)
     for key, expected in rows.items():
-        assert np.allclose(mine.loc[key], expected)
+        assert np.allclose(mine.loc[key, columns].to_numpy(float), expected)
+    for k, lists in best_of.items():
+        shared = [len(a & b) for a, b in combinations(lists.values(), 2)]
+        at_k = table[table["k"] == k]
+        assert at_k["overlap"].mean() == pytest.approx(np.mean(shared))
+        shown = len(set().union(*lists.values())) / histories.n_items
+        assert np.allclose(at_k["coverage"], shown)
     assert (table["recall"] <= table["ceiling_recall"] + 1e-9).all()
+    # However many users are scored at once.
+    honest, most = model.predict, []
+
+    def counted(support: Examples, x: Tensor) -> Tensor:
+        most.append(len(x))
+        return honest(support, x)
+
+    monkeypatch.setattr(ItemMean, "predict", lambda _, *parts: counted(*parts))
+    monkeypatch.setattr("metarec.evaluation.lists.SCORES_AT_ONCE", 7 * 80)
+    again = rank_catalogue(model, histories, users, sizes=(0, 5), at=10)
+    assert max(most) == 7 and again.equals(table)
 
 
 def test_nothing_to_find_is_an_error(histories: UserHistories) -> None:

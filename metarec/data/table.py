@@ -48,6 +48,14 @@ class RatingScale:
         steps = "" if self.step is None else f" in steps of {self.step:g}"
         return f"{self.low:g} to {self.high:g}{steps}"
 
+    @property
+    def like(self) -> float:
+        """The rating from which on an item counts as liked: ``low + 3/4 (high - low)``.
+
+        4 and 5 of 1 to 5; of 0 and 1, the 1.
+        """
+        return self.low + 0.75 * (self.high - self.low)
+
     def contains(self, ratings: np.ndarray) -> np.ndarray:
         """Tell for each rating, shape (n,), whether it lies on the scale.
 

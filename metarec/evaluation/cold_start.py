@@ -14,12 +14,15 @@ PROTOCOLS: dict[str, tuple[str, Sequence[int]]] = {
     "cold-start": ("K = {}", SUPPORT_SIZES),
     "whole-life": ("{}% given", (10, 25, 50, 80)),
     "last-20": ("{} given", (0, 5, 10, 15, 25, 50, 100, 150, 200, 300, 400)),
+    "lists": ("K = {}", (0, 1, 5, 10)),
+    "clicks": ("K = {}", (0, 1, 3, 5, 10, 15)),
 }
 """The protocols by name: what k says, and the sizes k.
 
 ``cold-start``: the first K, and all after the reserved ones. ``whole-life``: the first
 k percent of a history of any length, and the rest. ``last-20``: the first k, and the
-last 20, for users who have both.
+last 20, for users who have both. ``lists``: the first K, and what is liked later among
+all items (see `rank_catalogue`). ``clicks``: as cold-start, what is liked among them.
 
 Plumbing
 --------
