@@ -712,11 +712,28 @@ class TaskSampler:
         for batch in order.split(self.meta_batch):
             drawn = torch.randint(len(sizes), (len(batch),), generator=generator)
             mine, k = (x.tensor_split(parts)[rank] for x in (batch, sizes[drawn]))
-            tasks = self.histories.tasks(self.users[mine], k)
-            if self.item_rows is not None:
-                # Items of copy c stand c tables further down.
-                shift = self.item_rows[tasks.user][:, None]
-                both = tasks.support, tasks.query
-                support, query = (replace(part, x=part.x + shift) for part in both)
-                tasks = Tasks(support, query, tasks.user)
-            yield tasks
+            yield self.cut(self.users[mine], k)
+
+    def cut(self, users: Tensor, k: Tensor) -> Tasks:
+        """Support and query of ``users``, each with its own copy of the item table.
+
+        Parameters
+        ----------
+        users
+            Indices of users, shape (U,).
+        k
+            Support size K.
+
+        Returns
+        -------
+        Tasks
+            The tasks.
+        """
+        tasks = self.histories.tasks(users, k)
+        if self.item_rows is None:
+            return tasks
+        # Items of copy c stand c tables further down.
+        shift = self.item_rows[tasks.user][:, None]
+        both = tasks.support, tasks.query
+        support, query = (replace(part, x=part.x + shift) for part in both)
+        return Tasks(support, query, tasks.user)
