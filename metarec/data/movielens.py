@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import platformdirs
+from platformdirs import user_cache_dir
 
 from metarec.data.custom import rating_data
 from metarec.data.table import RatingData
@@ -51,8 +51,7 @@ _TITLE = re.compile(r"^(?P<title>.*?)\s*\((?P<year>\d{4})\)\s*(?:\(\w+\))?$")
 
 def cache_folder() -> Path:
     """Return the folder that fetched data are kept in: METAREC_CACHE, or the user's."""
-    given = os.environ.get("METAREC_CACHE")
-    return Path(given or platformdirs.user_cache_dir("metarec"))
+    return Path(os.environ.get("METAREC_CACHE") or user_cache_dir("metarec"))
 
 
 def load_movielens_100k(path: Source = None, progress: bool = True) -> RatingData:
