@@ -191,10 +191,9 @@ class UserFeatures:
                 continue
             # Whoever has none of the words that were learned is not known.
             own = _words(users[column])
-            code = pd.Index(words).get_indexer(own)
-            row, code = own.index.to_numpy()[code >= 0], code[code >= 0]
-            table[row[:, None], at] = 0
-            table[row, at[code]] = 1
+            has = pd.get_dummies(own[own.isin(words)]).groupby(level=0).max()
+            has = has.reindex(columns=words, fill_value=False)
+            table[has.index.to_numpy()[:, None], at] = has
         return table
 
     def encode(self, users: pd.DataFrame) -> Tensor:

@@ -6,7 +6,7 @@ what they take. It needs FastAPI and uvicorn: pip install metarec[serve].
 
 import argparse
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from importlib import resources
 from typing import Annotated, Any
 
@@ -21,6 +21,7 @@ try:
     from fastapi.exceptions import RequestValidationError
     from fastapi.responses import HTMLResponse, JSONResponse
     from pydantic import BaseModel, BeforeValidator, Field, FiniteFloat, StrictInt
+    from starlette.middleware.base import RequestResponseEndpoint
 except ImportError as missing:
     text = f"{missing.name} is missing: pip install metarec[serve]"
     raise ImportError(text) from missing
@@ -155,9 +156,7 @@ def service(recommender: MetaRecommender) -> FastAPI:
         return JSONResponse({"detail": text}, 422)
 
     @app.middleware("http")
-    async def bounded(
-        request: Request, go_on: Callable[[Request], Awaitable[Response]]
-    ) -> Response:
+    async def bounded(request: Request, go_on: RequestResponseEndpoint) -> Response:
         size = int(request.headers.get("content-length", 0))
         if size <= MOST_BYTES and "transfer-encoding" not in request.headers:
             return await go_on(request)
@@ -182,10 +181,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     torch.set_num_threads(1)  # requests have threads of their own
     try:
         app = service(MetaRecommender.load(options.model))
-    except (OSError, ValueError) as error:
+        uvicorn.run(app, host=options.host, port=options.port, access_log=False)
+    except (OSError, OverflowError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    uvicorn.run(app, host=options.host, port=options.port, access_log=False)
     return 0
 
 

@@ -270,8 +270,9 @@ def _numbers(
     values: pd.Series, column: Any, unless: float | Sequence[float] = ()
 ) -> pd.Series:
     """The column as numbers, without the rows of ``unless``."""
-    numbers: pd.Series = pd.to_numeric(values, errors="coerce").astype("float64")
-    numbers = numbers.mask(numbers.isna() & values.notna(), np.inf)  # a word
+    numbers: pd.Series = pd.to_numeric(values, errors="coerce")
+    word = (numbers.isna() & values.notna()) | pd.api.types.is_bool_dtype(numbers)
+    numbers = numbers.astype("float64").mask(word, np.inf)
     numbers = numbers[~numbers.isin(np.atleast_1d(unless))]
     values = values[numbers.index]
     _reject(values, np.isinf(numbers), f"VALUE in {column!r} is not a number")

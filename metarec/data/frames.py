@@ -106,10 +106,11 @@ def _read_file(
             text: Any = dict.fromkeys(named, str)
             frame: pd.DataFrame = pd.read_csv(path, dtype=text, **how)
     except UnicodeDecodeError as error:
+        # Where latin-1 has control characters, cp1252 has quotes and the euro.
+        control = re.search(rb"[\x80-\x9f]", error.object)
         wide = error.object[:2] in (b"\xff\xfe", b"\xfe\xff")
-        likely = "utf-16" if wide else "latin-1"
-        hint = f"pass the right encoding, perhaps encoding={likely!r}"
-        raise ValueError(f"{error}: {hint}") from error
+        likely = "utf-16" if wide else "cp1252" if control else "latin-1"
+        raise ValueError(f"{error}: perhaps pass encoding={likely!r}") from error
     except ImportError as error:
         raise ValueError(f"{error}: pip install metarec[large]") from error
     except (FileNotFoundError, ValueError):

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import platformdirs
+from platformdirs import user_cache_dir
 
 from metarec.data.custom import rating_data
 from metarec.data.table import RatingData
@@ -33,7 +33,6 @@ Source = str | Path | None
 # files of ratings, users and items, separators, columns, and what else differs.
 _FACTS = json.loads(Path(__file__).with_suffix(".json").read_text(encoding="utf-8"))
 NAMES = [*_FACTS["layouts"]]
-CITATION: str = _FACTS["citation"]
 GENRES_100K: list[str] = _FACTS["genres_100k"]
 ARCHIVE_SHA256: dict[str, str] = _FACTS["archive_sha256"]
 # Of the canonical table, so the same whichever file it was read from.
@@ -43,16 +42,14 @@ RECBOLE = "recbole==1.2.1"
 TIMEOUT = 10  # seconds without an answer before the next route is tried
 
 # The folders, within a zip file or a given folder, that the files may lie in.
-_FOLDERS = ["", "ml-100k", "ml-1m", "ml-latest-small"]
-_FOLDERS += ["recbole/dataset_example/ml-100k"]  # in its wheel
+_FOLDERS = ["", *NAMES, "recbole/dataset_example/ml-100k"]
 # "Title (1995)", and once "Title (1995) (V)"
 _TITLE = re.compile(r"^(?P<title>.*?)\s*\((?P<year>\d{4})\)\s*(?:\(\w+\))?$")
 
 
 def cache_folder() -> Path:
     """Return the folder that fetched data are kept in: METAREC_CACHE, or the user's."""
-    given = os.environ.get("METAREC_CACHE")
-    return Path(given or platformdirs.user_cache_dir("metarec"))
+    return Path(os.environ.get("METAREC_CACHE") or user_cache_dir("metarec"))
 
 
 def load_movielens_100k(path: Source = None, progress: bool = True) -> RatingData:
@@ -201,8 +198,8 @@ def _canonical(name: str, layout: Any, files: list[bytes]) -> RatingData:
     films["genres"] = words.map(lambda some: tuple(filter(None, some)))
     films["year"] = parts["year"]
     users, films = users.sort_values("user_id"), films.sort_values("item_id")
-    about: Any = {"name": name, "scale": layout["scale"], "citation": CITATION}
-    return rating_data(ratings, users=users, items=films, **about)
+    cite, scale = _FACTS["citation"], layout["scale"]
+    return rating_data(ratings, None, scale, name, users, films, citation=cite)
 
 
 def load_movielens(name: str, path: Source, progress: bool) -> RatingData:
@@ -266,13 +263,13 @@ def _fetch_archive(name: str, progress: bool) -> Path:
 def _fetch_wheel() -> Path:
     """Let pip, as the user has configured it, fetch the wheel, which is a zip file."""
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "download"]
-    options = ["--quiet", "--no-deps", "--only-binary=:all:", "--retries=1"]
-    options += [f"--timeout={TIMEOUT}", RECBOLE, "--dest"]
+    pip += ["--quiet", "--no-deps", "--only-binary=:all:", "--retries=1"]
+    pip += [f"--timeout={TIMEOUT}", RECBOLE, "--dest"]
     cache_folder().mkdir(parents=True, exist_ok=True)
     target = cache_folder() / "ml-100k-recbole.zip"
     # Beside the cached file: moved there in one step, it is never half a file.
     with tempfile.TemporaryDirectory(dir=cache_folder()) as folder:
-        run = subprocess.run([*pip, *options, folder], capture_output=True, text=True)
+        run = subprocess.run([*pip, folder], capture_output=True, text=True)
         if run.returncode:
             reason = run.stderr.strip() or f"pip ended with {run.returncode}"
             raise OSError(reason.splitlines()[-1])

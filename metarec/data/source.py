@@ -8,17 +8,16 @@ from metarec.data import movielens
 from metarec.data.custom import Duplicates, read_csv
 from metarec.data.table import RatingData
 
-SOURCE_HELP = (
-    f"{', '.join(movielens.NAMES)} (or NAME=PATH where it is on disk), or a file of "
-    "ratings: text with separators, .parquet or .jsonl, perhaps .gz, .bz2 or .zip "
-    "(default: %(default)s)"
+SOURCE_HELP = f"{', '.join(movielens.NAMES)} (or NAME=PATH where it is on disk), or a "
+SOURCE_HELP += (
+    "file of ratings: text with separators, .parquet or .jsonl, perhaps .gz, "
 )
+SOURCE_HELP += ".bz2 or .zip (default: %(default)s)"
 _FLAGS = ["columns", "scale", "sep", "encoding", "header", "duplicates", "not_rated"]
 _FLAGS += ["time_format", "users", "items"]
 # An argument as the errors write it, name=value.
-_ARGUMENT = re.compile(
-    rf"\b({'|'.join(_FLAGS)})=(\{{.*?\}}|(?:RatingScale)?\(.*?\)|'.*?'|\".*?\"|[\w.-]+)"
-)
+_VALUE = r"(\{.*?\}|\w*\(.*?\)|'.*?'|\".*?\"|[\w.-]+)"
+_ARGUMENT = re.compile(rf"\b({'|'.join(_FLAGS)})={_VALUE}")
 
 
 def add_reading_flags(parser: argparse.ArgumentParser) -> None:

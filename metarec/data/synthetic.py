@@ -31,11 +31,6 @@ class SyntheticTruth:
         Vectors of the users, shape (n_users, dim).
     covariance
         ``Sigma``, that of the vectors (p_u, b_u), shape (dim + 1, dim + 1).
-    w
-        ``(p_u, b_u)`` at each rating, where it is kept: it begins at ``p_u`` and
-        ``b_u``; shape (n_users, ratings_per_user, dim + 1).
-    half_life
-        Half-life of a deviation, in ratings; infinite where nobody changes.
     """
 
     mu: float
@@ -45,8 +40,6 @@ class SyntheticTruth:
     b_u: np.ndarray
     p_u: np.ndarray
     covariance: np.ndarray
-    w: np.ndarray | None = None
-    half_life: float = np.inf
 
 
 def synthetic_population(
@@ -57,7 +50,6 @@ def synthetic_population(
     noise: float = 0.5,
     seed: int = 0,
     clip: bool = True,
-    half_life: float = np.inf,
 ) -> tuple[RatingData, SyntheticTruth]:
     """Draw users from a Gaussian prior and let each rate distinct random items.
 
@@ -65,12 +57,6 @@ def synthetic_population(
     ``e ~ N(0, noise^2)``; clipped to [1, 5] if ``clip``, unbounded otherwise. Sigma is
     correlated, so a prior of independent weights is not the right one. A user's ratings
     stand in order of time, a minute apart.
-
-    With a finite ``half_life`` users change as they rate: ``w_u = (p_u, b_u)`` is an
-    Ornstein-Uhlenbeck process, ``w_{t+1} = a w_t + e``, ``e ~ N(0, (1 - a^2) Sigma)``,
-    ``a = 2^(-1 / half_life)``. After ``half_life`` ratings half of a deviation is left
-    on average; ``N(0, Sigma)`` is the distribution of ``w_t`` at every t. Items and
-    noise are the same for every half-life.
 
     Parameters
     ----------
@@ -88,8 +74,6 @@ def synthetic_population(
         Seed of everything that is drawn.
     clip
         Whether ratings are clipped to [1, 5].
-    half_life
-        Ratings after which half of a deviation is left; infinite if nobody changes.
 
     Returns
     -------
@@ -99,17 +83,11 @@ def synthetic_population(
     Raises
     ------
     ValueError
-        If the half-life is not above 0 or a user is to rate more items than there are.
-
-    Source
-    ------
-    Uhlenbeck & Ornstein (1930).
+        If a user is to rate more items than there are.
     """
     if not 1 <= ratings_per_user <= n_items:
         text = f"ratings_per_user must lie in 1 .. {n_items}, not {ratings_per_user}"
         raise ValueError(text)
-    if not half_life > 0:
-        raise ValueError(f"half_life must be above 0 (or infinite), not {half_life}")
     rng = np.random.default_rng(seed)
     mu = 3.5
     b_i = rng.normal(0, 0.4, n_items)
@@ -119,15 +97,13 @@ def synthetic_population(
     covariance = mixing @ mixing.T + 0.1 * np.eye(dim + 1)
     root = np.linalg.cholesky(covariance).T
     weights = rng.normal(size=(n_users, dim + 1)) @ root
-    path = _path(weights, root, ratings_per_user, half_life, seed)
-    w = path.reshape(-1, dim + 1)
 
     user = np.repeat(np.arange(n_users), ratings_per_user)
     # The head of a shuffled catalogue: distinct items, all equally likely.
     shuffled = rng.permuted(np.tile(np.arange(n_items), (n_users, 1)), axis=1)
     item = shuffled[:, :ratings_per_user].reshape(-1)
-    taste = (w[:, :dim] * q_i[item]).sum(axis=1)
-    score = mu + b_i[item] + w[:, dim] + taste
+    p_u, b_u = weights[:, :dim], weights[:, dim]
+    score = mu + b_i[item] + b_u[user] + (p_u[user] * q_i[item]).sum(axis=1)
     rating = score + rng.normal(0, noise, len(score))
     scale = RatingScale(1, 5) if clip else RatingScale(-np.inf, np.inf)
     rating = np.clip(rating, scale.low, scale.high)
@@ -136,20 +112,4 @@ def synthetic_population(
     users = pd.DataFrame({"user_id": np.arange(n_users)})
     items = pd.DataFrame({"item_id": np.arange(n_items)})
     data = rating_data(frame, None, scale, "synthetic", users, items, citation=TERMS)
-    p_u, b_u = path[:, 0, :dim], path[:, 0, dim]
-    truth = SyntheticTruth(mu, noise, b_i, q_i, b_u, p_u, covariance, path, half_life)
-    return data, truth
-
-
-def _path(
-    start: np.ndarray, root: np.ndarray, steps: int, half_life: float, seed: int
-) -> np.ndarray:
-    """Each user's w at each of ``steps`` ratings: (``n_users``, steps, dim + 1)."""
-    # A generator of its own, so that all else is as without drift.
-    rng = np.random.default_rng((seed, 1))
-    a = 2 ** (-1 / half_life)
-    path = [start]
-    for _ in range(steps - 1):
-        step = rng.normal(size=start.shape) @ root
-        path.append(a * path[-1] + np.sqrt(1 - a**2) * step)
-    return np.stack(path, axis=1)
+    return data, SyntheticTruth(mu, noise, b_i, q_i, b_u, p_u, covariance)
