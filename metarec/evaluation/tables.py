@@ -36,11 +36,8 @@ def write_table(
     The leaderboard and the benchmarks.
     """
     versions = f"metarec {metarec.__version__}, torch {torch.__version__}"
-    head = [
-        f"made by: {command}",
-        f"code: {_commit()}; {versions}, Python {platform.python_version()}",
-        *notes,
-    ]
+    code = f"code: {_commit()}; {versions}, Python {platform.python_version()}"
+    head = [f"made by: {command}", code, *notes]
     text = "".join(f"# {line}\n" for line in head)
     text += table.to_csv(index=False, float_format="%.5f")
     save_aside(path, partial(Path.write_text, data=text))

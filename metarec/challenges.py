@@ -1,4 +1,4 @@
-"""New items: items as tasks."""
+"""What is hard beyond a new user: new items, as tasks of their own."""
 
 from dataclasses import replace
 from typing import Any
@@ -9,6 +9,8 @@ from torch import Tensor
 from metarec.data import RatingData
 from metarec.features import UserFeatures, known_of_items
 from metarec.tasks import UserHistories
+
+__all__ = ["item_histories", "transposed"]
 
 
 def transposed(data: RatingData) -> RatingData:
@@ -36,10 +38,8 @@ def transposed(data: RatingData) -> RatingData:
     blank: dict[str, Any] = {"title": "", "year": pd.NA, "genres": ()}
     # Columns that are blank for all were filled in by an earlier turn: turned back.
     filled = [name for name in blank if set(data.items[name]) == {blank[name]}]
-    items = data.users.rename(columns={"user_id": "item_id"})
-    for name, nothing in blank.items():
-        if name not in items:
-            items[name] = [nothing] * len(items)
+    missing = {n: [v] * data.n_users for n, v in blank.items() if n not in data.users}
+    items = data.users.rename(columns={"user_id": "item_id"}).assign(**missing)
     ratings = data.ratings.rename(columns={"user": "item", "item": "user"})
     return replace(
         data,
