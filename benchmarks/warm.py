@@ -24,15 +24,15 @@ import torch
 from common import already, options
 from torch import Tensor
 from tqdm import tqdm
+from warm_table import UserTable, train_table
 
 from metarec.baselines import ALS, ItemKNN, UserKNN
 from metarec.data import RatingData, load_movielens_100k
 from metarec.evaluation import write_table
 from metarec.factors import GaussianFactorModel, GlobalMean, ItemMean, UserItemBias
 from metarec.features import item_features
-from metarec.models import MatrixFactorization, UserTable
+from metarec.models import MatrixFactorization
 from metarec.tasks import Examples, UserHistories
-from metarec.training import train_table
 from metarec.validation import Predictor
 
 FOLDS = 5

@@ -11,7 +11,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, embedding, pad
 
 __all__ = ["Bernoulli", "Gaussian", "Likelihood", "Softmax"]
 __all__ += ["FeatureAttention", "MLP", "MatrixFactorization", "RatingModel"]
-__all__ += ["UserTable", "checked_profile", "implicit_shift", "with_one"]
+__all__ += ["checked_profile", "implicit_shift", "with_one"]
 
 
 HIDDEN = 32  # units of the MLP
@@ -437,7 +437,7 @@ class RatingModel(nn.Module):
 class MatrixFactorization(RatingModel):
     """One user's matrix factorisation: ``phi_i = [q_i, 1]`` and ``w = [p_u, b_u]``.
 
-    ``r_hat_i = mu + b_i + b_u + p_u . q_i``. `UserTable` gives each known user a head.
+    ``r_hat_i = mu + b_i + b_u + p_u . q_i``.
 
     Parameters
     ----------
@@ -861,71 +861,3 @@ def checked_profile(profile: Tensor | None, length: int) -> Tensor:
             "profile, zeros for a user of whom nothing is known"
         )
     return profile
-
-
-class UserTable(nn.Module):
-    """A model whose every known user owns a head: the ordinary, warm recommender.
-
-    ``r_hat_ui = offset_i + phi_i . w_u`` with ``w_u`` row u of a table (n_users, dim +
-    1). A user who is not in the table has no row, hence no prediction: asking for one
-    raises ``IndexError``.
-
-    Parameters
-    ----------
-    model
-        The model that all users share.
-    n_users
-        Number of users.
-    generator
-        Source of the random numbers.
-
-    Raises
-    ------
-    IndexError
-        For a user who is not in the table.
-
-    Built in
-    --------
-    matrix-factorization
-    """
-
-    def __init__(
-        self,
-        model: MatrixFactorization,
-        n_users: int,
-        generator: torch.Generator | None = None,
-    ) -> None:
-        super().__init__()
-        self.model = model
-        heads = torch.randn(n_users, len(model.head), generator=generator)
-        # A bias starts at the mean user; only the vectors must break their symmetry.
-        heads[:, -1] = 0
-        self.heads = nn.Parameter(0.1 * heads)
-
-    def forward(self, users: Tensor, items: Tensor) -> Tensor:
-        """Score each pair ``(users[n], items[n])``, shape (N,).
-
-        Parameters
-        ----------
-        users
-            Indices of users, shape (N,).
-        items
-            Rows of the item table, shape (N,).
-
-        Returns
-        -------
-        Tensor
-            Scores, shape (N,).
-
-        Raises
-        ------
-        IndexError
-            For a user who is not in the table.
-        """
-        if len(users) and int(users.max()) >= len(self.heads):
-            raise IndexError(
-                f"user {int(users.max())} has no row among the {len(self.heads)} that "
-                "were trained: a new user needs a task-learner, not a table"
-            )
-        phi = self.model.features(items)
-        return self.model.offset(items) + (phi * self.heads[users]).sum(-1)

@@ -13,16 +13,15 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 from tqdm import tqdm
 
 from metarec.learners import likelihood_of
 from metarec.meta import MetaLearner
-from metarec.models import RatingModel, UserTable
+from metarec.models import RatingModel
 from metarec.tasks import Tasks, one_thread
 
-__all__ = ["TrainingConfig", "TrainingLog", "Workers", "meta_train"]
-__all__ += ["save_aside", "train_table"]
+__all__ = ["TrainingConfig", "TrainingLog", "Workers", "meta_train", "save_aside"]
 
 T = TypeVar("T")
 
@@ -258,6 +257,7 @@ def meta_train(
     optimizer = torch.optim.Adam(trained, lr=config.learning_rate)
     generator = torch.Generator().manual_seed(int(config.seed))
     log = TrainingLog()
+    kept: dict[str, Any] = {"meta": meta, "optimizer": optimizer}
     path = None if checkpoint is None else Path(checkpoint)
     parts = meta, meta.model, meta.learner, likelihood_of(meta.model)
     settings = asdict(config) | {"parts": [type(part).__name__ for part in parts]}
@@ -269,8 +269,8 @@ def meta_train(
     meta.load_state_dict(workers.once(meta.state_dict))
     best = {name: value.clone() for name, value in meta.state_dict().items()}
     if state is not None:
-        meta.load_state_dict(state["meta"])
-        optimizer.load_state_dict(state["optimizer"])
+        for name, part in kept.items():
+            part.load_state_dict(state[name])
         generator.set_state(state["generator"])
         log, best = TrainingLog(**state["log"]), state["best"]
         if len(log.loss) > config.epochs:
@@ -292,14 +292,9 @@ def meta_train(
             log.best_epoch = epoch
             best = {name: value.clone() for name, value in meta.state_dict().items()}
         if path is not None:
-            state = {
-                "run": settings,
-                "meta": meta.state_dict(),
-                "optimizer": optimizer.state_dict(),
-                "generator": generator.get_state(),
-                "log": asdict(log),
-                "best": best,
-            }
+            state = {name: part.state_dict() for name, part in kept.items()}
+            state |= {"generator": generator.get_state(), "log": asdict(log)}
+            state |= {"run": settings, "best": best}
             workers.once(partial(save_aside, path, partial(torch.save, state)))
     # The first process may know more than parameters: a bank of tasks, computed anew.
     meta.load_state_dict(workers.once(lambda: best))
@@ -402,82 +397,3 @@ def save_aside(path: Path, write: Callable[[Path], object]) -> None:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
-
-
-@one_thread()
-def train_table(
-    table: UserTable,
-    user: Tensor,
-    item: Tensor,
-    rating: Tensor,
-    epochs: int = 30,
-    batch: int = 2048,
-    learning_rate: float = 0.01,
-    penalty: float = 0.02,
-    seed: int = 0,
-    progress: bool = True,
-) -> list[float]:
-    """Fit a warm recommender by minibatches: the mean squared error of each epoch.
-
-    ``min sum_(u,i) (r_ui - r_hat_ui)^2 + penalty (|p_u|^2 + b_u^2 + |q_i|^2 + b_i^2)``,
-    the penalty once for each rating. Offsets start at the mean rating ``mu``, and
-    ``b_i`` is penalised as its distance from ``mu``.
-
-    Parameters
-    ----------
-    table
-        The model with a head for each user, trained in place.
-    user
-        Indices of users, shape (N,).
-    item
-        Rows of the item table, shape (N,).
-    rating
-        Ratings, in stars, shape (N,).
-    epochs
-        Number of passes over the ratings.
-    batch
-        Number of ratings in a batch.
-    learning_rate
-        Step size of Adam.
-    penalty
-        Weight of the squares, once for each rating.
-    seed
-        Seed of everything that is drawn.
-    progress
-        Whether to show a progress bar on a terminal.
-
-    Returns
-    -------
-    list[float]
-        Mean squared error of each epoch.
-
-    Source
-    ------
-    Koren, Bell & Volinsky (2009).
-
-    Built in
-    --------
-    matrix-factorization
-    """
-    model, mu = table.model, rating.mean()
-    with torch.no_grad():
-        model.item_offset.fill_(mu)
-    parameters = [table.heads, model.item_factors, model.item_offset]
-    optimizer = torch.optim.Adam(parameters, lr=learning_rate)
-    generator = torch.Generator().manual_seed(seed)
-    history = []
-    for _ in tqdm(range(epochs), desc="training", unit="epoch", disable=not progress):
-        total = 0.0
-        for rows in torch.randperm(len(user), generator=generator).split(batch):
-            u, i = user[rows], item[rows]
-            error = (table(u, i) - rating[rows]).square()
-            # Counted at each rating, so that whoever is met often is shrunk as often.
-            size = table.heads[u].square().sum(-1)
-            size = size + model.item_factors[i].square().sum(-1)
-            size = size + (model.item_offset[i] - mu).square()
-            optimizer.zero_grad()
-            (error + penalty * size).mean().backward()
-            optimizer.step()
-            total += float(error.detach().sum())
-        history.append(total / len(user))
-    return history

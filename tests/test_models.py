@@ -3,11 +3,11 @@
 import pytest
 import torch
 
+from benchmarks.warm_table import UserTable, train_table
 from metarec.data import RatingData, SyntheticTruth
 from metarec.meta import MetaMind
 from metarec.metrics import rmse
-from metarec.models import MLP, FeatureAttention, MatrixFactorization, UserTable
-from metarec.training import train_table
+from metarec.models import MLP, FeatureAttention, MatrixFactorization
 
 
 def test_the_score_is_offset_plus_features_times_head() -> None:

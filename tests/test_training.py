@@ -12,9 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
+from benchmarks.warm_table import UserTable, train_table
 from metarec.learners import GradientDescent, mean_squared_error
 from metarec.meta import MAML, MetaSGD
-from metarec.models import MLP, MatrixFactorization, UserTable
+from metarec.models import MLP, MatrixFactorization
 from metarec.tasks import Examples, Tasks
 from metarec.training import (
     TrainingConfig,
@@ -22,7 +23,6 @@ from metarec.training import (
     Workers,
     meta_train,
     save_aside,
-    train_table,
 )
 
 

@@ -89,25 +89,21 @@ def read_file(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
             f"{about.get('format')!r}, not {_FORMAT!r}"
         )
     if about["format"] == _WITHOUT_SIZES:
-        about["sizes"] = _sizes_of(tensors)
+        about["sizes"] = _sizes_of(about, tensors)
         # Meta-SGD's scales had a name of their own.
         tensors = {n.replace("log_scales", "log_scale"): tensors[n] for n in tensors}
     return about, tensors
 
 
-def _sizes_of(state: Mapping[str, Tensor]) -> dict[str, int]:
-    """Sizes from the shapes of version 0.1, which each model had under its own name."""
-    nothing = torch.zeros(0, 0)
-    n_items, dim = state.get("model.item_factors", nothing).shape
-    features = state.get("model.item_features", torch.zeros(n_items, 0)).shape[1]
-    inputs = len(state.get("model.first", nothing))
-    of_network = max(0, inputs - dim - features)
+def _sizes_of(about: dict[str, Any], state: Mapping[str, Tensor]) -> dict[str, int]:
+    """Sizes, which version 0.1 did not write, from what it did."""
+    features = state.get("model.item_features", torch.zeros(0, 0))
     return {
-        "n_items": n_items,
-        "dim": dim,
-        "n_features": features,
-        "n_profile": max(of_network, len(state.get("model.profile_query", nothing))),
-        "n_tasks": len(state.get("learner.bank.deltas", nothing)),
+        "n_items": len(about["items"]["item_id"]),
+        "dim": about["settings"]["dim"],
+        "n_features": features.shape[1],
+        "n_profile": len(about["user_features"]["names"]),
+        "n_tasks": len(state.get("learner.bank.deltas", ())),
     }
 
 
@@ -121,12 +117,10 @@ def kept_vectors(
     ValueError
         For a file of another run.
     """
-    if checkpoint is None:
-        return fit()
-    path = Path(f"{checkpoint}.items")
+    path = None if checkpoint is None else Path(f"{checkpoint}.items")
     kept = read_run(path, "item vectors", run)
     if kept is None:
-        warm = fit()
-        save_aside(path, partial(torch.save, {"run": run} | vars(warm)))
-        return warm
+        kept = {"run": run} | vars(fit())
+        if path is not None:
+            save_aside(path, partial(torch.save, kept))
     return WarmStart(**{name: kept[name] for name in kept if name != "run"})

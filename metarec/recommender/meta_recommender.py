@@ -446,8 +446,8 @@ class MetaRecommender:
             If it is no recommender of this version.
         """
         check(path=path)
-        about, tensors = files.read_file(path)
         try:
+            about, tensors = files.read_file(path)
             config = TrainingConfig(**about["config"])
             self = cls(config=config, device=device, **about["settings"])
             known = about["user_features"].items()
