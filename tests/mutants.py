@@ -158,10 +158,11 @@ def try_out(drawn: list[str], jobs: int) -> dict[str, str]:
 
 def verdict(name: str) -> str:
     """What became of a fault: killed, survived, no tests, timeout, not checked."""
-    try:
-        return status_by_exit_code[mutmut.find_mutant(name).exit_code_by_key[name]]
-    except FileNotFoundError:
-        return "not checked"
+    with contextlib.suppress(FileNotFoundError):
+        code = mutmut.find_mutant(name).exit_code_by_key[name]
+        if code != 255:  # pytest itself gave up: nothing is known
+            return status_by_exit_code[code]
+    return "not checked"
 
 
 def main() -> int:

@@ -304,6 +304,7 @@ def test_synthetic_time_seed_scale_and_errors():
     again, _ = synthetic_population(20, 10, 1, 10, seed=3)
     other, _ = synthetic_population(20, 10, 1, 10, seed=4)
     assert data.content_hash() == again.content_hash() != other.content_hash()
+    assert data.citation.startswith("Synthetic") and "free to use" in data.citation
     with pytest.raises(ValueError, match="ratings_per_user must lie in 1"):
         synthetic_population(20, 10, 1, 11)
 

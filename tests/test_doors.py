@@ -279,7 +279,6 @@ def test_users_come_as_any_whole_numbers(data: RatingData) -> None:
         (pd.DataFrame({"item_id": [3]}), "has no column .'rating'"),
         (pd.DataFrame([[3, 4, 5]], columns=["item_id", "rating", "rating"]), "or two"),
     ],
-    ids=repr,
 )
 def test_ratings_that_cannot_be_read(
     fitted: MetaRecommender, ratings: Any, message: str

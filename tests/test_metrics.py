@@ -126,6 +126,12 @@ def test_what_is_padded_does_not_count_even_if_it_is_nan() -> None:
     guess = torch.tensor([[3.0, torch.nan]])
     rating, mask = torch.tensor([[4.0, 0.0]]), torch.tensor([[True, False]])
     assert user_rmse(guess, rating, mask).item() == 1
+    assert user_mae(guess, rating, mask).item() == 1
+    sure, click = torch.tensor([[0.25, torch.nan], [0.5, 7.0]]), torch.tensor([[1, 0]])
+    for found, expected in zip(
+        log_loss(sure, click.expand(2, 2), mask.expand(2, 2)), (4.0, 2.0), strict=True
+    ):
+        assert found.item() == pytest.approx(np.log(expected))
 
 
 OF_ONE_SHAPE: dict[str, tuple[Callable[..., object], int]] = {

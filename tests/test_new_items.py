@@ -2,6 +2,7 @@
 
 import copy
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,6 +18,7 @@ from metarec.evaluation import check_no_leak, cold_start
 from metarec.factors import GaussianFactorModel, ItemMean, UserItemBias
 from metarec.features import item_features
 from metarec.tasks import Examples, LeakageError, UserHistories, split_users
+from metarec.validation import validation_score
 
 TRAIN, TEST = torch.arange(150), torch.arange(150, 200)
 
@@ -131,10 +133,18 @@ def test_without_user_features_a_profile_changes_nothing(data: RatingData) -> No
 
 
 def test_the_ridge_is_the_best_of_its_grid(
-    described: UserHistories, plain: GaussianFactorModel
+    described: UserHistories,
+    plain: GaussianFactorModel,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     model, scores = copy.copy(plain), {}
-    validation = TEST[:25]
+    validation, compared = TEST[:25], []
+
+    def watched(*arguments: Any) -> float:
+        compared.append(validation_score(*arguments))
+        return compared[-1]
+
+    monkeypatch.setattr("metarec.factors.gaussian.validation_score", watched)
     model.choose_profile(described, TRAIN, validation)
     for ridge in (3.0, 10.0, 30.0, 100.0, 300.0):
         other = copy.copy(plain)
@@ -143,6 +153,7 @@ def test_the_ridge_is_the_best_of_its_grid(
         scores[ridge] = table["rmse"].mean(), other.profile
     best = min(scores.values(), key=lambda pair: pair[0])
     assert torch.equal(model.profile, best[1])
+    assert compared == pytest.approx([error for error, _ in scores.values()])
 
 
 # The data turned around.

@@ -418,6 +418,9 @@ def test_a_file_after_a_flag_is_read_or_refused(write, capsys):
     assert "1 ratings" in said(capsys, path, *columns)
     with pytest.raises(SystemExit, match="2"):
         main(["--scale", "1", str(path)])
+    with pytest.raises(SystemExit, match="2"):
+        main(["--duplicates", "never", str(path)])
+    assert re.search("never.*error.*first.*last.*mean", capsys.readouterr().err)
 
 
 def test_both_commands_read_alike(write):
