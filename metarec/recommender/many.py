@@ -213,8 +213,9 @@ def best_unseen(
     scores[:, torch.tensor(items["ratings"].to_numpy() < min_ratings)] = -torch.inf
     score = scores.cpu().numpy()
     row, rank, item = best_items(score, n)
-    table = items.iloc[item][["item_id", "title"]].reset_index(drop=True)
-    return table.assign(row=row, rank=rank + 1, score=score[row, item])
+    named = {name: items[name].to_numpy()[item] for name in ("item_id", "title")}
+    places = {"row": row, "rank": rank + 1}
+    return pd.DataFrame(places | named | {"score": score[row, item]})
 
 
 def best_items(score: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
