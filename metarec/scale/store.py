@@ -170,9 +170,10 @@ def _refuse(engine: Any, rows: str, why: str) -> None:
 
 def _read(engine: Any, source: str, columns: Any, duplicates: str) -> bool:
     """Bring the source into a table of the engine; tell whether its labels are text."""
-    text = ".parquet" not in source
-    read = "read_csv(?, all_varchar=true, header=true)" if text else "read_parquet(?)"
-    table = engine.sql(f"FROM {read}", params=[source])
+    if text := ".parquet" not in source:
+        table = engine.read_csv(source, all_varchar=True, header=True)
+    else:
+        table = engine.read_parquet(source)
     named = _mapping(table.limit(0).df(), columns)
     cast = {"rating": "NULL", "timestamp": "0"}
     cast |= {role: _CAST.get(role, '"{0}"').format(c) for role, c in named.items()}
