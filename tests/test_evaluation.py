@@ -1,5 +1,7 @@
 """The protocol against a slow version, and leaks that must be found."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,7 @@ from metarec.data import RatingData, rating_data
 from metarec.evaluation import check_no_leak, cold_start
 from metarec.evaluation.cold_start import PROTOCOLS, judge
 from metarec.factors import GaussianFactorModel, ItemMean, UserItemBias
+from metarec.features import UserFeatures
 from metarec.tasks import LeakageError, Tasks, UserHistories, split_users
 from metarec.validation import validation_score
 
@@ -163,6 +166,22 @@ def test_a_count_of_what_test_users_rated_is_found(data: RatingData) -> None:
 
     with pytest.raises(LeakageError):
         check_no_leak(fit, data, split)
+
+
+def test_any_number_that_is_known_of_a_user_is_turned_round(data: RatingData) -> None:
+    """A column of numbers stays one, and a mean over test users is found in it."""
+    split = split_users(data.n_users)
+    income = np.random.default_rng(0).normal(30, 5, data.n_users)
+    described = replace(data, users=data.users.assign(income=income))
+
+    def fit(d: RatingData, users: torch.Tensor) -> ItemMean:
+        honest = ItemMean.fit(UserHistories(d), split.train)
+        known = UserFeatures.fit(d.users.iloc[users.numpy()])
+        return ItemMean(honest.offset + known.mean[-1] / 1000)
+
+    check_no_leak(lambda d: fit(d, split.train), described, split)
+    with pytest.raises(LeakageError, match="test user enters"):
+        check_no_leak(lambda d: fit(d, split.test), described, split)
 
 
 def test_predictions_are_clipped_to_the_scale(data: RatingData) -> None:
