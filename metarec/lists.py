@@ -162,7 +162,7 @@ class ListModel(MatrixFactorization):
 
     def __init__(self, n_items: int, dim: int) -> None:
         super().__init__(n_items, dim)
-        self.likelihood = Softmax()
+        self.likelihood = Softmax(like=0.5)  # a list holds zeros and ones
         self.implicit = nn.Parameter(torch.zeros(n_items, dim))
 
     @classmethod

@@ -213,8 +213,6 @@ def test_softmax_is_torch_cross_entropy_over_the_candidates() -> None:
     second = torch.where(mask[:, 1], -0.5 * log_p[:, 1], 0.0)
     assert torch.allclose(Softmax().loss(score, both, mask), theirs + second)
     assert torch.allclose(Softmax().mean(score).sum(-1), torch.ones(4))
-    with pytest.raises(ValueError, match="GradientDescent"):
-        Softmax().curvature(score)
 
 
 def test_softmax_gradient_by_differences_and_without_candidates() -> None:
