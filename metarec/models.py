@@ -15,7 +15,7 @@ from metarec.tasks import Examples
 __all__ = ["Bernoulli", "Gaussian", "Likelihood", "Reading", "Softmax"]
 __all__ += ["FeatureAttention", "MLP", "MatrixFactorization", "RatingModel"]
 __all__ += ["UserTable", "checked_profile", "implicit_shift", "weighted_gram"]
-__all__ += ["with_one"]
+__all__ += ["weighted_sum", "with_one"]
 
 
 HIDDEN = 32  # units of the MLP
@@ -453,9 +453,33 @@ class Softmax:
             The second derivative, shape (B, D, D).
         """
         p = self.mean(score)
-        mean = (p[:, None] @ phi)[:, 0]
+        mean = weighted_sum(phi, p)
         spread = weighted_gram(phi, p) - mean[:, :, None] * mean[:, None]
         return target.sum(-1)[:, None, None] * spread
+
+
+def weighted_sum(phi: Tensor, weight: Tensor) -> Tensor:
+    """``Phi' weight`` of each task, shape (B, D).
+
+    Parameters
+    ----------
+    phi
+        Features, shape (B, N, D), or (N, D) where all tasks share them.
+    weight
+        Weights of the rows, shape (B, N).
+
+    Returns
+    -------
+    Tensor
+        The sums, shape (B, D).
+
+    Plumbing
+    --------
+    Shared by the likelihoods and the task-learners.
+    """
+    if phi.dim() == 2:
+        return weight @ phi
+    return torch.bmm(weight[:, None], phi)[:, 0]
 
 
 def weighted_gram(phi: Tensor, weight: Tensor) -> Tensor:

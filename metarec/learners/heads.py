@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from metarec.learners.losses import likelihood_of
 from metarec.learners.prior import Parameters, Prior
-from metarec.models import Likelihood, RatingModel
+from metarec.models import Likelihood, RatingModel, weighted_sum
 from metarec.tasks import Examples
 
 
@@ -209,8 +209,7 @@ class Rows(NamedTuple):
         Tensor
             The slopes, shape (B, D).
         """
-        unexpected = self.likelihood.slope(self.score(w), self.y)
-        return (unexpected[:, None] @ self.phi)[:, 0]
+        return weighted_sum(self.phi, self.likelihood.slope(self.score(w), self.y))
 
     def hessian(self, w: Tensor) -> Tensor:
         """H, the curvature of L, shape (B, D, D).
@@ -301,6 +300,8 @@ def dot(phi: Tensor, w: Tensor) -> Tensor:
     --------
     ``bmm`` costs less to call than ``matmul``, and that than ``einsum``.
     """
-    if phi.dim() == 3 and len(phi) == len(w):
+    if phi.dim() == 2:
+        return w @ phi.T
+    if len(phi) == len(w):
         return torch.bmm(phi, w[..., None]).squeeze(-1)
     return (w[..., None, :] @ phi.mT)[..., 0, :]
