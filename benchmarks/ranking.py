@@ -24,10 +24,9 @@ from tqdm import tqdm
 
 from metarec.data import clicks, load_movielens_100k
 from metarec.evaluation import Fold, rank_catalogue, write_table
-from metarec.factors import ItemMean, cross_fit
+from metarec.factors import ItemMean, cross_fit, lift_vectors
 from metarec.learners import Bayesian, GradientDescent, TaskLearner
-from metarec.lists import ListMAML, ListModel, ListSampler
-from metarec.meta import MAML
+from metarec.meta import MAML, MetaLearner
 from metarec.metrics import (
     auc,
     expected_calibration_error,
@@ -35,6 +34,7 @@ from metarec.metrics import (
     paired_bootstrap,
 )
 from metarec.models import Bernoulli, MatrixFactorization
+from metarec.systems import Parts, System, default_config, fit_system
 from metarec.tasks import Examples, TaskSampler
 from metarec.training import TrainingConfig, meta_train
 from metarec.validation import Predictor
@@ -224,16 +224,14 @@ class Lists:
             ]
         )
 
-    def maml(self, seed: int = 0) -> ListMAML:
+    def maml(self, seed: int = 0) -> MetaLearner:
         """MAML with a softmax loss, one step, and what a choice of items says."""
         fold = self.fold
-        meta = ListMAML(ListModel.start(fold.sealed, fold.split.train))
-        # Half of popularity's weight: nDCG@10 looks at the head of the catalogue.
-        weight = (0.5 * (self.popularity - self.popularity.max())).exp()
-        sampler = ListSampler(fold.sealed, fold.split.train, weight=weight)
-        config = TrainingConfig(epochs=80, learning_rate=0.003, patience=12, seed=seed)
-        meta_train(meta, sampler, lambda: -self.validate(meta), config, progress=False)
-        return meta
+        system = System(implicit=True, steps=1, goal="lists")
+        start = lift_vectors(fold.sealed, fold.split.train)
+        parts = Parts.of(fold.sealed, fold.train_users, start, fold.features)
+        data = fold.sealed, fold.train_users, lambda meta: -self.validate(meta)
+        return fit_system(system, parts, *data, default_config(system, seed))
 
     def with_items(self, learner: Predictor) -> Predictor:
         """Choose what to add for the likes: lifts or cosines, their weight, power."""
@@ -502,8 +500,8 @@ def main() -> None:
             "EASE, item-kNN, naive Bayes and iALS are a few lines of torch in the "
             "script, not LensKit's, with log-popularity added; validation users chose "
             "likes or all ratings as their input",
-            "softmax MAML: metarec.lists, 16 dimensions, one step; + items: lifts or "
-            "cosines of the likes added, as validation users choose",
+            "softmax MAML: 16 dimensions, one step; + items: lifts or cosines "
+            "of the likes added, as validation users choose",
             "seen before: the design of softmax MAML was looked at on the test users "
             "of folds 0 and 1 while it was made; a whole table with one setting for "
             "EASE and iALS, and with 3 seeds, was read before the grids were widened "

@@ -12,13 +12,14 @@ from metarec.learners import (
     GradientDescent,
     Parameters,
     Prior,
+    Rows,
     TaskBank,
     TaskLearner,
+    answer,
     likelihood_of,
     predict,
-    residual,
 )
-from metarec.models import RatingModel
+from metarec.models import Gaussian, RatingModel
 from metarec.tasks import Examples, Tasks
 
 __all__ = ["MAML", "MetaLearner", "MetaMind", "MetaSGD"]
@@ -91,7 +92,8 @@ class MetaLearner(nn.Module):
         # A logarithm keeps the scale positive: a step never goes uphill, and a
         # variance stays one.
         self.start_scale(log(start), learn_scale)
-        if self.learner.noisy:
+        # Clicks and likes bring the noise of their own likelihood.
+        if self.learner.noisy and isinstance(likelihood_of(model), Gaussian):
             self.log_noise = nn.Parameter(torch.tensor(0.0))
 
     def start_scale(self, log_start: float, learn: bool) -> None:
@@ -155,7 +157,7 @@ class MetaLearner(nn.Module):
         Prior
             The prior.
         """
-        noise = self.log_noise.exp() if self.learner.noisy else 1.0
+        noise = self.log_noise.exp() if hasattr(self, "log_noise") else 1.0
         return Prior(self.mean(support), self.scale(), noise)
 
     def adapt(self, support: Examples) -> Parameters:
@@ -177,7 +179,9 @@ class MetaLearner(nn.Module):
     def predict(self, support: Examples, x: Tensor) -> Tensor:
         """Adapt to ``support``, then predict ``x``: shape (B, N).
 
-        Stars under a Gaussian likelihood, probabilities under a Bernoulli.
+        Stars under a Gaussian likelihood, probabilities under a Bernoulli, scores under
+        a softmax: their differences count, and over the whole catalogue their
+        ``log_softmax`` is ``log p``.
 
         Parameters
         ----------
@@ -189,12 +193,12 @@ class MetaLearner(nn.Module):
         Returns
         -------
         Tensor
-            Scores, in stars, shape (B, N).
+            Predictions, shape (B, N).
         """
         support = support.like(next(self.model.parameters()))
         own, here = self.adapt(support), x.to(support.x.device)
         score = predict(self.model, own, here, support.profile)
-        return likelihood_of(self.model).mean(score).to(x.device)
+        return answer(self.model, score).to(x.device)
 
     def loss(self, tasks: Tasks) -> Tensor:
         """The meta-loss: that of the learner on the query, averaged over tasks.
@@ -455,6 +459,8 @@ class MetaMind(MetaLearner):
     def code(self, support: Examples) -> Tensor:
         """``c = Phi' (y - offset - Phi theta_0) / (K + 5)``, shape (B, D); 0 at K = 0.
 
+        Under another likelihood, what was observed less what ``theta_0`` expects.
+
         Parameters
         ----------
         support
@@ -466,9 +472,8 @@ class MetaMind(MetaLearner):
             Codes, shape (B, D).
         """
         head = self.model.head.expand(len(support), -1)
-        phi, error = residual(self.model, head, support)
         count = support.mask.sum(-1, keepdim=True)
-        return torch.einsum("bnd,bn->bd", phi, error) / (count + 5)
+        return Rows.of(self.model, support).slope(head) / (count + 5)
 
     def attention(self, support: Examples) -> Tensor:
         """The weights ``a_m`` of each task, (B, M); a bank's null slot is the last.

@@ -3,28 +3,77 @@
 from __future__ import annotations
 
 import warnings
-from typing import Protocol
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, embedding, pad
 
-__all__ = ["Bernoulli", "Gaussian", "Likelihood", "Softmax"]
+from metarec.tasks import Examples
+
+__all__ = ["Bernoulli", "Gaussian", "Likelihood", "Reading", "Softmax"]
 __all__ += ["FeatureAttention", "MLP", "MatrixFactorization", "RatingModel"]
-__all__ += ["checked_profile", "implicit_shift", "with_one"]
+__all__ += ["checked_profile", "implicit_shift", "weighted_gram"]
+__all__ += ["weighted_sum", "with_one"]
 
 
 HIDDEN = 32  # units of the MLP
 WIDTH = 8  # of a key in the attention over features
 
 
+class Reading(NamedTuple):
+    """What ratings say under a likelihood: targets, and what stands beside them.
+
+    Parameters
+    ----------
+    x
+        Items, shape (B, N), or (N,) where they are the same for all tasks.
+    y
+        Targets, shape (B, N).
+    mask
+        True where there is a target, or a candidate, shape (B, N).
+    total
+        What the loss of each task is divided by to be a mean, shape (B,).
+
+    Plumbing
+    --------
+    What a `Likelihood` makes of ratings.
+    """
+
+    x: Tensor
+    y: Tensor
+    mask: Tensor
+    total: Tensor
+
+
 class Likelihood(Protocol):
-    """What a score means: how to get a loss and a prediction from it.
+    """What a score means: what ratings say of it, its loss and its prediction.
 
     Plumbing
     --------
     A type.
     """
+
+    def read(
+        self, ratings: Examples, n_items: int, seen: Examples | None = None
+    ) -> Reading:
+        """What ratings, as they were given, say about the scores.
+
+        Parameters
+        ----------
+        ratings
+            Ratings, in stars, of B users or tasks.
+        n_items
+            Number of items.
+        seen
+            Where the ratings are a query, the support before it.
+
+        Returns
+        -------
+        Reading
+            Items, targets, mask and total.
+        """
 
     def loss(self, score: Tensor, target: Tensor, mask: Tensor) -> Tensor:
         """Sum of ``-log p(target | score)`` over the last axis, up to a constant.
@@ -34,7 +83,7 @@ class Likelihood(Protocol):
         score
             Scores, shape (..., N).
         target
-            Ratings or clicks, shape (..., N).
+            What `read` makes of the ratings, shape (..., N).
         mask
             True where there is a target, shape (..., N).
 
@@ -58,23 +107,74 @@ class Likelihood(Protocol):
             The expected target, of the shape of the scores.
         """
 
-    def curvature(self, score: Tensor) -> Tensor:
-        """Second derivative of ``-log p(target | score)`` with respect to the score.
+    def slope(self, score: Tensor, target: Tensor) -> Tensor:
+        """First derivative of ``log p(target | score)``: observed less expected.
 
         Parameters
         ----------
         score
-            Scores, shape (..., N).
+            Scores, shape (B, N).
+        target
+            Targets, shape (B, N).
 
         Returns
         -------
         Tensor
-            The second derivative, of the shape of the scores.
+            The derivative, shape (B, N).
+        """
+
+    def hessian(self, phi: Tensor, score: Tensor, target: Tensor) -> Tensor:
+        """Second derivative of ``-log p(target | score)`` with respect to a head.
+
+        Parameters
+        ----------
+        phi
+            Features, shape (B, N, D) or (N, D), zero where there is no target.
+        score
+            Scores, shape (B, N).
+        target
+            Targets, shape (B, N).
+
+        Returns
+        -------
+        Tensor
+            The second derivative, shape (B, D, D).
         """
 
 
-class Gaussian:
-    """Ratings: half the sum of squared errors, in units of the noise's variance.
+class _OneByOne:
+    """A likelihood under which every rating has a target of its own."""
+
+    def mean(self, score: Tensor) -> Tensor:
+        """The expected target at a score."""
+        raise NotImplementedError
+
+    def curvature(self, score: Tensor) -> Tensor:
+        """Second derivative of the loss with respect to each score."""
+        raise NotImplementedError
+
+    def target(self, y: Tensor) -> Tensor:
+        """What a rating says."""
+        return y
+
+    def read(
+        self, ratings: Examples, n_items: int, seen: Examples | None = None
+    ) -> Reading:
+        """Each rating is a target of its own, whatever was seen before."""
+        total = ratings.mask.sum(-1).clamp(min=1)
+        return Reading(ratings.x, self.target(ratings.y), ratings.mask, total)
+
+    def slope(self, score: Tensor, target: Tensor) -> Tensor:
+        """``y - mean``, shape (B, N)."""
+        return target - self.mean(score)
+
+    def hessian(self, phi: Tensor, score: Tensor, target: Tensor) -> Tensor:
+        """``Phi' diag(curvature) Phi``, shape (B, D, D)."""
+        return weighted_gram(phi, self.curvature(score))
+
+
+class Gaussian(_OneByOne):
+    """Stars: half the sum of squared errors, in units of the noise's variance.
 
     ``r ~ N(score, sigma^2)``, so ``L = 1/2 sum (r - score)^2 / sigma^2``, up to a
     constant.
@@ -92,7 +192,7 @@ class Gaussian:
         score
             Scores, shape (..., N).
         target
-            Ratings or clicks, shape (..., N).
+            Ratings, shape (..., N).
         mask
             True where there is a target, shape (..., N).
 
@@ -134,13 +234,38 @@ class Gaussian:
         return torch.ones_like(score)
 
 
-class Bernoulli:
+@dataclass(frozen=True)
+class Bernoulli(_OneByOne):
     """Clicks: ``y ~ Bernoulli(sigmoid(score))``, and L is the cross-entropy, summed.
+
+    ``y = 1`` for a rating of ``like`` or more, else 0.
+
+    Parameters
+    ----------
+    like
+        The rating from which on an item is liked.
 
     Built in
     --------
     rating-models
     """
+
+    like: float = 0.5
+
+    def target(self, y: Tensor) -> Tensor:
+        """1 for a like, 0 for none.
+
+        Parameters
+        ----------
+        y
+            Ratings, shape (..., N).
+
+        Returns
+        -------
+        Tensor
+            Zeros and ones, of the shape of the ratings.
+        """
+        return (y >= self.like).to(y)
 
     def loss(self, score: Tensor, target: Tensor, mask: Tensor) -> Tensor:
         """Sum of ``log(1 + e^score) - y * score``, shape (...,) from (..., N).
@@ -150,7 +275,7 @@ class Bernoulli:
         score
             Scores, shape (..., N).
         target
-            Ratings or clicks, shape (..., N).
+            Clicks, 0 or 1, shape (..., N).
         mask
             True where there is a target, shape (..., N).
 
@@ -195,6 +320,7 @@ class Bernoulli:
         return p * (1 - p)
 
 
+@dataclass(frozen=True)
 class Softmax:
     """Lists: each like is a draw from the candidates, by a softmax of the scores.
 
@@ -203,10 +329,55 @@ class Softmax:
     ``L = sum_i y_i (log sum_j e^(s_j) - s_i)``, ``y_i = 1`` for a like (or what it
     counts) and the sum over j over the candidates, which are what the mask leaves.
 
+    Parameters
+    ----------
+    like
+        The rating from which on an item is liked.
+    weight
+        What a like of each item counts in a query, shape (n_items,); all alike if not
+        given.
+
     Built in
     --------
     leaderboard
     """
+
+    like: float = 4.0
+    weight: Tensor | None = None
+
+    def read(
+        self, ratings: Examples, n_items: int, seen: Examples | None = None
+    ) -> Reading:
+        """The whole catalogue: ``y_i = 1`` for a like, and what else was a candidate.
+
+        Of a support all items are candidates. Of a query, which has ``seen`` before
+        it, all but those are, and a like counts its ``weight``.
+
+        Parameters
+        ----------
+        ratings
+            Ratings, in stars, of B users or tasks.
+        n_items
+            Number of items.
+        seen
+            Where the ratings are a query, the support before it.
+
+        Returns
+        -------
+        Reading
+            All items (n_items,), likes and candidates (B, n_items), sums of likes (B,).
+        """
+        liked = (ratings.mask & (ratings.y >= self.like)).to(ratings.y)
+        if seen is not None and self.weight is not None:
+            liked = liked * self.weight.to(liked)[ratings.x % n_items]
+        nothing = liked.new_zeros(len(liked), n_items)
+        # Added, not set: what stands under a false mask may name any item.
+        y = nothing.scatter_add(1, ratings.x % n_items, liked)
+        mask = torch.ones_like(y, dtype=torch.bool)
+        if seen is not None:
+            mask = nothing.scatter_add(1, seen.x % n_items, seen.mask.to(y)) == 0
+        x = torch.arange(n_items, device=y.device)
+        return Reading(x, y, mask, y.sum(-1).clamp(min=torch.finfo(y.dtype).tiny))
 
     def loss(self, score: Tensor, target: Tensor, mask: Tensor) -> Tensor:
         """Cross-entropy of the likes, summed: shape (...,) from (..., N).
@@ -218,9 +389,9 @@ class Softmax:
         score
             Scores, shape (..., N).
         target
-            Ratings or clicks, shape (..., N).
+            Likes, or what they count, shape (..., N).
         mask
-            True where there is a target, shape (..., N).
+            True where there is a candidate, shape (..., N).
 
         Returns
         -------
@@ -247,28 +418,94 @@ class Softmax:
         """
         return score.softmax(-1)
 
-    def curvature(self, score: Tensor) -> Tensor:
-        """Raise ``ValueError``: items share one sum, so none has its own curvature.
+    def slope(self, score: Tensor, target: Tensor) -> Tensor:
+        """``y - n p``: likes less the likes that were expected, of n in all.
 
         Parameters
         ----------
         score
-            Scores, shape (..., N).
+            Scores of all items, shape (B, N).
+        target
+            Likes, shape (B, N).
 
         Returns
         -------
         Tensor
-            The second derivative, of the shape of the scores.
-
-        Raises
-        ------
-        ValueError
-            Always: items share one sum, so none has its own curvature.
+            The derivative, shape (B, N).
         """
-        raise ValueError(
-            "a softmax ties all items together, and has no curvature for each alone: "
-            "adapt by GradientDescent, or take a Bernoulli for the Bayesian"
-        )
+        return target - target.sum(-1, keepdim=True) * self.mean(score)
+
+    def hessian(self, phi: Tensor, score: Tensor, target: Tensor) -> Tensor:
+        """``Phi' (n diag(p) - n p p') Phi``: all items share one sum.
+
+        Parameters
+        ----------
+        phi
+            Features of all items, shape (B, N, D) or (N, D).
+        score
+            Scores of all items, shape (B, N).
+        target
+            Likes, shape (B, N).
+
+        Returns
+        -------
+        Tensor
+            The second derivative, shape (B, D, D).
+        """
+        p = self.mean(score)
+        mean = weighted_sum(phi, p)
+        spread = weighted_gram(phi, p) - mean[:, :, None] * mean[:, None]
+        return target.sum(-1)[:, None, None] * spread
+
+
+def weighted_sum(phi: Tensor, weight: Tensor) -> Tensor:
+    """``Phi' weight`` of each task, shape (B, D).
+
+    Parameters
+    ----------
+    phi
+        Features, shape (B, N, D), or (N, D) where all tasks share them.
+    weight
+        Weights of the rows, shape (B, N).
+
+    Returns
+    -------
+    Tensor
+        The sums, shape (B, D).
+
+    Plumbing
+    --------
+    Shared by the likelihoods and the task-learners.
+    """
+    if phi.dim() == 2:
+        return weight @ phi
+    return torch.bmm(weight[:, None], phi)[:, 0]
+
+
+def weighted_gram(phi: Tensor, weight: Tensor) -> Tensor:
+    """``Phi' diag(weight) Phi`` of each task, shape (B, D, D).
+
+    Parameters
+    ----------
+    phi
+        Features, shape (B, N, D), or (N, D) where all tasks share them.
+    weight
+        Weights of the rows, shape (B, N).
+
+    Returns
+    -------
+    Tensor
+        The products, shape (B, D, D).
+
+    Plumbing
+    --------
+    Shared by the likelihoods and the task-learners.
+    """
+    if phi.dim() == 3 or len(weight) == 1:
+        return (weight[..., None] * phi).mT @ phi
+    # One product for all tasks: no task needs a copy of the table.
+    outer = phi[:, :, None] * phi[:, None]
+    return weight.matmul(outer.flatten(1)).view(-1, *outer.shape[1:])
 
 
 class RatingModel(nn.Module):

@@ -1,7 +1,7 @@
 """Any recommender with any meta-learner and any task-learner: the grid of systems."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Self
@@ -9,7 +9,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from metarec.factors import GaussianFactorModel, WarmStart, cross_fit
+from metarec.factors import GaussianFactorModel, WarmStart, cross_fit, lift_vectors
 from metarec.learners import (
     Bayesian,
     GradientDescent,
@@ -18,11 +18,18 @@ from metarec.learners import (
     TaskLearner,
 )
 from metarec.meta import MAML, MetaLearner, MetaMind, MetaSGD
-from metarec.models import MLP, FeatureAttention, MatrixFactorization, RatingModel
+from metarec.models import (
+    MLP,
+    Bernoulli,
+    FeatureAttention,
+    MatrixFactorization,
+    RatingModel,
+    Softmax,
+)
 from metarec.tasks import SUPPORT_SIZES, Examples, TaskSampler, UserHistories
 from metarec.training import TrainingConfig, Workers, check, meta_train
 
-__all__ = ["LEARNERS", "METAS", "MODELS", "Parts", "System", "default_config"]
+__all__ = ["GOALS", "LEARNERS", "METAS", "MODELS", "Parts", "System", "default_config"]
 __all__ += ["build_system", "fit_system", "hold_out", "item_vectors"]
 
 MODELS = {
@@ -53,6 +60,24 @@ Plumbing
 A constant.
 """
 
+GOALS = {
+    "stars": "how many stars a user would give",
+    "clicks": "whether a user would like it",
+    "lists": "what a user will choose and like, out of all",
+}
+"""What a system is trained for, by name.
+
+Plumbing
+--------
+A constant.
+"""
+
+# Where the prior's scale starts, in the units of clicks and lists: log-odds.
+_SCALES = {
+    "clicks": {"gradient": 0.05, "bayesian": 2.4},
+    "lists": {"gradient": 0.2, "bayesian": 0.5},
+}
+
 
 @dataclass(frozen=True)
 class System:
@@ -72,6 +97,8 @@ class System:
         Whether Meta-SGD learns a full matrix.
     steps
         T of gradient descent.
+    goal
+        What it is trained for, one of `GOALS`.
 
     Raises
     ------
@@ -89,10 +116,13 @@ class System:
     implicit: bool = False
     full: bool = False
     steps: int = 5
+    goal: str = "stars"
 
     def __post_init__(self) -> None:
         """Refuse what cannot be built, and say what can."""
-        for part, known in (("model", MODELS), ("meta", METAS), ("learner", LEARNERS)):
+        parts: dict[str, Iterable[str]] = {"model": MODELS, "meta": METAS}
+        parts |= {"learner": LEARNERS, "goal": GOALS}
+        for part, known in parts.items():
             name = getattr(self, part)
             if name not in list(known):
                 raise ValueError(
@@ -105,6 +135,7 @@ class System:
     def __str__(self) -> str:
         """Write the parts in one line."""
         extra = [f.name for f in fields(self) if getattr(self, f.name) is True]
+        extra += [self.goal] * (self.goal != "stars")
         return " + ".join([self.model, self.meta, self.learner, *extra])
 
 
@@ -129,6 +160,8 @@ def default_config(system: System, seed: int = 0) -> TrainingConfig:
     --------
     full-system
     """
+    if system.goal == "lists":
+        return TrainingConfig(80, learning_rate=0.003, patience=12, seed=seed)
     rate = 0.01 if system.model == "mf" else 0.003
     return TrainingConfig(learning_rate=rate, seed=seed)
 
@@ -149,6 +182,8 @@ class Parts:
         Number of tasks that task attention looks at.
     history
         Makes those tasks; None where a saved bank is to be loaded.
+    like
+        The rating from which on an item is liked.
 
     Plumbing
     --------
@@ -160,6 +195,7 @@ class Parts:
     n_profile: int
     n_tasks: int
     history: Callable[[], Examples] | None
+    like: float = 4.0
 
     @classmethod
     def of(
@@ -189,17 +225,19 @@ class Parts:
         """
         # Made where it is needed: only task attention reads it, and it is large.
         history = partial(histories.everything, users, 64)
-        n_profile = histories.profile.shape[1]
-        return cls(warm, item_features, n_profile, len(users), history)
+        sizes = histories.profile.shape[1], len(users)
+        return cls(warm, item_features, *sizes, history, histories.scale.like)
 
     @classmethod
-    def blank(cls, sizes: Mapping[str, int]) -> Self:
+    def blank(cls, sizes: Mapping[str, int], like: float = 4.0) -> Self:
         """Parts of these `sizes` alone, for a system whose numbers are to be loaded.
 
         Parameters
         ----------
         sizes
             What `sizes` of the saved system said.
+        like
+            The rating from which on an item is liked.
 
         Returns
         -------
@@ -209,7 +247,7 @@ class Parts:
         table = torch.zeros(sizes["n_items"], sizes["dim"])
         warm = WarmStart(table, table.sum(1), torch.zeros(0), 0.0, table)
         features = torch.zeros(sizes["n_items"], sizes["n_features"])
-        return cls(warm, features, sizes["n_profile"], sizes["n_tasks"], None)
+        return cls(warm, features, sizes["n_profile"], sizes["n_tasks"], None, like)
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -266,6 +304,14 @@ def build_system(system: System, parts: Parts, seed: int = 0) -> MetaLearner:
                 "learn_implicit on the Gaussian factor model before cross_fit"
             )
         model.use_implicit(warm.implicit)
+    if system.goal == "clicks":
+        model.likelihood = Bernoulli(parts.like)
+    elif system.goal == "lists":
+        # The root of popularity: a list is short, and its head is what counts.
+        weight = (0.5 * (warm.offset - warm.offset.max())).exp()
+        model.likelihood = Softmax(parts.like, weight)
+        # A list teaches about every item at once: here item vectors can be trained.
+        model.requires_grad_()
     with torch.no_grad():
         # At K = 0 the mean user is the best guess.
         model.head[-1] = warm.mean_bias
@@ -281,11 +327,12 @@ def build_system(system: System, parts: Parts, seed: int = 0) -> MetaLearner:
         history = None if parts.history is None else parts.history()
         bank = TaskBank(history, parts.n_tasks, len(model.head))
         learner = TaskAttention(bank)
+    scale = _SCALES.get(system.goal, {}).get(system.learner)
     if system.meta == "metamind":
-        return MetaMind(model, learner, adapt, generator=generator)
+        return MetaMind(model, learner, adapt, scale, generator=generator)
     if system.meta == "meta-sgd":
-        return MetaSGD(model, learner, adapt, full=system.full)
-    return MAML(model, learner, adapt)
+        return MetaSGD(model, learner, adapt, scale, full=system.full)
+    return MAML(model, learner, adapt, scale)
 
 
 def item_vectors(
@@ -296,10 +343,13 @@ def item_vectors(
     implicit: bool = False,
     seed: int = 0,
     progress: bool = False,
+    goal: str = "stars",
 ) -> WarmStart:
-    """Fit the Gaussian model on ``users`` and cross-fit it: what systems start from.
+    """Fit on ``users`` what systems of a goal start from.
 
-    ``implicit`` adds what a choice of items says. Bit for bit the same for one seed.
+    For stars that is the Gaussian model, cross-fitted; for clicks the same of likes
+    (0 and 1), in units of log-odds; for lists `lift_vectors`. ``implicit`` adds what a
+    choice of items says. Bit for bit the same for one seed.
 
     Parameters
     ----------
@@ -312,11 +362,13 @@ def item_vectors(
     dim
         Length of an item vector.
     implicit
-        What a choice of items says, shape (I, dim); None if nothing.
+        Whether to learn what a choice of items says.
     seed
         Seed of everything that is drawn.
     progress
         Whether to show a progress bar on a terminal.
+    goal
+        What the systems are trained for, one of `GOALS`.
 
     Returns
     -------
@@ -327,12 +379,23 @@ def item_vectors(
     --------
     The first half of the recipe.
     """
+    if goal == "lists":
+        return lift_vectors(histories, users, dim)
+    if goal == "clicks":
+        histories = histories.likes()
     model = GaussianFactorModel.fit(
         histories, users, dim, features, seed=seed, progress=progress
     )
     if implicit:
         model.learn_implicit(histories, users, seed=seed)
-    return cross_fit(model, histories, users, seed=seed, progress=progress)
+    warm = cross_fit(model, histories, users, seed=seed, progress=progress)
+    if goal == "stars":
+        return warm
+    # A probability of 1/2 moves by a quarter of what the log-odds move by. The 4 is in
+    # the head, not in the vectors: one rate has to suit the vector and the constant.
+    shift = None if warm.implicit is None else 4 * warm.implicit
+    logit = warm.offset.clamp(0.02, 0.98).logit()
+    return replace(warm, offset=logit, mean_bias=4 * warm.mean_bias, implicit=shift)
 
 
 def fit_system(
@@ -397,7 +460,10 @@ def fit_system(
     # K = 0 has nothing to adapt to: what it needs is learned along with the others.
     sizes = [k for k in SUPPORT_SIZES if 0 < k <= histories.reserved] or [0]
     item_rows = parts.warm.item_rows
-    tasks = TaskSampler(histories, users, sizes, item_rows=item_rows, part=workers.part)
+    # A list is asked for all that is liked later, and its tasks are noisier.
+    lists = system.goal == "lists"
+    rest = 64 if lists else 32, item_rows, workers.part, lists
+    tasks = TaskSampler(histories, users, sizes, *rest)
     config = default_config(system, seed) if config is None else config
     score = partial(validate, meta)
     meta_train(meta, tasks, score, config, checkpoint, progress, workers, run)

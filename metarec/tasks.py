@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from metarec.data import RatingColumns, RatingData
+from metarec.data import RatingColumns, RatingData, RatingScale
 from metarec.features import UserFeatures
 
 __all__ = ["ORDERS", "SUPPORT_SIZES", "Examples", "LeakageError"]
@@ -84,9 +84,6 @@ class LeakageError(AssertionError):
 class Examples:
     """Inputs and targets of ``B`` tasks, padded to ``N`` examples each.
 
-    ``rated`` (B, I), set in tasks over the whole catalogue alone, is 1 where an item
-    was rated, liked or not.
-
     Parameters
     ----------
     x
@@ -100,9 +97,6 @@ class Examples:
     user
         Who each task is, shape (B,); set in meta-training alone, so that attention
         between tasks can leave the task itself out.
-    rated
-        In tasks over the whole catalogue, 1 where an item was rated, liked or not,
-        shape (B, I).
 
     Raises
     ------
@@ -125,7 +119,6 @@ class Examples:
     mask: Tensor
     profile: Tensor | None = None
     user: Tensor | None = None
-    rated: Tensor | None = None
 
     def __post_init__(self) -> None:
         """Refuse shapes that would broadcast into a wrong answer."""
@@ -375,6 +368,7 @@ class UserHistories:
         self.user_features = UserFeatures.fit(described)
         self.profile = self.user_features.encode(data.users)
         self._sealed = torch.zeros(data.n_users, dtype=torch.bool)
+        self._like: float | None = None
 
     def _sort(self, data: RatingData, order: str, seed: int) -> None:
         table = data.ratings
@@ -411,6 +405,22 @@ class UserHistories:
         sealed._sealed = self._sealed.clone()
         sealed._sealed[users] = True
         return sealed
+
+    def likes(self) -> Self:
+        """The same histories of zeros and ones: 1 where an item was liked.
+
+        Returns
+        -------
+        UserHistories
+            The copy, which turns ratings into likes as they are read.
+        """
+        liked = copy(self)
+        liked._like, liked.scale = self.scale.like, RatingScale(0, 1, 1)
+        return liked
+
+    def _said(self, rating: Tensor) -> Tensor:
+        """Ratings as they are given out: as they are, or as likes."""
+        return rating if self._like is None else (rating >= self._like).to(rating)
 
     def _first(self, users: Tensor) -> Tensor:
         """Where the ratings of ``users`` begin: everything is read through here."""
@@ -470,7 +480,7 @@ class UserHistories:
         before = counts.cumsum(0) - counts
         # Row n of the result lies as far from its user's start as from the first.
         rows = torch.arange(len(position)) + (self._first(users) - before)[position]
-        return position, self.item[rows].long(), self.rating[rows]
+        return position, self.item[rows].long(), self._said(self.rating[rows])
 
     def in_chunks(
         self, users: Tensor, most: int = CHUNK
@@ -523,7 +533,9 @@ class UserHistories:
 
     def _window(self, users: Tensor, skipped: Tensor | int, n: Tensor) -> Examples:
         """The next ``n`` ratings of each user after the first ``skipped``."""
-        return padded(self.item, self.rating, self._first(users) + skipped, n)
+        first = self._first(users) + skipped
+        window = padded(self.item, self.rating, first, n)
+        return replace(window, y=self._said(window.y))
 
     def everything(self, users: Tensor, most: int) -> Examples:
         """The earliest ``most`` ratings of each user, or all where there are fewer.
@@ -670,6 +682,9 @@ class TaskSampler:
         was fitted without the user (see `WarmStart`).
     part
         ``(r, P)``, the r-th of P parts, from 0.
+    to_the_end
+        Whether the query is all after the support, in place of all after the reserved
+        ratings: what lists are asked for.
 
     Raises
     ------
@@ -697,6 +712,7 @@ class TaskSampler:
     meta_batch: int = 32
     item_rows: Tensor | None = None
     part: tuple[int, int] = (0, 1)
+    to_the_end: bool = False
 
     def __post_init__(self) -> None:
         """Refuse to train on nobody."""
@@ -729,7 +745,7 @@ class TaskSampler:
         Tasks
             The tasks.
         """
-        tasks = self.histories.tasks(users, k)
+        tasks = self.histories.tasks(users, k, k if self.to_the_end else None)
         if self.item_rows is None:
             return tasks
         # Items of copy c stand c tables further down.

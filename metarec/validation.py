@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from metarec.metrics import user_rmse
+from metarec.metrics import log_loss, rank_candidates, user_rmse
 from metarec.tasks import Examples, LeakageError, Tasks, UserHistories
 
 __all__ = ["Predictor", "check_disjoint", "validation_score"]
@@ -44,8 +45,13 @@ def validation_score(
     histories: UserHistories,
     users: Tensor,
     sizes: Sequence[int] = (1, 3, 5, 10, 15),
+    goal: str = "stars",
 ) -> float:
-    """Mean per-user RMSE over ``users`` and ``sizes``: what early stopping looks at.
+    """Mean over ``users`` and ``sizes`` of what a goal looks at: for early stopping.
+
+    Per-user RMSE of the ratings after the reserved ones for stars, their log-loss for
+    clicks, and for lists minus nDCG@10 of what is liked after the support, among all
+    items but those.
 
     Parameters
     ----------
@@ -57,11 +63,13 @@ def validation_score(
         Validation users, shape (U,).
     sizes
         Support sizes K.
+    goal
+        What the predictions are: "stars", "clicks" or "lists".
 
     Returns
     -------
     float
-        RMSE, in stars.
+        RMSE in stars, log-loss in nats or minus nDCG@10: lower is better.
 
     Raises
     ------
@@ -77,15 +85,44 @@ def validation_score(
         raise ValueError(
             f"no user has more than {histories.reserved} ratings, so none has a query"
         )
+    error = _GOALS[goal]
     # The mean is taken in double precision, as in the tables of `cold_start`.
-    error = torch.zeros(len(sizes), len(users), dtype=torch.float64)
+    errors = torch.zeros(len(sizes), len(users), dtype=torch.float64)
     for row, k in enumerate(sizes):
         for some in in_batches(histories, users, k):
-            tasks = histories.tasks(users[some], k)
+            tasks = histories.tasks(users[some], k, k if goal == "lists" else None)
             check_disjoint(tasks)
-            score, query = predictions(predictor, tasks, histories)[1], tasks.query
-            error[row, some] = user_rmse(score, query.y, query.mask).double()
-    return float(error.flatten().numpy().mean())
+            errors[row, some] = error(predictor, tasks, histories).double()
+    return float(np.nanmean(errors.flatten().numpy()))
+
+
+def _star_error(predictor: Predictor, tasks: Tasks, histories: UserHistories) -> Tensor:
+    score, query = predictions(predictor, tasks, histories)[1], tasks.query
+    return user_rmse(score, query.y, query.mask)
+
+
+def _click_error(
+    predictor: Predictor, tasks: Tasks, histories: UserHistories
+) -> Tensor:
+    p, query = predictions(predictor, tasks, histories)[0], tasks.query
+    liked = (query.y >= histories.scale.like).to(p)
+    return log_loss(p.clamp(0, 1), liked, query.mask)
+
+
+def _list_error(predictor: Predictor, tasks: Tasks, histories: UserHistories) -> Tensor:
+    """Minus nDCG@10 of each user's list, nan where nothing is liked later."""
+    support, query = tasks.support, tasks.query
+    nothing = torch.zeros(len(tasks), histories.n_items)
+    liked = query.mask & (query.y >= histories.scale.like)
+    relevant = nothing.scatter_add(1, query.x, liked.float()) > 0
+    unseen = nothing.scatter_add(1, support.x, support.mask.float()) == 0
+    with torch.no_grad():
+        every = torch.arange(histories.n_items).expand(len(tasks), -1)
+        score = predictor.predict(support, every)
+    return -rank_candidates(score, relevant, unseen, at=10).ndcg
+
+
+_GOALS = {"stars": _star_error, "clicks": _click_error, "lists": _list_error}
 
 
 def in_batches(histories: UserHistories, users: Tensor, k: int) -> Sequence[Tensor]:

@@ -28,7 +28,7 @@ CHAPTERS = [page for page in PAGES if not (ROOT / f"{page}.md").exists()]
 # Each public name of these modules is either built in a chapter or says it is plumbing.
 TAUGHT = (
     "features tasks metrics validation models learners factors "
-    "meta lists training baselines systems recommender evaluation challenges scale "
+    "meta training baselines systems recommender evaluation challenges scale "
     "serve"
 ).split()
 # What every chapter may import without having built it.

@@ -121,7 +121,7 @@ def test_a_default_that_moves_is_seen() -> None:
     found = defaults()
     assert found["metarec.training.TrainingConfig"]["patience"] == "10"
     assert found["metarec.tasks.UserHistories"]["reserved"] == "15"
-    assert found["metarec.lists"]["LIKE"] == "4"
+    assert found["metarec.models.Softmax"]["like"] == "4.0"
 
 
 ERRORS = ["user", "k", "rmse", "mae", "unclipped", "n"]

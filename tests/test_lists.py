@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from itertools import combinations, permutations
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,9 +13,8 @@ from torch import Tensor
 
 from metarec.data import RatingData, RatingScale
 from metarec.evaluation import rank_catalogue
-from metarec.factors import ItemMean
-from metarec.learners import predict
-from metarec.lists import ListMAML, ListModel, ListSampler, list_tasks
+from metarec.factors import ItemMean, UserItemBias
+from metarec.meta import MetaLearner
 from metarec.metrics import (
     auc,
     chance_ranking,
@@ -27,8 +27,10 @@ from metarec.metrics import (
     share_shown,
 )
 from metarec.models import Softmax
-from metarec.tasks import Examples, UserHistories
+from metarec.systems import Parts, System, build_system, item_vectors
+from metarec.tasks import Examples, Tasks, TaskSampler, UserHistories
 from metarec.training import TrainingConfig, meta_train
+from metarec.validation import Predictor, validation_score
 
 
 @pytest.fixture(scope="module")
@@ -213,8 +215,6 @@ def test_softmax_is_torch_cross_entropy_over_the_candidates() -> None:
     second = torch.where(mask[:, 1], -0.5 * log_p[:, 1], 0.0)
     assert torch.allclose(Softmax().loss(score, both, mask), theirs + second)
     assert torch.allclose(Softmax().mean(score).sum(-1), torch.ones(4))
-    with pytest.raises(ValueError, match="GradientDescent"):
-        Softmax().curvature(score)
 
 
 def test_softmax_gradient_by_differences_and_without_candidates() -> None:
@@ -229,59 +229,101 @@ def test_softmax_gradient_by_differences_and_without_candidates() -> None:
     assert loss(score)[1] == 0
 
 
-def test_list_tasks_equal_a_slow_loop(histories: UserHistories) -> None:
+def list_tasks(histories: UserHistories, users: Tensor, k: Tensor | int) -> Tasks:
+    """The first k ratings, and all after them."""
+    return histories.tasks(users, k, k)
+
+
+def test_a_support_and_a_query_are_read_as_a_slow_loop_reads_them(
+    histories: UserHistories,
+) -> None:
     users, k = torch.tensor([3, 8]), torch.tensor([2, 6])
-    tasks = list_tasks(histories, users, k)
+    tasks, softmax = list_tasks(histories, users, k), Softmax()
+    support = softmax.read(tasks.support, histories.n_items)
+    query = softmax.read(tasks.query, histories.n_items, tasks.support)
     for row, (user, size) in enumerate(zip([3, 8], [2, 6], strict=True)):
         _, item, rating = histories.ratings_of(torch.tensor([user]))
         liked = rating >= 4
-        support = set(item[:size][liked[:size]].tolist())
+        early = set(item[:size][liked[:size]].tolist())
         later = set(item[size:][liked[size:]].tolist())
-        assert set(tasks.support.y[row].nonzero()[:, 0].tolist()) == support
-        assert set(tasks.query.y[row].nonzero()[:, 0].tolist()) == later
-        assert tasks.query.y[row].sum().item() == pytest.approx(1)
-        assert not tasks.query.mask[row, item[:size]].any()
-        assert tasks.query.mask[row].sum() == histories.n_items - size
-    assert tasks.support.mask.all()
-    with pytest.raises(ValueError, match="K must"):
-        list_tasks(histories, users, -1)
+        assert set(support.y[row].nonzero()[:, 0].tolist()) == early
+        assert set(query.y[row].nonzero()[:, 0].tolist()) == later
+        assert query.y[row].max() == 1 and query.total[row] == len(later)
+        assert not query.mask[row, item[:size]].any()
+        assert query.mask[row].sum() == histories.n_items - size
+    assert support.mask.all() and support.y.max() == 1
+    assert torch.equal(support.x, torch.arange(histories.n_items))
+    weight = some(histories.n_items).exp()
+    weighed = Softmax(weight=weight).read(tasks.query, len(weight), tasks.support)
+    torch.testing.assert_close(weighed.y, query.y * weight)
+    torch.testing.assert_close(weighed.total, (query.y * weight).sum(-1))
+    again = Softmax(weight=weight).read(tasks.support, len(weight))
+    assert torch.equal(again.y, support.y)  # what a support says is not weighed
+
+
+def test_lists_are_asked_for_all_that_comes_after(histories: UserHistories) -> None:
+    users = torch.arange(20)
+    sampler = TaskSampler(histories, users, (2, 5), 8, to_the_end=True)
+    seen = 0
+    for tasks in sampler(torch.Generator().manual_seed(0)):
+        k = tasks.support.mask.sum(-1)
+        assert set(k.tolist()) <= {2, 5}
+        same = list_tasks(histories, tasks.user, k)
+        for name in ("x", "y", "mask"):
+            assert torch.equal(getattr(tasks.query, name), getattr(same.query, name))
+        after = tasks.query.mask.sum(-1)
+        assert torch.equal(k + after, histories.count(tasks.user))
+        seen += len(tasks)
+    assert seen == 20
+
+
+def lister(
+    histories: UserHistories, users: Tensor, dim: int = 4, **options: Any
+) -> MetaLearner:
+    """Softmax MAML: one step, and what a choice of items says."""
+    system = System("mf", "maml", "gradient", True, steps=1, goal="lists", **options)
+    features = torch.zeros(histories.n_items, 0)
+    warm = item_vectors(histories, users, features, dim, True, goal="lists")
+    return build_system(system, Parts.of(histories, users, warm, features))
 
 
 def test_one_step_is_observed_minus_expected(histories: UserHistories) -> None:
-    meta = ListMAML(ListModel.start(histories, torch.arange(100), dim=4))
+    meta = lister(histories, torch.arange(100))
+    model = meta.model
     with torch.no_grad():
-        meta.model.implicit.copy_(some(histories.n_items, 4))
-        meta.model.head.copy_(some(5, seed=2))
+        model.implicit.copy_(some(histories.n_items, 4))
+        model.head.copy_(some(5, seed=2))
     users = torch.arange(100, 110)
     tasks = list_tasks(histories, users, 5)
-    q, b = meta.model.item_factors, meta.model.item_offset
-    rated, liked = tasks.support.rated, tasks.support.y
-    w = meta.model.head[:4] + 5**-0.5 * rated @ meta.model.implicit
+    q, b = model.item_factors, model.item_offset
+    liked, rated = torch.zeros(2, 10, histories.n_items)
+    for row, user in enumerate(users.tolist()):
+        _, item, rating = histories.ratings_of(torch.tensor([user]))
+        rated[row, item[:5]] = 1.0
+        liked[row, item[:5]] = (rating[:5] >= 4).float()
+    w = model.head[:4] + 5**-0.5 * rated @ model.implicit
     p = (b + w @ q.T).softmax(-1)
     w = w + meta.log_scale.exp() * (liked - liked.sum(-1, keepdim=True) * p) @ q
-    expected = b + w @ q.T + meta.model.head[4]
-    assert torch.allclose(meta.scores(tasks.support), expected, atol=1e-4)
-    # The learner's own step, which differentiates the loss, gives the same head.
-    slow = meta.learner.adapt(meta.model, meta.prior(tasks.support), tasks.support)
-    score = predict(meta.model, slow, tasks.query.x)
-    assert torch.allclose(score, expected, atol=1e-4)
-    stars = histories.everything(users, 5)
-    alike = meta.predict(stars, torch.zeros(10, 3, dtype=torch.long))
+    expected = b + w @ q.T + model.head[4]
+    everything = torch.arange(histories.n_items).expand(10, -1)
+    assert torch.allclose(meta.predict(tasks.support, everything), expected, atol=1e-4)
+    alike = meta.predict(tasks.support, torch.zeros(10, 3, dtype=torch.long))
     assert torch.allclose(alike, expected[:, :1].expand(-1, 3), atol=1e-4)
 
 
 def test_without_ratings_a_list_begins_at_the_prior(histories: UserHistories) -> None:
-    meta = ListMAML(ListModel.start(histories, torch.arange(100), dim=4))
+    meta = lister(histories, torch.arange(100))
     meta.model.implicit.data.normal_(generator=torch.Generator().manual_seed(0))
-    stars = histories.everything(torch.arange(3), 5)
-    for support in (None, stars):  # stars do not say what was rated: a list does
-        assert torch.equal(meta.prior(support).mean["head"], meta.model.head)
-    shifted = meta.prior(meta.as_list(stars)).mean["head"]
+    nobody = histories.everything(torch.arange(3), 0)
+    for support in (None, nobody):
+        head = meta.prior(support).mean["head"]
+        assert torch.equal(head, meta.model.head.expand_as(head))
+    shifted = meta.prior(histories.everything(torch.arange(3), 5)).mean["head"]
     assert (shifted != meta.model.head).any()
 
 
 def test_padding_does_not_matter(histories: UserHistories) -> None:
-    meta = ListMAML(ListModel.start(histories, torch.arange(100), dim=4))
+    meta = lister(histories, torch.arange(100))
     support = histories.everything(torch.arange(100, 104), 3)
     wider = Examples(
         *(
@@ -296,7 +338,7 @@ def test_padding_does_not_matter(histories: UserHistories) -> None:
 
 def test_training_lowers_the_loss_of_new_lists(histories: UserHistories) -> None:
     train, kept = torch.arange(150), torch.arange(150, 200)
-    meta = ListMAML(ListModel.start(histories, train, dim=4))
+    meta = lister(histories, train)
     tasks = list_tasks(histories, kept, 5)
 
     def validate() -> float:
@@ -305,11 +347,38 @@ def test_training_lowers_the_loss_of_new_lists(histories: UserHistories) -> None
 
     before = validate()
     before_training = {n: p.clone() for n, p in meta.named_parameters()}
-    sampler = ListSampler(histories, train)
+    sampler = TaskSampler(histories, train, meta_batch=64, to_the_end=True)
     meta_train(meta, sampler, validate, TrainingConfig(6, 0.01), progress=False)
     assert validate() < before - 0.005
     moved = [n for n, p in meta.named_parameters() if (p != before_training[n]).any()]
     assert len(moved) == len(before_training)
+
+
+@pytest.mark.parametrize("goal", ["lists", "clicks", "stars"])
+def test_the_validation_score_is_the_metric_of_the_goal(
+    histories: UserHistories, goal: str
+) -> None:
+    users, sizes = torch.arange(150, 200), (1, 5)
+    model: Predictor = UserItemBias.fit(histories, users)
+    if goal == "clicks":
+        model = ItemMean.fit(histories.likes(), users)
+    found = validation_score(model, histories, users, sizes, goal)
+    if goal == "lists":
+        table = rank_catalogue(model, histories, users, sizes)
+        assert found == pytest.approx(-table["ndcg"].mean())
+        return
+    rows = []
+    for k in sizes:
+        tasks = histories.tasks(users, k)
+        score = model.predict(tasks.support, tasks.query.x)
+        for row in range(len(users)):
+            mask = tasks.query.mask[row]
+            y, own = tasks.query.y[row][mask].double(), score[row][mask].double()
+            if goal == "stars":
+                rows.append((own.clamp(1, 5) - y).square().mean().sqrt())
+            else:
+                rows.append(-torch.where(y >= 4, own, 1 - own).log().mean())
+    assert found == pytest.approx(float(torch.stack(rows).mean()))
 
 
 def test_click_metrics_equal_scikit_learn() -> None:

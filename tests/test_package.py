@@ -23,7 +23,7 @@ PACKAGE = Path(metarec.__file__).parent
 # A module imports only from rooms above its own.
 ROOMS = (
     "data features tasks metrics validation plots models learners "
-    "factors meta lists training systems baselines recommender evaluation challenges "
+    "factors meta training systems baselines recommender evaluation challenges "
     "scale serve"
 ).split()
 

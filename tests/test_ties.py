@@ -7,8 +7,8 @@ import torch
 
 from metarec.data import RatingData, rating_data
 from metarec.evaluation import rank_catalogue
-from metarec.factors import ItemMean
-from metarec.lists import LIKE, ListMAML, ListModel, list_tasks
+from metarec.factors import ItemMean, lift_vectors
+from metarec.models import Bernoulli, Softmax
 from metarec.tasks import UserHistories
 
 
@@ -34,7 +34,7 @@ def likes(histories: UserHistories, user: int, rows: slice) -> list[int]:
 
 
 def test_many_ratings_stand_exactly_at_the_threshold(stars: RatingData) -> None:
-    assert (stars.ratings["rating"] == LIKE).mean() > 0.15
+    assert (stars.ratings["rating"] == stars.scale.like).mean() > 0.15
 
 
 def test_four_stars_are_relevant_in_the_ranking(histories: UserHistories) -> None:
@@ -49,35 +49,37 @@ def test_four_stars_are_relevant_in_the_ranking(histories: UserHistories) -> Non
 
 def test_four_stars_are_likes_of_a_list(histories: UserHistories) -> None:
     users = torch.arange(20)
-    tasks = list_tasks(histories, users, 6)
-    meta = ListMAML(ListModel(histories.n_items, 2))
-    as_list = meta.as_list(histories.everything(users, 6))
+    tasks = histories.tasks(users, 6, 6)
+    softmax, n = Softmax(histories.scale.like), histories.n_items
+    support = softmax.read(tasks.support, n)
+    query = softmax.read(tasks.query, n, tasks.support)
+    zeros_and_ones = histories.likes().tasks(users, 6, 6).support
     for row in range(20):
         early = likes(histories, row, slice(6))
         late = likes(histories, row, slice(6, None))
-        assert tasks.support.y[row].nonzero()[:, 0].tolist() == early
-        assert tasks.query.y[row].nonzero()[:, 0].tolist() == late
-        assert as_list.y[row].nonzero()[:, 0].tolist() == early
-    assert torch.equal(as_list.y, tasks.support.y)
-    assert torch.equal(as_list.rated, tasks.support.rated)
+        assert support.y[row].nonzero()[:, 0].tolist() == early
+        assert query.y[row].nonzero()[:, 0].tolist() == late
+        marked = zeros_and_ones.x[row][zeros_and_ones.y[row] == 1]
+        assert sorted(marked.tolist()) == early
+    assert set(zeros_and_ones.y.unique().tolist()) == {0, 1}
+    clicks = Bernoulli(histories.scale.like).read(tasks.support, n)
+    assert torch.equal(clicks.y, zeros_and_ones.y)
 
 
 def test_a_list_starts_at_the_logarithm_of_its_likes(
     stars: RatingData, histories: UserHistories
 ) -> None:
-    model = ListModel.start(histories, torch.arange(150), dim=4)
+    start = lift_vectors(histories, torch.arange(150), dim=4)
     own = stars.ratings[stars.ratings["user"] < 150]
     count = np.bincount(own["item"][own["rating"].isin([4, 5])], minlength=80)
-    torch.testing.assert_close(
-        model.item_offset.detach(), torch.tensor(np.log(count + 0.5)).float()
-    )
+    torch.testing.assert_close(start.offset, torch.tensor(np.log(count + 0.5)).float())
 
 
 def test_the_start_of_a_list_counts_who_meets_whom(
     stars: RatingData, histories: UserHistories
 ) -> None:
     """Item vectors are the best factors of rank dim of the shrunk log-lift."""
-    model = ListModel.start(histories, torch.arange(150), dim=80)
+    start = lift_vectors(histories, torch.arange(150), dim=80)
     own = stars.ratings[stars.ratings["user"] < 150]
     rated = pd.crosstab(own["user"], own["item"]).reindex(columns=range(80))
     rated = rated.fillna(0).to_numpy(float)
@@ -88,9 +90,8 @@ def test_the_start_of_a_list_counts_who_meets_whom(
     lift = np.log((rated.T @ liked + 20) / (chance + 20))
     value, vector = np.linalg.eigh((lift + lift.T) / 2)
     expected = vector * value.clip(0) @ vector.T
-    q = model.item_factors.detach().double().numpy()
+    q = start.factors.double().numpy()
     np.testing.assert_allclose(q @ q.T, expected, atol=1e-5)
-    few = ListModel.start(histories, torch.arange(150), dim=3).item_factors
-    few = few.detach().double().numpy()
+    few = lift_vectors(histories, torch.arange(150), dim=3).factors.double().numpy()
     best = vector[:, -3:] * value[-3:] @ vector[:, -3:].T
     np.testing.assert_allclose(few @ few.T, best, atol=1e-5)

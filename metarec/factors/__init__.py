@@ -6,7 +6,8 @@ Each learns from training users in ``fit`` and answers for new ones in
 
 from metarec.factors.biases import GlobalMean, ItemMean, UserItemBias, shrunk_mean
 from metarec.factors.gaussian import GaussianFactorModel
-from metarec.factors.warm_start import WarmStart, cross_fit
+from metarec.factors.warm_start import WarmStart, cross_fit, lift_vectors
 
 __all__ = ["GlobalMean", "ItemMean", "UserItemBias", "shrunk_mean"]
 __all__ += ["GaussianFactorModel", "WarmStart", "cross_fit"]
+__all__ += ["lift_vectors"]

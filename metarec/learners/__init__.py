@@ -11,6 +11,7 @@ from metarec.learners.bayesian import (
 from metarec.learners.functional import predict
 from metarec.learners.gradient_descent import GradientDescent
 from metarec.learners.heads import (
+    Rows,
     dot,
     expand_mean,
     is_head,
@@ -22,6 +23,7 @@ from metarec.learners.heads import (
 from metarec.learners.loop import MatrixRate, Objective, inner_loop, stable_share
 from metarec.learners.losses import (
     Loss,
+    answer,
     likelihood_of,
     mean_squared_error,
     squared_error,
@@ -34,6 +36,6 @@ __all__ = ["Bayesian", "GradientDescent", "TaskAttention", "TaskLearner"]
 __all__ += ["Posterior", "TaskBank", "posterior_covariance"]
 __all__ += ["Parameters", "Prior", "predict"]
 __all__ += ["MatrixRate", "Objective", "inner_loop", "stable_share"]
-__all__ += ["Loss", "likelihood_of", "mean_squared_error", "squared_error"]
-__all__ += ["dot", "expand_mean", "is_head", "masked_rows"]
+__all__ += ["Loss", "answer", "likelihood_of", "mean_squared_error", "squared_error"]
+__all__ += ["Rows", "dot", "expand_mean", "is_head", "masked_rows"]
 __all__ += ["needs_head", "residual", "scaled"]

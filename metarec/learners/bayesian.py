@@ -8,11 +8,18 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from metarec.learners.heads import dot, expand_mean, needs_head, residual, scaled
+from metarec.learners.heads import (
+    Rows,
+    dot,
+    expand_mean,
+    needs_head,
+    residual,
+    scaled,
+)
 from metarec.learners.losses import likelihood_of
 from metarec.learners.prior import Parameters, Prior
 from metarec.learners.task_learner import TaskLearner
-from metarec.models import Gaussian, RatingModel
+from metarec.models import Gaussian, RatingModel, weighted_gram
 from metarec.tasks import Examples, Tasks
 
 
@@ -92,8 +99,9 @@ class Bayesian(TaskLearner):
 
     ``C = (S^-1 + Phi' Phi / sigma^2)^-1`` and ``mean = m + C Phi' e / sigma^2``, with
     ``e = y - offset - Phi m``. S is the prior's scale: ``tau^2 I``, ``diag(tau^2)`` or
-    full. Under a Bernoulli likelihood it is Laplace's approximation: a Gaussian at the
-    maximum of the posterior, found by ``newton`` steps, with the curvature there.
+    full. Under a Bernoulli likelihood or a softmax it is Laplace's approximation: a
+    Gaussian at the maximum of the posterior, found by at most ``newton`` steps, with
+    the curvature there.
     Parameters other than the head stay at the prior mean.
 
     The meta-loss is ``-log p(query)`` under the predictive
@@ -102,7 +110,7 @@ class Bayesian(TaskLearner):
     Parameters
     ----------
     newton
-        Number of Newton's steps under a Bernoulli likelihood.
+        Most steps of Newton's under another likelihood than a Gaussian.
 
     Source
     ------
@@ -126,7 +134,7 @@ class Bayesian(TaskLearner):
     tensor([[0.6667, 0.0000, 0.6667]])
     """
 
-    newton: int = 8
+    newton: int = 30
 
     initial_scale = 0.15
     noisy = True
@@ -150,22 +158,23 @@ class Bayesian(TaskLearner):
         Posterior
             The posterior of B heads.
         """
+        if not isinstance(likelihood_of(model), Gaussian):
+            return self.laplace(model, prior, support)
         mean = expand_mean(prior, support)
         phi, error = residual(model, mean, support)
-        if isinstance(likelihood_of(model), Gaussian):
-            evidence = dot(phi.mT, error)
-            weight = torch.ones_like(error) / prior.noise
-            covariance = posterior_covariance(prior, phi, weight)
-            step = dot(covariance, evidence / prior.noise)
-            return Posterior(mean + step, covariance, prior.noise)
-        return self.laplace(model, prior, support, phi)
+        evidence = dot(phi.mT, error)
+        weight = torch.ones_like(error) / prior.noise
+        covariance = posterior_covariance(prior, phi, weight)
+        step = dot(covariance, evidence / prior.noise)
+        return Posterior(mean + step, covariance, prior.noise)
 
-    def laplace(
-        self, model: RatingModel, prior: Prior, support: Examples, phi: Tensor
-    ) -> Posterior:
+    def laplace(self, model: RatingModel, prior: Prior, support: Examples) -> Posterior:
         """Newton's steps on ``L + 1/2 (w - m)' S^-1 (w - m)``, and the curvature there.
 
-        ``phi`` (B, K, D) holds the features of the support, zero where it is padded.
+        ``w <- w + t (S^-1 + H)^-1 (g - S^-1 (w - m))``, with ``t = log(1 + r) / r`` and
+        r the range of what the step adds to the scores: under these likelihoods such a
+        step always goes down, and t is 1 in the end. Gradients run through the last
+        step alone, which makes those of the maximum itself; the covariance has none.
 
         Parameters
         ----------
@@ -175,26 +184,42 @@ class Bayesian(TaskLearner):
             Where adaptation starts, and how far it trusts the ratings.
         support
             Ratings to adapt on, of B users or tasks.
-        phi
-            Features of the support, zero where it is padded, shape (B, K, D).
 
         Returns
         -------
         Posterior
             The Gaussian at the maximum of the posterior.
+
+        Source
+        ------
+        Bach (2010) for t: how fast a softmax can bend.
         """
-        likelihood, offset = likelihood_of(model), model.offset(support.x)
-        mean = expand_mean(prior, support)
-        shift = torch.zeros_like(mean)
-        covariance = posterior_covariance(prior, phi, torch.zeros_like(offset))
-        for _ in range(self.newton):
-            score = offset + dot(phi, mean + shift)
-            curvature = likelihood.curvature(score)
-            rest = torch.where(support.mask, support.y - likelihood.mean(score), 0.0)
-            rest = rest + curvature * dot(phi, shift)
-            covariance = posterior_covariance(prior, phi, curvature)
-            shift = torch.einsum("bde,bne,bn->bd", covariance, phi, rest)
-        return Posterior(mean + shift, covariance, 0.0)
+        rows, mean = Rows.of(model, support), expand_mean(prior, support)
+        scale = scaled(prior.scale["head"], torch.eye(mean.shape[-1]).to(mean))
+        one = torch.eye(mean.shape[-1]).to(mean)
+        scale = scaled(prior.scale["head"], one)
+
+        def step(w: Tensor, hessian: Tensor) -> Tensor:
+            # Times S: a prior need not be inverted.
+            uphill = rows.slope(w) @ scale - (w - mean)
+            found: Tensor = torch.linalg.solve(one + scale @ hessian, uphill)
+            return found
+
+        with torch.no_grad():
+            w, hessian, least = mean, rows.hessian(mean), torch.finfo(mean.dtype)
+            for _ in range(self.newton):
+                move = step(w, hessian)
+                change = dot(rows.phi, move)
+                bend = change.amax(-1).clamp(min=0) - change.amin(-1).clamp(max=0)
+                bend = bend.clamp(min=least.tiny)[:, None]
+                w = w + bend.log1p() / bend * move
+                hessian = rows.hessian(w)
+                # What a step leaves is of the order of its square.
+                if (bend < least.eps**0.5).all():
+                    break
+            covariance = _covariance(one, scale, hessian)
+        # The step is 0 at the maximum, and its derivative is that of the maximum.
+        return Posterior(w + step(w, hessian), covariance, 0.0)
 
     def adapt(self, model: nn.Module, prior: Prior, support: Examples) -> Parameters:
         """The posterior mean of each task's head.
@@ -221,7 +246,7 @@ class Bayesian(TaskLearner):
         """Mean and variance of the score of a further rating of ``x``, (B, N) each.
 
         ``score = offset + phi . mean``; ``variance = phi' C phi + sigma^2``, without
-        ``sigma^2`` under a Bernoulli likelihood, whose noise is in the click.
+        ``sigma^2`` under another likelihood, whose noise is in the click.
 
         Parameters
         ----------
@@ -295,7 +320,11 @@ def posterior_covariance(prior: Prior, phi: Tensor, weight: Tensor) -> Tensor:
     """
     one = torch.eye(phi.shape[-1], dtype=phi.dtype, device=phi.device)
     scale = scaled(prior.scale["head"], one)
-    information = (weight[..., None] * phi).mT @ phi
+    return _covariance(one, scale, weighted_gram(phi, weight))
+
+
+def _covariance(one: Tensor, scale: Tensor, information: Tensor) -> Tensor:
+    """``(S^-1 + H)^-1 = (I + S H)^-1 S``, shape (B, D, D)."""
     total = one + scale @ information
     covariance: Tensor = torch.linalg.solve(total, scale.expand_as(information))
     # Symmetric in exact arithmetic; rounding must not break the online update.

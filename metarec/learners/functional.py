@@ -15,7 +15,7 @@ def predict(
 ) -> Tensor:
     """Scores (B, N) of each task's own weights for its own inputs ``x``.
 
-    For a head, ``x`` may also be (N,), the same for all tasks: features that no task
+    ``x`` may also be (N,), the same for all tasks: for a head, features that no task
     changes are then computed once.
 
     Parameters
@@ -42,6 +42,8 @@ def predict(
         phi = model.features(x, profile)
         return model.offset(x) + dot(phi, weights["head"])
 
+    if x.dim() == 1:
+        x = x.expand(len(next(iter(weights.values()))), -1)
     apart = twin(model)
 
     def one_task(own: Parameters, *inputs: Tensor) -> Tensor:

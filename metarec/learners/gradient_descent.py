@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from metarec.learners.functional import over_tasks, twin
-from metarec.learners.heads import expand_mean, is_head, masked_rows
+from metarec.learners.heads import Rows, expand_mean, is_head, masked_rows
 from metarec.learners.loop import MatrixRate, Objective, inner_loop, stable_share
 from metarec.learners.losses import (
     Loss,
@@ -19,7 +19,7 @@ from metarec.learners.losses import (
 )
 from metarec.learners.prior import Parameters, Prior
 from metarec.learners.task_learner import TaskLearner
-from metarec.models import Bernoulli, Gaussian, RatingModel
+from metarec.models import Bernoulli, Gaussian, Likelihood, RatingModel, Softmax
 from metarec.tasks import Examples
 
 
@@ -34,7 +34,8 @@ class GradientDescent(TaskLearner):
     has a linear head, the rate of a task is cut to what its ratings allow (see
     `stable_share`), so that long histories do not diverge: exactly so for a head alone,
     under squared errors or a Bernoulli; by the curvature of its head at ``theta_0``
-    where other weights are adapted along. For a loss or a module without a known
+    where other weights are adapted along. Under a softmax a step that would raise a
+    task's loss is halved until it does not. For a loss or a module without a known
     curvature the rate is taken as it is, and steps that run away are refused where
     weights are served (without a gradient); in training `meta_train` refuses them.
 
@@ -124,22 +125,29 @@ class GradientDescent(TaskLearner):
             if share is not None:
                 for name, w in start.items():
                     rate[name] = share.reshape(-1, *[1] * (w.dim() - 1)) * rate[name]
-        own = inner_loop(loss, start, rate, self.steps, self.first_order)
-        if not torch.is_grad_enabled() and (curvature is None or not head):
-            _refuse_divergence(loss, start, own)
+        if loss.by_task is not None:
+            own = _downhill(loss, start, rate, self.steps, self.first_order)
+        else:
+            own = inner_loop(loss, start, rate, self.steps, self.first_order)
+            if not torch.is_grad_enabled() and (curvature is None or not head):
+                _refuse_divergence(loss, start, own)
         return {"head": own["head"].squeeze(-1)} if head else own
 
     def _objective(
         self, model: nn.Module, prior: Prior, support: Examples
     ) -> Objective:
         """The inner loss of all tasks, by the cheapest way to its gradient."""
-        likelihood = likelihood_of(model)
-        gaussian = self.loss is None and isinstance(likelihood, Gaussian)
+        likelihood, mine = likelihood_of(model), self.loss is None
+        gaussian = mine and isinstance(likelihood, Gaussian)
         squared = gaussian or self.loss in (squared_error, mean_squared_error)
-        if squared and is_head(model, prior.mean):
-            return _quadratic(model, support, self.loss is mean_squared_error)
+        if is_head(model, prior.mean):
+            if squared:
+                return _quadratic(model, support, self.loss is mean_squared_error)
+            if mine:
+                return _of_rows(Rows.of(model, support))
         loss = likelihood.loss if self.loss is None else self.loss
-        score, inputs = _score_of(model, prior, support)
+        read = likelihood.read(support, getattr(model, "n_items", 0))
+        score, inputs = _score_of(model, prior, support, read.x)
 
         def task_loss(
             weights: Parameters, y: Tensor, mask: Tensor, *inputs: Tensor
@@ -147,18 +155,60 @@ class GradientDescent(TaskLearner):
             return loss(score(weights, *inputs), y, mask)
 
         losses = over_tasks(task_loss, len(support))
+
+        def by_task(weights: Parameters) -> Tensor:
+            return losses(weights, read.y, read.mask, *inputs)
+
         curvature = None
-        # The variance of a click, p (1 - p), is 1/4 at most.
-        bernoulli = self.loss is None and isinstance(likelihood, Bernoulli)
-        most = 1.0 if squared else 0.25 if bernoulli else None
+        most = 1.0 if squared else _most(likelihood) if mine else None
         if isinstance(model, RatingModel) and "head" in prior.mean and most:
             gram, _ = _gram(model, support, self.loss is mean_squared_error)
             curvature = most * gram
         return _by_autograd(
-            lambda weights: losses(weights, support.y, support.mask, *inputs).sum(),
+            lambda weights: by_task(weights).sum(),
             torch.is_grad_enabled() and not self.first_order,
             curvature,
+            by_task if mine and isinstance(likelihood, Softmax) else None,
         )
+
+
+def _most(likelihood: Likelihood) -> float | None:
+    """The most that a score's loss can bend: the variance of a click is 1/4 at most."""
+    return 0.25 if isinstance(likelihood, Bernoulli) else None
+
+
+def _downhill(
+    loss: Objective, start: Parameters, rate: dict[str, Any], steps: int, first: bool
+) -> Parameters:
+    """The inner loop; a step that raises a task's loss is halved until it does not.
+
+    A softmax bends by as much as any two items differ, which few users come near: a
+    rate that is safe everywhere would be ten times too small.
+    """
+    assert loss.by_task is not None
+    weights = start
+    for _ in range(steps):
+        moved = inner_loop(loss, weights, rate, 1, first)
+        with torch.no_grad():
+            before = loss.by_task(weights)
+            share, at = torch.ones_like(before), moved
+            slack = 1e-6 if before.dtype == torch.float32 else 1e-12
+            for _ in range(60):
+                uphill = ~(loss.by_task(at) <= before + slack * (1 + before))
+                if not uphill.any():
+                    break
+                share = torch.where(uphill, share / 2, share)
+                at = _between(weights, moved, share)
+        weights = moved if (share == 1).all() else _between(weights, moved, share)
+    return weights
+
+
+def _between(start: Parameters, end: Parameters, share: Tensor) -> Parameters:
+    """A share (B,) of the way from a task's weights to others."""
+    found = {}
+    for name, w in start.items():
+        found[name] = w + share.reshape(-1, *[1] * (w.dim() - 1)) * (end[name] - w)
+    return found
 
 
 def _own(model: nn.Module, name: str, mean: Tensor, support: Examples) -> Tensor:
@@ -214,8 +264,28 @@ def _gram(model: RatingModel, support: Examples, mean: bool) -> tuple[Tensor, Te
     return gram / count, target / count
 
 
+def _of_rows(rows: Rows) -> Objective:
+    """The loss of a linear head under any likelihood, which brings its own gradient."""
+
+    def by_task(weights: Parameters) -> Tensor:
+        return rows.loss(weights["head"].squeeze(-1))
+
+    def gradient(weights: Parameters) -> Parameters:
+        return {"head": -rows.slope(weights["head"].squeeze(-1))[..., None]}
+
+    def value(weights: Parameters) -> Tensor:
+        return by_task(weights).sum()
+
+    if (most := _most(rows.likelihood)) is None:
+        return Objective(value, gradient, by_task=by_task)
+    return Objective(value, gradient, most * torch.bmm(rows.phi.mT, rows.phi))
+
+
 def _by_autograd(
-    value: Callable[[Parameters], Tensor], second_order: bool, curvature: Tensor | None
+    value: Callable[[Parameters], Tensor],
+    second_order: bool,
+    curvature: Tensor | None,
+    by_task: Callable[[Parameters], Tensor] | None,
 ) -> Objective:
     """Any loss: one pass backward, recorded if the meta-gradient runs through it.
 
@@ -235,19 +305,21 @@ def _by_autograd(
         )
         return dict(zip(at, found, strict=True))
 
-    return Objective(value, gradient, curvature)
+    return Objective(value, gradient, curvature, by_task)
 
 
 def _score_of(
-    model: nn.Module, prior: Prior, support: Examples
+    model: nn.Module, prior: Prior, support: Examples, x: Tensor
 ) -> tuple[Callable[..., Tensor], tuple[Tensor, ...]]:
     """A task's score as a function of its weights, and its inputs for each task.
 
     Features that no weight of a task changes are looked up once, for all tasks.
     """
     if is_head(model, prior.mean):
-        phi = model.features(support.x, support.profile)
-        return _linear, (phi, model.offset(support.x))
+        phi = model.features(x, support.profile)
+        return _linear, (phi, model.offset(x))
+    if x.dim() == 1:  # the same items for all tasks
+        x = x.expand(len(support), -1)
     model, own = twin(model), set(prior.mean)
     shared = {n: p for n, p in model.named_parameters() if n not in own}
 
@@ -255,7 +327,7 @@ def _score_of(
         found: Tensor = functional_call(model, {**shared, **weights}, inputs)
         return found
 
-    x, profile = support.x, support.profile
+    profile = support.profile
     return score, (x,) if profile is None else (x, profile)
 
 

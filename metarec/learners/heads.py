@@ -1,12 +1,13 @@
 """A linear head is all that a task owns: its features, residuals and scores."""
 
-from typing import TypeGuard
+from typing import NamedTuple, Self, TypeGuard
 
 import torch
 from torch import Tensor, nn
 
+from metarec.learners.losses import likelihood_of
 from metarec.learners.prior import Parameters, Prior
-from metarec.models import RatingModel
+from metarec.models import Likelihood, RatingModel, weighted_sum
 from metarec.tasks import Examples
 
 
@@ -111,6 +112,121 @@ def scaled(scale: Tensor | float, vector: Tensor) -> Tensor:
     return scale * vector
 
 
+class Rows(NamedTuple):
+    """A support as a likelihood reads it, as a function of the heads w (B, D).
+
+    The one place where a task-learner asks what ratings say of a head, whatever they
+    are: stars, clicks or draws from a list.
+
+    Parameters
+    ----------
+    likelihood
+        The likelihood.
+    phi
+        Features, shape (B, N, D), zero where there is no target, or (N, D) where all
+        tasks have the same items.
+    offset
+        Offsets, shape (B, N) or (N,).
+    y
+        Targets, shape (B, N).
+    mask
+        True where there is a target, shape (B, N).
+
+    Plumbing
+    --------
+    Shared by the task-learners and MetaMind.
+    """
+
+    likelihood: Likelihood
+    phi: Tensor
+    offset: Tensor
+    y: Tensor
+    mask: Tensor
+
+    @classmethod
+    def of(cls, model: RatingModel, support: Examples) -> Self:
+        """Read a support with the likelihood and the features of a model.
+
+        Parameters
+        ----------
+        model
+            The model, with a linear head.
+        support
+            Ratings to adapt on, of B users or tasks.
+
+        Returns
+        -------
+        Rows
+            The rows.
+        """
+        likelihood = likelihood_of(model)
+        x, y, mask, _ = likelihood.read(support, model.n_items)
+        phi = model.features(x, support.profile)
+        if x.dim() == 2:
+            phi = torch.where(mask[..., None], phi, 0.0)
+        return cls(likelihood, phi, model.offset(x), torch.where(mask, y, 0.0), mask)
+
+    def score(self, w: Tensor) -> Tensor:
+        """``offset + Phi w``, shape (B, N).
+
+        Parameters
+        ----------
+        w
+            Heads, shape (B, D).
+
+        Returns
+        -------
+        Tensor
+            Scores, shape (B, N).
+        """
+        return self.offset + dot(self.phi, w)
+
+    def loss(self, w: Tensor) -> Tensor:
+        """``L(w)``, what is not likely about the targets, shape (B,).
+
+        Parameters
+        ----------
+        w
+            Heads, shape (B, D).
+
+        Returns
+        -------
+        Tensor
+            The loss of each task, shape (B,).
+        """
+        return self.likelihood.loss(self.score(w), self.y, self.mask)
+
+    def slope(self, w: Tensor) -> Tensor:
+        """``g = Phi' (observed - expected)``, the slope of ``-L``, shape (B, D).
+
+        Parameters
+        ----------
+        w
+            Heads, shape (B, D).
+
+        Returns
+        -------
+        Tensor
+            The slopes, shape (B, D).
+        """
+        return weighted_sum(self.phi, self.likelihood.slope(self.score(w), self.y))
+
+    def hessian(self, w: Tensor) -> Tensor:
+        """H, the curvature of L, shape (B, D, D).
+
+        Parameters
+        ----------
+        w
+            Heads, shape (B, D).
+
+        Returns
+        -------
+        Tensor
+            The second derivatives, shape (B, D, D).
+        """
+        return self.likelihood.hessian(self.phi, self.score(w), self.y)
+
+
 def residual(
     model: RatingModel, mean: Tensor, support: Examples
 ) -> tuple[Tensor, Tensor]:
@@ -184,6 +300,8 @@ def dot(phi: Tensor, w: Tensor) -> Tensor:
     --------
     ``bmm`` costs less to call than ``matmul``, and that than ``einsum``.
     """
-    if phi.dim() == 3 and len(phi) == len(w):
+    if phi.dim() == 2:
+        return w @ phi.T
+    if len(phi) == len(w):
         return torch.bmm(phi, w[..., None]).squeeze(-1)
     return (w[..., None, :] @ phi.mT)[..., 0, :]

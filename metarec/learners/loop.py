@@ -23,6 +23,9 @@ class Objective:
     curvature
         No less than the Hessian of each task's head, shape (B, D, D); None where no
         such bound is known.
+    by_task
+        The loss of each task, shape (B,), as a function of the parameters, where steps
+        are to be watched: see `GradientDescent`.
 
     Plumbing
     --------
@@ -32,6 +35,7 @@ class Objective:
     value: Callable[[Parameters], Tensor]
     gradient: Callable[[Parameters], Parameters]
     curvature: Tensor | None = None
+    by_task: Callable[[Parameters], Tensor] | None = None
 
     def __call__(self, weights: Parameters) -> Tensor:
         """The loss, as any other loss."""

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from metarec.learners.bayesian import Bayesian
-from metarec.learners.heads import expand_mean, needs_head, residual, scaled
+from metarec.learners.heads import Rows, expand_mean, needs_head, scaled
 from metarec.learners.prior import Parameters, Prior
 from metarec.learners.task_learner import TaskLearner
 from metarec.models import RatingModel
@@ -19,8 +19,9 @@ class TaskBank(nn.Module):
     """Historical tasks and what each of them learned: ``Delta_t = w_t - mean`` over t.
 
     ``w_t`` is the ridge estimate of task t's head from its ratings, around the model's
-    head. The features that it is made of change in training, so `refresh` computes it
-    anew; what is saved are the ``Delta_t`` and no rating.
+    head (under another likelihood than a Gaussian, the maximum of the posterior). The
+    features that it is made of change in training, so `refresh` computes it anew; what
+    is saved are the ``Delta_t`` and no rating.
 
     ``history`` holds the tasks (see `UserHistories.everything`) with their ``user``.
 
@@ -97,6 +98,10 @@ class TaskAttention(TaskLearner, nn.Module):
     0 and a learned logit. A task never attends to itself; without ratings all attention
     is on the null slot, so K = 0 is the prior.
 
+    Under another likelihood than a Gaussian ``l_t = g . k_t - 1/2 k_t' H k_t``, with g
+    and H the slope and the curvature of the log-likelihood at m: its change to second
+    order.
+
     Parameters
     ----------
     bank
@@ -150,12 +155,10 @@ class TaskAttention(TaskLearner, nn.Module):
         Tensor
             Weights, shape (B, T + 1).
         """
-        phi, error = residual(model, expand_mean(prior, support), support)
+        rows, mean = Rows.of(model, support), expand_mean(prior, support)
         keys = scaled(prior.scale["head"], self.bank.deltas)
-        evidence = torch.einsum("bnd,bn->bd", phi, error)
-        gram = torch.einsum("bni,bnj->bij", phi, phi)
-        size = torch.einsum("ti,bij,tj->bt", keys, gram, keys)
-        logits = (evidence @ keys.T - 0.5 * size) / prior.noise
+        size = torch.einsum("ti,bij,tj->bt", keys, rows.hessian(mean), keys)
+        logits = (rows.slope(mean) @ keys.T - 0.5 * size) / prior.noise
         empty = ~support.mask.any(-1, keepdim=True)
         logits = logits.masked_fill(empty | self.bank.own(support), -torch.inf)
         null = self.null.expand(len(support), 1)

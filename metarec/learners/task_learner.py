@@ -50,7 +50,7 @@ class TaskLearner:
         raise NotImplementedError
 
     def meta_loss(self, model: nn.Module, prior: Prior, tasks: Tasks) -> Tensor:
-        """Mean loss of a query rating under each task's own weights, shape (B,).
+        """Mean loss of the query under each task's own weights, shape (B,).
 
         Parameters
         ----------
@@ -67,7 +67,7 @@ class TaskLearner:
             The loss of each task, shape (B,).
         """
         weights = self.adapt(model, prior, tasks.support)
-        query = tasks.query
+        likelihood, n_items = likelihood_of(model), getattr(model, "n_items", 0)
+        query = likelihood.read(tasks.query, n_items, tasks.support)
         score = predict(model, weights, query.x, tasks.support.profile)
-        loss = likelihood_of(model).loss(score, query.y, query.mask)
-        return loss / query.mask.sum(-1).clamp(min=1)
+        return likelihood.loss(score, query.y, query.mask) / query.total
