@@ -125,7 +125,7 @@ def test_a_default_that_moves_is_seen() -> None:
 
 
 ERRORS = ["user", "k", "rmse", "mae", "unclipped", "n"]
-RANKS = ["user", "k", "ndcg", "recall", "hit", "overlap", "n"]
+RANKS = ["user", "k", "ndcg", "recall", "hit", "overlap", "n_relevant"]
 RANKS += ["chance_ndcg", "chance_recall", "chance_hit", "ceiling_recall", "coverage"]
 SUMMARY = ["method", "k", "rmse", "sd_folds", "mae", "unclipped", "pooled_rmse"]
 SUMMARY += ["difference", "low", "high"]

@@ -174,7 +174,7 @@ def test_the_protocol_equals_a_slow_loop(
             ideal = sum(1 / np.log2(j + 2) for j in range(min(10, len(likes))))
             found = len(likes & set(best))
             rows[user, k] = gain / ideal, found / len(likes), found > 0, len(likes)
-    columns = ["ndcg", "recall", "hit", "n"]
+    columns = ["ndcg", "recall", "hit", "n_relevant"]
     mine = table.set_index(["user", "k"])
     assert set(mine.index) == set(rows)
     assert sum(table.attrs["left_out"].values()) == 2 * len(users) - len(rows)

@@ -183,7 +183,7 @@ class Fold:
         predictor
             What is judged.
         goal
-            "stars": RMSE; "clicks": log-loss; "lists": nDCG@10, negative.
+            What for: "stars" (RMSE), "clicks" (log-loss) or "lists" (nDCG@10, negative).
 
         Returns
         -------

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 _KEYS = ["fold", "user"]
 _NAMES = {"rmse": "RMSE", "ndcg": "nDCG@10", "log_loss": "log-loss (nats)"}
 # What must stand in a table, and what in it is no measure.
-_NEEDED = {"rmse": {"mae", "n"}, "ndcg": {"recall", "n"}, "log_loss": {"auc", "n"}}
-_OTHER = ["k", "n", *_KEYS, "fit_seconds", "ms_per_user"]
+_NEEDED = {"rmse": {"mae", "n"}, "ndcg": {"recall"}, "log_loss": {"auc"}}
+_OTHER = ["k", "n", "n_relevant", *_KEYS, "fit_seconds", "ms_per_user"]
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class Leaderboard:
                 f"{', '.join(self.errors['method'].unique())}"
             )
         # A hole in this table is a method that was not judged on somebody: no pair.
-        wide = self.errors.pivot_table("n", [*_KEYS, "k"], "method")
+        wide = self.errors.pivot_table(self.metric, [*_KEYS, "k"], "method")
         if wide.isna().any(axis=None):
             short = wide.columns[wide.isna().any()].tolist()
             raise ValueError(

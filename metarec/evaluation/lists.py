@@ -32,7 +32,7 @@ def rank_catalogue(
 
     One row for each user and K: user, k, ndcg, recall, hit (at ``at`` places), overlap
     (how many of them stand on another user's list, on average), coverage (share of the
-    catalogue on any of these users' lists), n (what there is to find), and what bounds
+    catalogue on any of these users' lists), ``n_relevant``, and what bounds
     them: ``chance_ndcg``, ``chance_recall`` and ``chance_hit`` under a random order,
     ``ceiling_recall = min(n, R) / R`` (the ceiling of ndcg and hit is 1). Users without
     a relevant item are left out; ``table.attrs["left_out"]`` counts them for each K.
@@ -92,7 +92,7 @@ def rank_catalogue(
         chance = metrics.rank_candidates(alike, relevant[judged], candidates, at)
         columns = {"user": users[judged], **result._asdict()}
         columns["overlap"] = metrics.overlap(shown)
-        columns["n"] = n_relevant
+        columns["n_relevant"] = n_relevant
         columns |= {f"chance_{name}": v for name, v in chance._asdict().items()}
         columns["ceiling_recall"] = n_relevant.clamp(max=at) / n_relevant.double()
         table = pd.DataFrame({name: v.numpy() for name, v in columns.items()})
