@@ -183,7 +183,7 @@ class Fold:
         predictor
             What is judged.
         goal
-            What for: "stars" (RMSE), "clicks" (log-loss) or "lists" (nDCG@10, negative).
+            "stars" for RMSE, "clicks" for log-loss, or "lists" for nDCG@10, negative.
 
         Returns
         -------
