@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from metarec.data import load_movielens_100k
 from metarec.evaluation import Fold, write_table
-from metarec.metrics import paired_bootstrap
+from metarec.metrics import holm, paired_bootstrap
 from metarec.systems import System
 from metarec.validation import Predictor
 
@@ -81,15 +81,6 @@ def p_value(gap: np.ndarray, fold: np.ndarray, draws: int = 20_000) -> float:
     signs = rng.integers(0, 2, (draws, len(gap))) * 2 - 1
     null = np.abs(signs @ (weight * gap))
     return float((1 + (null >= abs(weight @ gap)).sum()) / (1 + draws))
-
-
-def holm(p: np.ndarray) -> np.ndarray:
-    """Adjusted p-values, valid for all comparisons together (Holm 1979)."""
-    order = np.argsort(p)
-    adjusted = np.maximum.accumulate(p[order] * (len(p) - np.arange(len(p))))
-    result = np.empty(len(p))
-    result[order] = np.minimum(adjusted, 1)
-    return result
 
 
 def main() -> None:

@@ -4,15 +4,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
-from torch.nn.functional import pad
 
 __all__ = ["coverage", "gaussian_nll", "mae", "rmse", "user_mae", "user_rmse"]
 __all__ += ["Reliability", "auc", "expected_calibration_error", "log_loss"]
 __all__ += ["reliability", "chance_ndcg", "chance_precision", "dcg", "ndcg"]
 __all__ += ["precision", "recall", "Interval", "bootstrap_means", "paired_bootstrap"]
-__all__ += ["Ranking", "chance_ranking", "listed", "overlap", "rank_candidates"]
-__all__ += ["share_shown"]
+__all__ += ["Ranking", "holm", "listed", "overlap", "rank_candidates", "share_shown"]
 
 # How far predicted stars, and their intervals, lie from the ratings.
 
@@ -576,7 +575,7 @@ class Ranking(NamedTuple):
 
     Plumbing
     --------
-    What `rank_candidates` and `chance_ranking` return.
+    What `rank_candidates` returns.
     """
 
     ndcg: Tensor
@@ -591,7 +590,8 @@ def rank_candidates(
 
     All have shape (B, I), ``relevant`` and ``candidates`` boolean. Items of equal score
     share their places: each stands at each of the places of its group with the same
-    probability, so the order in which items are stored helps nobody. With ``r_j`` the
+    probability, so the order in which items are stored helps nobody, and where all
+    scores are equal the result is that of chance, exactly. With ``r_j`` the
     expected relevance at place j and R the number of relevant candidates,
 
     ``nDCG@n = sum_{j<=n} r_j / log2(j + 1) / sum_{j<=min(n,R)} 1 / log2(j + 1)`` and
@@ -627,54 +627,24 @@ def rank_candidates(
     --------
     leaderboard
     """
-    score, order = _ranked(score, candidates)
-    first, last = _tied(score, score[:, :at])
-    found = (relevant & candidates).gather(-1, order).cumsum(-1)
-    # How many relevant items share the places of each group, and how many places.
-    total = pad(found, (1, 0)).gather(-1, last) - pad(found, (1, 0)).gather(-1, first)
-    size = last - first
+    score = _with_candidates_first(score, candidates)
+    relevant = relevant & candidates
+    top, who = score.topk(min(at, score.shape[-1]))
+    # How many share the places of each group, and how many of them are relevant; the
+    # last group may go on behind the list.
+    alike = top[:, :, None] == top[:, None, :]
+    size, total = alike.sum(-1), (alike & relevant.gather(-1, who)[:, None]).sum(-1)
+    tied, is_last = score == top[:, -1:], top == top[:, -1:]
+    size = torch.where(is_last, tied.sum(-1, keepdim=True), size)
+    total = torch.where(is_last, (tied & relevant).sum(-1, keepdim=True), total)
     expected = total / size.double()
     # That place j holds none either, once the places of its group before it held none.
-    before = torch.arange(size.shape[-1]) - first
-    miss = ((size - total - before).clamp(min=0) / (size - before).double()).prod(-1)
-    n_relevant = found[:, -1]
+    first = (top[:, None, :] > top[:, :, None]).sum(-1)
+    left = size - torch.arange(top.shape[-1]) + first
+    miss = ((left - total).clamp(min=0) / left.double()).prod(-1)
+    n_relevant = relevant.sum(-1)
     gain = (expected * _discount(expected.shape[-1])).sum(-1)
     recall = expected.sum(-1) / n_relevant
-    return Ranking(gain / _ideal(n_relevant, at), recall, 1 - miss)
-
-
-def chance_ranking(n_relevant: Tensor, n_candidates: Tensor, at: int = 10) -> Ranking:
-    """What a random order of the candidates scores on average, exactly.
-
-    Every place holds a relevant item with probability ``R / C``, so ``nDCG@n = R / C *
-    (sum_{j<=min(n,C)} 1 / log2(j + 1)) / ideal``, with the ideal that of R relevant
-    items, ``Recall@n = min(n, C) / C``, and the list misses with probability
-    ``prod_{j<=min(n,C)} (C - R - j + 1) / (C - j + 1)``.
-
-    Parameters
-    ----------
-    n_relevant
-        Number of relevant candidates, shape (B,).
-    n_candidates
-        Number of candidates, shape (B,).
-    at
-        Length n of the list.
-
-    Returns
-    -------
-    Ranking
-        The expectations, each of shape (B,).
-
-    Built in
-    --------
-    leaderboard
-    """
-    # A list is no longer than its candidates.
-    places = n_candidates.clamp(max=at)
-    gain = n_relevant / n_candidates * _ideal(places, at)
-    left = (n_candidates[:, None] - torch.arange(at)).clamp(min=1).double()
-    miss = ((left - n_relevant[:, None]).clamp(min=0) / left).prod(-1)
-    recall = places / n_candidates.double()
     return Ranking(gain / _ideal(n_relevant, at), recall, 1 - miss)
 
 
@@ -707,10 +677,11 @@ def listed(score: Tensor, candidates: Tensor, at: int = 10) -> Tensor:
     --------
     What `overlap` and `share_shown` are counted from.
     """
-    score, order = _ranked(score, candidates)
-    first, last = _tied(score, score)
-    share = ((at - first) / (last - first).double()).clamp(0, 1)
-    return torch.zeros_like(share).scatter(-1, order, share) * candidates
+    score = _with_candidates_first(score, candidates)
+    last = score.topk(min(at, score.shape[-1])).values[:, -1:]
+    above, tied = score > last, score == last
+    share = (at - above.sum(-1, keepdim=True)) / tied.sum(-1, keepdim=True).double()
+    return torch.where(tied, share.clamp(max=1), above.double()) * candidates
 
 
 def overlap(listed: Tensor) -> Tensor:
@@ -879,6 +850,35 @@ def bootstrap_means(
     return total / len(values)
 
 
+def holm(p: ArrayLike) -> np.ndarray:
+    """Adjusted p-values, valid for all comparisons together.
+
+    The j-th smallest of n, from 1, becomes ``max_{i<=j} min(1, (n - i + 1) p_i)``.
+
+    Parameters
+    ----------
+    p
+        P-values, shape (n,).
+
+    Returns
+    -------
+    np.ndarray
+        The adjusted values, in the order of ``p``, shape (n,).
+
+    Source
+    ------
+    Holm (1979).
+
+    Plumbing
+    --------
+    The leaderboard, against several rivals.
+    """
+    p = np.asarray(p)
+    order = np.argsort(p)
+    adjusted = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
+    return np.minimum(adjusted, 1)[np.argsort(order)]
+
+
 # What they share.
 
 
@@ -914,24 +914,16 @@ def _probability(p: Tensor) -> Tensor:
     return p
 
 
-def _ranked(score: Tensor, candidates: Tensor) -> tuple[Tensor, Tensor]:
-    """Scores from the best down and whose they are, both (B, I)."""
-    if score[candidates].isnan().any():
-        raise ValueError("a score is nan, so its item has no place in the ranking")
-    # What is no candidate stands behind every candidate, also behind one at -inf.
-    lowest = torch.finfo(score.dtype).min
-    score = torch.where(candidates, score.clamp(min=lowest), -torch.inf)
-    return score.sort(dim=-1, descending=True)
-
-
-def _tied(ranked: Tensor, score: Tensor) -> tuple[Tensor, Tensor]:
-    """First place of those who score as much, and the first place behind them."""
-    first = torch.searchsorted(-ranked, -score)
-    return first, torch.searchsorted(-ranked, -score, right=True)
-
-
 def _discount(places: int) -> Tensor:
     return 1 / torch.log2(torch.arange(places, dtype=torch.float64) + 2)
+
+
+def _with_candidates_first(score: Tensor, candidates: Tensor) -> Tensor:
+    """The scores; what is no candidate stands behind all, also behind one at -inf."""
+    if (score.isnan() & candidates).any():
+        raise ValueError("a score is nan, so its item has no place in the ranking")
+    lowest = torch.finfo(score.dtype).min
+    return torch.where(candidates, score.clamp(min=lowest), -torch.inf)
 
 
 def _ideal(n_relevant: Tensor, at: int) -> Tensor:

@@ -239,11 +239,13 @@ def split_users(
     n_folds: int = 5,
     n_validation: int | None = None,
     seed: int = 0,
+    came: np.ndarray | None = None,
 ) -> UserSplit:
     """Split users, not ratings: one fold is test, some of the rest validation.
 
     The folds of one seed partition the users, so every user is a test user once.
-    ``n_validation`` users (a tenth of all by default) choose hyper-parameters.
+    ``n_validation`` users (a tenth of all by default) choose hyper-parameters. With
+    ``came`` the folds are those who came first to those who came last.
 
     Parameters
     ----------
@@ -257,6 +259,8 @@ def split_users(
         Number of validation users; a tenth of all if not given.
     seed
         Seed of everything that is drawn.
+    came
+        When each user came, shape (n_users,); the folds are drawn if not given.
 
     Returns
     -------
@@ -276,6 +280,7 @@ def split_users(
         raise ValueError(f"fold must be in 0..{n_folds - 1}, got {fold}")
     n_validation = n_users // 10 if n_validation is None else n_validation
     order = np.random.default_rng(seed).permutation(n_users)
+    order = order if came is None else came.argsort(kind="stable")
     parts = np.array_split(order, n_folds)
     rest = np.concatenate([part for i, part in enumerate(parts) if i != fold])
     # Drawn anew for each fold: else the same users would always validate.

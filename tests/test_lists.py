@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from itertools import combinations, permutations
+from math import comb
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,6 @@ from metarec.factors import ItemMean, UserItemBias
 from metarec.meta import MetaLearner
 from metarec.metrics import (
     auc,
-    chance_ranking,
     expected_calibration_error,
     listed,
     log_loss,
@@ -125,23 +125,28 @@ def test_only_candidates_are_ranked_also_at_minus_infinity() -> None:
         rank_candidates(score * torch.nan, relevant, candidates)
 
 
-def test_chance_is_the_mean_over_all_orders() -> None:
+def test_scores_that_are_alike_give_the_mean_over_all_orders() -> None:
     relevant = torch.tensor([True, False, True, False, False])
     orders = torch.tensor(list(permutations(range(5)))).float()
-    rows = relevant.expand(len(orders), -1)
-    every = rank_candidates(orders, rows, torch.ones_like(rows), at=3)
-    chance = chance_ranking(torch.tensor([2]), torch.tensor([5]), at=3)
-    assert chance.ndcg.item() == pytest.approx(float(every.ndcg.mean()))
-    assert chance.recall.item() == pytest.approx(float(every.recall.mean()))
-    assert chance.hit.item() == pytest.approx(float(every.hit.mean()))
-    # All alike is a random order, also where the list is longer than the candidates.
-    relevant, some_of = some(40, 12) > 0.7, some(40, 12, seed=1) > 0.3
-    relevant[:, 0] = some_of[:, 0] = True
-    alike = rank_candidates(torch.zeros(40, 12), relevant, some_of, at=6)
-    counts = (relevant & some_of).sum(-1), some_of.sum(-1)
-    assert counts[1].min() < 6 < counts[1].max()
-    for one, other in zip(alike, chance_ranking(*counts, at=6), strict=True):
-        assert np.allclose(one, other)
+    for at in (3, 7):
+        rows = relevant.expand(len(orders), -1)
+        every = rank_candidates(orders, rows, torch.ones_like(rows), at)
+        chance = rank_candidates(torch.zeros(1, 5), rows[:1], rows[:1] < 2, at)
+        for one, other in zip(chance, every, strict=True):
+            assert one.item() == pytest.approx(float(other.mean()))
+    # In closed form, of C candidates and R relevant ones.
+    relevant, candidates = some(40, 12) > 0.7, some(40, 12, seed=1) > 0.3
+    relevant[:, 0] = candidates[:, 0] = True
+    chance = rank_candidates(torch.zeros(40, 12), relevant, candidates, at=6)
+    assert candidates.sum(-1).min() < 6 < candidates.sum(-1).max()
+    for row in range(40):
+        c, r = int(candidates[row].sum()), int((relevant & candidates)[row].sum())
+        places = [1 / np.log2(j + 2) for j in range(6)]
+        gain = r / c * sum(places[:c]) / sum(places[:r])
+        assert chance.ndcg[row].item() == pytest.approx(gain)
+        assert chance.recall[row].item() == pytest.approx(min(6, c) / c)
+        miss = comb(c - r, min(6, c)) / comb(c, min(6, c))
+        assert chance.hit[row].item() == pytest.approx(1 - miss)
 
 
 @pytest.mark.parametrize(("high", "like"), [(5, 4), (10, 7.75)])

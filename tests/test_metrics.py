@@ -15,6 +15,7 @@ from metarec.metrics import (
     dcg,
     expected_calibration_error,
     gaussian_nll,
+    holm,
     log_loss,
     mae,
     ndcg,
@@ -220,3 +221,13 @@ def test_coverage_counts_the_closed_central_interval() -> None:
         assert abs(found - expected) < 2e-4 and abs(found - level) < 0.01
     with pytest.raises(ValueError, match="between 0 and 1"):
         coverage(mean, variance, rating, 90)
+
+
+def test_holm_is_the_step_down_of_bonferroni() -> None:
+    assert np.allclose(holm(np.array([0.01, 0.04, 0.03])), [0.03, 0.06, 0.06])
+    assert np.allclose(holm(np.array([0.6, 0.01, 0.9])), [1, 0.03, 1])
+    rng = np.random.default_rng(0)
+    p = rng.random(9)
+    for place, value in enumerate(p):
+        smaller = [(9 - (p < q).sum()) * q for q in p if q <= value]
+        assert holm(p)[place] == pytest.approx(min(1, max(smaller)))

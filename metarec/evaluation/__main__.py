@@ -1,17 +1,20 @@
 """Judge recommenders on users that they have not met.
 
-Folds by user, RMSE per user, paired with a rival. Three protocols: cold-start (support
-= a user's first K ratings, query = all after the reserved ones), whole-life (the first
-10, 25, 50 or 80 percent of a history of any length, and the rest) and last-20 (the
-first 0 to 400, and the last 20). What is done is kept, so that a run that was
-interrupted goes on and methods and protocols can be added later.
+Folds by user, one number per user, paired with a rival. Three goals: stars (RMSE),
+lists (nDCG@10 of what is liked after the first K ratings, among all items) and clicks
+(log-loss of what is liked). For stars three protocols: cold-start (support = a user's
+first K ratings, query = all after the reserved ones), whole-life (the first 10, 25, 50
+or 80 percent of a history of any length, and the rest) and last-20 (the first 0 to 400,
+and the last 20). What is done is kept, so that a run that was interrupted goes on and
+methods and protocols can be added later.
 
 Files in OUT: errors.csv.xz (each user's error under each method), summary.csv,
-summary.md, costs.csv, plot.png, and parts/ with what is done; another protocol than
-cold-start has a folder of its own in OUT. Examples:
+summary.md, costs.csv, plot.png, rivals.csv if there are several, and parts/ with what
+is done; another protocol than cold-start has a folder of its own in OUT. Examples:
 
     python -m metarec.evaluation --methods baselines "mf + maml + bayesian"
     python -m metarec.evaluation --protocol whole-life last-20
+    python -m metarec.evaluation --goal lists --rival popularity "naive-Bayes lift"
 """
 
 import argparse
@@ -19,6 +22,7 @@ import shlex
 import shutil
 import sys
 from collections.abc import Sequence
+from dataclasses import fields
 from functools import partial
 from pathlib import Path
 
@@ -27,14 +31,12 @@ import torch
 from metarec.data import source
 from metarec.evaluation.cold_start import PROTOCOLS
 from metarec.evaluation.leaderboard import Leaderboard
-from metarec.evaluation.methods import BASELINES, RIVAL, SYSTEMS, known_methods
+from metarec.evaluation.methods import GOALS, SYSTEMS, known_methods
 from metarec.evaluation.run import Protocol, run_methods
 from metarec.evaluation.tables import write_table
 from metarec.plots import use_style
 from metarec.tasks import ORDERS
 from metarec.training import save_aside
-
-GROUPS = {"baselines": [*BASELINES], "systems": [*SYSTEMS], "all": known_methods()}
 
 
 def parser() -> argparse.ArgumentParser:
@@ -47,12 +49,19 @@ def parser() -> argparse.ArgumentParser:
     add = made.add_argument
     add("--data", default="ml-100k", metavar="SOURCE", help=source.SOURCE_HELP)
     source.add_reading_flags(made)
-    groups = f"names, or {', '.join(GROUPS)} (default: baselines; see --list)"
+    add("--goal", choices=GOALS, default="stars", help="default: %(default)s")
+    groups = "names, or baselines, systems, all (default: baselines; see --list)"
     add("--methods", nargs="+", default=["baselines"], metavar="METHOD", help=groups)
     add("--list", action="store_true", help="list the methods and stop")
-    add("--rival", default=RIVAL, help="default: %(default)s")
+    rival = "whom all are compared with; p-values of several are adjusted by Holm"
+    add("--rival", nargs="+", metavar="METHOD", help=f"{rival} (default: by goal)")
+    add("--seeds", type=int, default=1, help="a further row for the mean of so many")
     text = "what is support and what is query (default: cold-start)"
-    add("--protocol", nargs="+", default=["cold-start"], choices=PROTOCOLS, help=text)
+    kinds = [kind for kind in PROTOCOLS if kind not in GOALS]
+    add("--protocol", nargs="+", default=["cold-start"], choices=kinds, help=text)
+    split = "folds of users drawn, or one of those who signed up last"
+    add("--split", choices=("users", "time"), default="users", help=split)
+    add("--sizes", nargs="+", type=int, metavar="K", help="default: by protocol")
     add("--order", choices=ORDERS, default="time", help="of a user's ratings")
     add("--folds", type=int, default=5, help="default: %(default)s")
     reserved = (
@@ -92,32 +101,47 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    methods = [m for name in options.methods for m in GROUPS.get(name, [name])]
-    methods = list(dict.fromkeys([*methods, options.rival]))
+    first, baselines, rival, metric = GOALS[options.goal]
+    groups = {"baselines": [*baselines], "systems": [*SYSTEMS]}
+    groups["all"] = groups["baselines"] + groups["systems"]
+    methods = [m for name in options.methods for m in groups.get(name, [name])]
+    rivals = options.rival or [rival]
+    methods = list(dict.fromkeys([*methods, *rivals]))
     if unknown := [m for m in methods if m not in known_methods()]:
         raise ValueError(f"no method is called {unknown[0]!r}: --list names them all")
+    if options.seeds > 1:
+        systems = [m for m in methods if m in SYSTEMS]
+        methods += [f"{m}, {options.seeds} seeds" for m in systems]
     data = source.load_source(options.data, options, progress=not options.quiet)
-    out = options.out or Path(f"leaderboard-{data.name}")
+    title = "leaderboard" if options.goal == "stars" else options.goal
+    out = options.out or Path(f"{title}-{data.name}")
     if options.fresh:
         shutil.rmtree(out / "parts", ignore_errors=True)
-    protocol = Protocol(options.folds, options.order, options.reserved, options.seed)
-    parts, kinds = out / "parts", options.protocol
+    names = [field.name for field in fields(Protocol)]
+    protocol = Protocol(**{name: getattr(options, name) for name in names})
+    parts = out / "parts"
+    kinds = options.protocol if options.goal == "stars" else [first]
     table = run_methods(data, methods, protocol, parts, not options.quiet, kinds)
     command = f"python -m metarec.evaluation {_arguments(options)}"
     notes = [
         f"{data.name}, hash {data.content_hash()[:16]}, {protocol}",
-        f"difference, low, high: rmse less that of {options.rival}, 95% interval",
+        f"difference, low, high: {metric} less that of {rivals[0]}, 95% interval",
         "seconds and ms: processor time of one thread",
     ]
-    columns = ["method", "fold", "user", "k", "rmse", "mae", "unclipped", "n"]
     use_style()
     for kind, errors in table.groupby("protocol"):
-        folder = out if kind == "cold-start" else out / str(kind)
-        board = Leaderboard(errors, options.rival, PROTOCOLS[str(kind)][0])
+        errors = errors.dropna(axis=1, how="all")
+        folder = out if kind == first else out / str(kind)
+        board = Leaderboard(errors, rivals[0], PROTOCOLS[str(kind)][0], metric)
         write_table(folder / "summary.csv", board.summary, command, notes)
         board.to_markdown(folder / "summary.md")
         write_table(folder / "costs.csv", board.costs.reset_index(), command, notes)
-        write = partial(errors[columns].to_csv, index=False, float_format="%.4f")
+        if len(rivals) > 1:
+            write_table(folder / "rivals.csv", board.against(rivals), command, notes)
+        keys = errors[["method", "fold", "user", "k"]]
+        others = errors.columns.drop(["protocol", *keys, *board.costs])
+        each = keys.join(errors[[*others]])
+        write = partial(each.to_csv, index=False, float_format="%.4f")
         save_aside(folder / "errors.csv.xz", partial(write, compression="xz"))
         sizes = [k for k in errors["k"].unique() if k <= 10 or kind == "whole-life"]
         figure = board.plot(max(sizes)).figure
@@ -130,10 +154,13 @@ def _evaluate(options: argparse.Namespace) -> None:
 def _arguments(options: argparse.Namespace) -> str:
     """What was asked for, without where it was put."""
     words = ["--data", Path(options.data).name, "--methods", *options.methods]
-    words += ["--protocol", *options.protocol]
-    for name in ("rival", "order", "folds", "reserved", "seed"):
+    if options.goal == "stars":
+        words += ["--protocol", *options.protocol]
+    names = "goal rival seeds order folds reserved seed split sizes".split()
+    for name in names:
         if (value := getattr(options, name)) != parser().get_default(name):
-            words += [f"--{name}", str(value)]
+            several = value if isinstance(value, list) else [value]
+            words += [f"--{name}", *map(str, several)]
     return shlex.join(words)
 
 

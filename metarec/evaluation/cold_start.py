@@ -6,6 +6,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from metarec import metrics
 from metarec.metrics import user_mae, user_rmse
 from metarec.tasks import SUPPORT_SIZES, Tasks, UserHistories, one_thread
 from metarec.validation import Predictor, check_disjoint, in_batches, predictions
@@ -139,10 +140,12 @@ def judge(
         for some in in_batches(histories, users[judged], longest):
             rows = judged[some]
             # In a cold start all have one K, and the query begins where it always does.
-            cut = (size,) if protocol == "cold-start" else (k[rows], after[rows])
+            same = protocol in ("cold-start", "clicks")
+            cut = (size,) if same else (k[rows], after[rows])
             tasks = histories.tasks(users[rows], *cut)
             check_disjoint(tasks)
-            parts.append(errors_of(predictor, tasks, histories, size))
+            errors = clicks_of if protocol == "clicks" else errors_of
+            parts.append(errors(predictor, tasks, histories, size))
     if not parts:
         raise ValueError(
             f"no user has more ratings than stand before the query of {protocol} "
@@ -181,4 +184,43 @@ def errors_of(
         "unclipped": user_rmse(raw, query.y, query.mask).double().numpy(),
         "n": query.mask.sum(-1).numpy(),
     }
+    return pd.DataFrame(columns)
+
+
+def clicks_of(
+    predictor: Predictor, tasks: Tasks, histories: UserHistories, k: int
+) -> pd.DataFrame:
+    """One row for each task: user, k, log_loss (nats), auc and n.
+
+    A click is a like (see `RatingScale`); auc is nan for who likes all or nothing.
+    Beside them, of the predictions of all tasks together, pooled_auc and
+    calibration_error.
+
+    Parameters
+    ----------
+    predictor
+        What is judged, whose scores are probabilities.
+    tasks
+        Tasks of these users.
+    histories
+        Ratings of all users, each user's in one order.
+    k
+        Support size K.
+
+    Plumbing
+    --------
+    The protocol of clicks.
+    """
+    mask, click = tasks.query.mask, tasks.query.y >= histories.scale.like
+    p = predictions(predictor, tasks, histories)[0]
+    columns = {
+        "user": tasks.user.numpy(),
+        "k": k,
+        "log_loss": metrics.log_loss(p, click, mask).double().numpy(),
+        "auc": metrics.auc(p, click, mask).numpy(),
+        "n": mask.sum(-1).numpy(),
+    }
+    p, click = p[mask], click[mask]
+    columns["pooled_auc"] = float(metrics.auc(p[None], click[None], mask[mask][None]))
+    columns["calibration_error"] = metrics.expected_calibration_error(p, click)
     return pd.DataFrame(columns)

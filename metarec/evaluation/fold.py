@@ -2,14 +2,17 @@
 
 import copy
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 
 import pandas as pd
+import torch
 from torch import Tensor
 
 from metarec.baselines import PooledMLP
 from metarec.data import RatingData
-from metarec.evaluation.cold_start import judge
+from metarec.evaluation.cold_start import PROTOCOLS, judge
+from metarec.evaluation.lists import rank_catalogue
 from metarec.factors import GaussianFactorModel, WarmStart, cross_fit
 from metarec.features import item_features
 from metarec.meta import MetaLearner
@@ -39,11 +42,17 @@ class Fold:
         Number of folds.
     reserved
         Ratings of a user from which the support is cut: K is at most that.
+    split
+        What cuts the users into folds: "users", a draw of them; "time", the day that
+        they signed up. Then the last are the test, and nothing that happened after the
+        first of them came is trained on; there is one such fold, the 0th.
+    sizes
+        Support sizes K to judge at; those of the protocol if not given.
 
     Raises
     ------
     ValueError
-        If the users are too few for the folds.
+        If the users are too few for the folds, or none signed up before the others.
 
     Plumbing
     --------
@@ -58,9 +67,24 @@ class Fold:
         order: str = "time",
         folds: int = 5,
         reserved: int = 15,
+        split: str = "users",
+        sizes: Sequence[int] | None = None,
     ) -> None:
-        self.number, self.seed = number, seed
-        self.split = split_users(data.n_users, number, folds, seed=seed)
+        self.number, self.seed, self.asked = number, seed, sizes
+        if split == "time":
+            table = data.ratings
+            days = table.groupby("user")["timestamp"].min()
+            came = days.reindex(range(data.n_users), fill_value=0).to_numpy()
+            self.split = split_users(
+                data.n_users, folds - 1, folds, seed=seed, came=came
+            )
+            test = self.split.test.numpy()
+            early = table["timestamp"] < came[test].min()
+            if not early.any():
+                raise ValueError("no user signed up before the others: no dates?")
+            data = replace(data, ratings=table[early | table["user"].isin(test)])
+        else:
+            self.split = split_users(data.n_users, number, folds, seed=seed)
         self.histories = UserHistories(data, order, reserved, seed, self.split.train)
         # Whatever is fitted or chosen goes through this door: it cannot see test users.
         self.sealed = self.histories.seal(self.split.test)
@@ -115,13 +139,31 @@ class Fold:
         parts = self.split.train, self.warm, self.features
         return PooledMLP.fit(self.sealed, *parts, self.validate)
 
-    def train(self, system: System) -> MetaLearner:
+    @cached_property
+    def choices(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Log-popularity (I,), and what training users rated and liked, (U, I) each."""
+        position, item, rating = self.sealed.ratings_of(self.split.train)
+        rated, liked = torch.zeros(2, len(self.split.train), self.sealed.n_items)
+        rated[position, item] = 1.0
+        liked[position, item] = (rating >= self.sealed.scale.like).float()
+        return (liked.sum(0) + 0.5).log(), rated, liked
+
+    @property
+    def like_rate(self) -> Tensor:
+        """How probable a like of each item is, shrunk to the mean as `ItemMean`."""
+        _, rated, liked = self.choices
+        mean = liked.sum() / rated.sum()
+        return (liked.sum(0) + 5 * mean) / (rated.sum(0) + 5)
+
+    def train(self, system: System, seed: int = 0) -> MetaLearner:
         """Build and meta-train a system with the settings that the package gives it.
 
         Parameters
         ----------
         system
             The names of the parts.
+        seed
+            Seed of the build and of the epochs.
 
         Returns
         -------
@@ -130,23 +172,31 @@ class Fold:
         """
         users = self.train_users
         parts = Parts.of(self.sealed, users, self.warm, self.features)
-        return fit_system(system, parts, self.sealed, users, self.validate)
+        validate = self.validate
+        return fit_system(system, parts, self.sealed, users, validate, seed=seed)
 
-    def validate(self, predictor: Predictor) -> float:
-        """Mean RMSE of the validation users: what chooses hyper-parameters.
+    def validate(self, predictor: Predictor, goal: str = "stars") -> float:
+        """Mean error of the validation users: what chooses hyper-parameters.
 
         Parameters
         ----------
         predictor
             What is judged.
+        goal
+            "stars" for RMSE, "clicks" for log-loss, or "lists" for nDCG@10, negative.
 
         Returns
         -------
         float
-            RMSE, in stars.
+            The error, lower is better.
         """
+        given = self.sealed, self.split.validation
+        if goal == "lists":
+            return -float(rank_catalogue(predictor, *given, (1, 5, 10))["ndcg"].mean())
         sizes = [k for k in (1, 3, 5, 10, 15) if k in self.sizes]
-        return validation_score(predictor, self.sealed, self.split.validation, sizes)
+        if goal == "clicks":
+            return float(judge(predictor, *given, "clicks", sizes)["log_loss"].mean())
+        return validation_score(predictor, *given, sizes)
 
     def judge(
         self,
@@ -168,9 +218,14 @@ class Fold:
         Returns
         -------
         pd.DataFrame
-            One row for each user and K (see `cold_start`).
+            One row for each user and K (see `cold_start`, `rank_catalogue`).
         """
-        if sizes is None and protocol == "cold-start":
-            sizes = self.sizes
-        table = judge(predictor, self.histories, self.split.test, protocol, sizes)
+        sizes = self.asked if sizes is None else sizes
+        given = predictor, self.histories, self.split.test
+        if protocol == "lists":
+            table = rank_catalogue(*given, sizes or PROTOCOLS["lists"][1])
+        else:
+            if sizes is None and protocol in ("cold-start", "clicks"):
+                sizes = [k for k in PROTOCOLS[protocol][1] if k in self.sizes]
+            table = judge(*given, protocol, sizes)
         return table.assign(fold=self.number)

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from metarec.evaluation.methods import RIVAL
-from metarec.metrics import bootstrap_means
+from metarec.metrics import bootstrap_means, holm
 from metarec.training import save_aside
 
 if TYPE_CHECKING:
@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 
 
 _KEYS = ["fold", "user"]
+_NAMES = {"rmse": "RMSE", "ndcg": "nDCG@10", "log_loss": "log-loss (nats)"}
+# What must stand in a table, and what in it is no measure.
+_NEEDED = {"rmse": {"mae", "n"}, "ndcg": {"recall"}, "log_loss": {"auc"}}
+_OTHER = ["k", "n", "n_relevant", *_KEYS, "fit_seconds", "ms_per_user"]
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,8 @@ class Leaderboard:
         The method that all are compared with.
     label
         What k says, for headings.
+    metric
+        What methods are compared by: rmse, ndcg or log_loss.
 
     Raises
     ------
@@ -55,10 +61,12 @@ class Leaderboard:
     errors: pd.DataFrame
     rival: str = RIVAL
     label: str = "K = {}"
+    metric: str = "rmse"
 
     def __post_init__(self) -> None:
         """Refuse a table that cannot be paired."""
-        if missing := {"method", "k", "rmse", "mae", "n", *_KEYS} - set(self.errors):
+        needed = {"method", "k", self.metric, *_KEYS, *_NEEDED[self.metric]}
+        if missing := needed - set(self.errors):
             raise ValueError(f"the table of errors has no column {sorted(missing)}")
         if self.rival not in set(self.errors["method"]):
             raise ValueError(
@@ -66,7 +74,7 @@ class Leaderboard:
                 f"{', '.join(self.errors['method'].unique())}"
             )
         # A hole in this table is a method that was not judged on somebody: no pair.
-        wide = self.errors.pivot_table("n", [*_KEYS, "k"], "method")
+        wide = self.errors.pivot_table(self.metric, [*_KEYS, "k"], "method")
         if wide.isna().any(axis=None):
             short = wide.columns[wide.isna().any()].tolist()
             raise ValueError(
@@ -75,7 +83,7 @@ class Leaderboard:
             )
 
     def __str__(self) -> str:
-        """RMSE over K as a table."""
+        """What methods are compared by over K, as a table."""
         return self.to_markdown()
 
     @property
@@ -83,7 +91,7 @@ class Leaderboard:
         """The methods, in the order in which they were run."""
         return list(self.errors["method"].unique())
 
-    def per_user(self, k: int, metric: str = "rmse") -> pd.DataFrame:
+    def per_user(self, k: int, metric: str | None = None) -> pd.DataFrame:
         """One row for each user, one column for each method.
 
         Parameters
@@ -91,7 +99,7 @@ class Leaderboard:
         k
             Support size K.
         metric
-            Column of the errors.
+            Column of the errors; what methods are compared by if not given.
 
         Returns
         -------
@@ -99,22 +107,59 @@ class Leaderboard:
             One row for each user, one column for each method.
         """
         rows = self.errors[self.errors["k"] == k]
-        return rows.pivot_table(metric, _KEYS, "method")[self.methods]
+        return rows.pivot_table(metric or self.metric, _KEYS, "method")[self.methods]
 
     @cached_property
     def summary(self) -> pd.DataFrame:
         """One row for each method and K.
 
-        rmse, mae, unclipped: of each user, averaged over users, then folds;
-        ``sd_folds``: of rmse; ``pooled_rmse``: over all ratings of all users;
-        difference, low, high: rmse less that of the rival and its 95% bootstrap
-        interval, paired over users, stratified by fold and conditional on the fitted
-        models. Below 0 is better than the rival.
+        The measures of each user (rmse, mae, unclipped; or those of `rank_catalogue` or
+        of clicks), averaged over users, then folds; ``sd_folds``: of the first;
+        ``pooled_rmse``: over all ratings of all users; difference, low, high: the first
+        less that of the rival and its 95% bootstrap interval, paired over users,
+        stratified by fold and conditional on the fitted models. Errors below 0 are
+        better than the rival, and nDCG above.
         """
         errors = self.errors
-        rmse = errors.pivot_table("rmse", _KEYS, ["k", "method"])
-        rival = rmse.xs(self.rival, axis=1, level="method")
-        gaps = rmse - rival[rmse.columns.get_level_values("k")].to_numpy()
+        metrics = errors.select_dtypes("number").columns.drop(_OTHER, errors="ignore")
+        of_fold = errors.groupby(["k", "method", "fold"])[[*metrics]].mean()
+        by_size = of_fold.groupby(["k", "method"])
+        table = by_size.mean()
+        table.insert(1, "sd_folds", by_size[self.metric].std())
+        if self.metric == "rmse":
+            pooled = errors.groupby(["k", "method"])[["rmse", "n"]].apply(_pooled)
+            table = table.assign(pooled_rmse=pooled)
+        table = table.join(self._against(self.rival).drop(columns="p"))
+        rows = pd.MultiIndex.from_product([sorted({*errors["k"]}), self.methods])
+        return table.loc[rows].swaplevel().reset_index(names=["method", "k"])
+
+    def against(self, rivals: Sequence[str]) -> pd.DataFrame:
+        """Compare every other method with several rivals, each with its interval.
+
+        ``p``: twice the share of resamples on the far side of 0; ``p_holm``: adjusted
+        for the number of rivals, within a method and K.
+
+        Parameters
+        ----------
+        rivals
+            The methods to compare with.
+
+        Returns
+        -------
+        pd.DataFrame
+            One row for each method, K and rival.
+        """
+        tables = [self._against(rival).assign(rival=rival) for rival in rivals]
+        table = pd.concat(tables).reset_index()
+        table = table[~table["method"].isin(rivals)]
+        by_rival = table.groupby(["k", "method"])["p"]
+        return table.assign(p_holm=by_rival.transform(holm))
+
+    def _against(self, rival: str) -> pd.DataFrame:
+        """Difference, low, high and p of each K and method."""
+        error = self.errors.pivot_table(self.metric, _KEYS, ["k", "method"])
+        theirs = error.xs(rival, axis=1, level="method")
+        gaps = error - theirs[error.columns.get_level_values("k")].to_numpy()
         # One set of resamples serves all methods and sizes: they stay paired. A user
         # who is too short for some k has no part in the mean there.
         values = np.hstack([gaps.fillna(0.0), gaps.notna()])
@@ -122,31 +167,26 @@ class Leaderboard:
         means, present = np.hsplit(bootstrap_means(values, fold), 2)
         means /= np.where(present, present, np.nan)
         low, high = np.nanquantile(means, [0.025, 0.975], axis=0)
-        metrics = [m for m in ("rmse", "mae", "unclipped") if m in errors]
-        of_fold = errors.groupby(["k", "method", "fold"])[metrics].mean()
-        by_size = of_fold.groupby(["k", "method"])
-        table = by_size.mean()
-        table.insert(1, "sd_folds", by_size["rmse"].std())
-        pooled = errors.groupby(["k", "method"])[["rmse", "n"]].apply(_pooled)
-        table = table.assign(pooled_rmse=pooled, difference=gaps.mean())
-        table = table.assign(low=low, high=high)
-        rows = pd.MultiIndex.from_product([rival.columns, self.methods])
-        return table.loc[rows].swaplevel().reset_index(names=["method", "k"])
+        p = 2 * np.minimum((means <= 0).mean(0), (means >= 0).mean(0))
+        table = pd.DataFrame({"difference": gaps.mean(), "low": low, "high": high})
+        # As many resamples say no less than one in so many.
+        return table.assign(p=p.clip(1 / len(means), 1))
 
-    def wide(self, column: str = "rmse") -> pd.DataFrame:
+    def wide(self, column: str | None = None) -> pd.DataFrame:
         """Methods down, K across.
 
         Parameters
         ----------
         column
-            Column of the summary.
+            Column of the summary; what methods are compared by if not given.
 
         Returns
         -------
         pd.DataFrame
             One row for each method, one column for each K.
         """
-        return self.summary.pivot_table(column, "method", "k").loc[self.methods]
+        table = self.summary.pivot_table(column or self.metric, "method", "k")
+        return table.loc[self.methods]
 
     @property
     def costs(self) -> pd.DataFrame:
@@ -155,7 +195,7 @@ class Leaderboard:
         return self.errors.groupby("method")[columns].mean().loc[self.methods]
 
     def to_markdown(self, path: str | Path | None = None) -> str:
-        """Write RMSE over K, bold where the interval of the difference is below 0.
+        """Write the measure over K, bold where the interval says better than the rival.
 
         Parameters
         ----------
@@ -168,11 +208,15 @@ class Leaderboard:
             The table.
         """
         cells = self.wide().map("{:.4f}".format)
-        cells = cells.mask(self.wide("high") < 0, "**" + cells + "**")
-        rows = [["RMSE", *map(self.label.format, cells)], ["---"] * (len(cells.T) + 1)]
+        higher = self.metric == "ndcg"
+        better = self.wide("low") > 0 if higher else self.wide("high") < 0
+        cells = cells.mask(better, "**" + cells + "**")
+        rows = [[_NAMES[self.metric], *map(self.label.format, cells)]]
+        rows += [["---"] * (len(cells.T) + 1)]
         rows += cells.reset_index().to_numpy().tolist()
         text = "".join(f"| {' | '.join(row)} |\n" for row in rows)
-        text += f"\nBold: better than {self.rival}, 95% interval below 0.\n"
+        side = "above" if higher else "below"
+        text += f"\nBold: better than {self.rival}, 95% interval {side} 0.\n"
         if path is not None:
             save_aside(Path(path), partial(Path.write_text, data=text))
         return text
@@ -211,7 +255,10 @@ class Leaderboard:
         ax.axvline(0, color="black", linewidth=1)
         ax.set_yticks(at, rows.index.tolist(), fontsize=9)
         at_k = self.label.format(k)
-        ax.set_xlabel(f"RMSE less that of {self.rival} at {at_k} (stars)")
+        unit = " (stars)" if self.metric == "rmse" else ""
+        ax.set_xlabel(
+            f"{_NAMES[self.metric]} less that of {self.rival} at {at_k}{unit}"
+        )
         return ax
 
 

@@ -32,8 +32,8 @@ def rank_catalogue(
 
     One row for each user and K: user, k, ndcg, recall, hit (at ``at`` places), overlap
     (how many of them stand on another user's list, on average), coverage (share of the
-    catalogue on any of these users' lists), ``n_relevant``, and what bounds them:
-    ``chance_ndcg``, ``chance_recall`` and ``chance_hit`` under a random order,
+    catalogue on any of these users' lists), ``n_relevant``, and what bounds
+    them: ``chance_ndcg``, ``chance_recall`` and ``chance_hit`` under a random order,
     ``ceiling_recall = min(n, R) / R`` (the ceiling of ndcg and hit is 1). Users without
     a relevant item are left out; ``table.attrs["left_out"]`` counts them for each K.
 
@@ -88,7 +88,8 @@ def rank_catalogue(
         result = metrics.rank_candidates(score, relevant[judged], candidates, at)
         shown = metrics.listed(score, candidates, at)
         n_relevant = relevant[judged].sum(-1)
-        chance = metrics.chance_ranking(n_relevant, candidates.sum(-1), at)
+        alike = torch.zeros_like(score)
+        chance = metrics.rank_candidates(alike, relevant[judged], candidates, at)
         columns = {"user": users[judged], **result._asdict()}
         columns["overlap"] = metrics.overlap(shown)
         columns["n_relevant"] = n_relevant

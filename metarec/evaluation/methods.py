@@ -1,12 +1,21 @@
 """Every method of the leaderboard by name: what fits it on one fold."""
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from itertools import product
+from typing import Any
 
-from metarec.baselines import ALS, GenreRidge, ItemKNN, UserKNN
+import torch
+from torch import Tensor
+
+from metarec.baselines import ALS, BesidePopularity, GenreRidge, ItemKNN, UserKNN
+from metarec.baselines.lists import Move, cosine, ease, implicit_als, lift
 from metarec.evaluation.fold import Fold
 from metarec.factors import GlobalMean, ItemMean, UserItemBias
 from metarec.systems import LEARNERS, METAS, MODELS, System
+from metarec.tasks import Examples
 from metarec.validation import Predictor
 
 RIVAL = "gaussian"
@@ -42,6 +51,88 @@ Plumbing
 A constant.
 """
 
+
+def list_rival(
+    make: Callable[[Tensor, Tensor, Any], Move],
+    amounts: Sequence[Any],
+    weights: Sequence[float],
+    fold: Fold,
+) -> BesidePopularity:
+    """Popularity and what ``make`` makes, with settings that validation users choose.
+
+    These are whether all ratings or likes alone are choices, the amount, the weight,
+    and how much less each of many counts.
+
+    Parameters
+    ----------
+    make
+        Makes a move from who chose what, who liked what, and an amount.
+    amounts
+        Amounts to choose from.
+    weights
+        Weights to choose from.
+    fold
+        What to fit on.
+
+    Returns
+    -------
+    BesidePopularity
+        The best of them.
+
+    Plumbing
+    --------
+    The rivals in `LISTS`.
+    """
+    popularity, rated, liked = fold.choices
+    scale = fold.sealed.scale
+    candidates = (
+        BesidePopularity(popularity, move, like, weight, power)
+        for (like, seen), amount in product(
+            ((scale.low, rated), (scale.like, liked)), amounts
+        )
+        for move in [make(seen, liked, amount)]
+        for weight, power in product(weights, (0, 0.25, 0.5, 1))
+    )
+    return min(candidates, key=partial(fold.validate, goal="lists"))
+
+
+LISTS: dict[str, Callable[[Fold], Predictor]] = {
+    # All alike, so in every order alike.
+    "chance": lambda f: GlobalMean.fit(f.sealed, f.split.train),
+    "popularity": lambda f: BesidePopularity(f.choices[0], torch.zeros_like, 0, 0, 0),
+    "EASE + popularity": partial(
+        list_rival, ease, (300, 1e3, 3e3, 1e4, 3e4), (3, 10, 30, 100, 300, 1000)
+    ),
+    "item-kNN + popularity": partial(
+        list_rival, cosine, (0, 10, 30, 100), (1, 2, 4, 8)
+    ),
+    "naive-Bayes lift": partial(
+        list_rival, lift, (5, 10, 20, 50, 100), (0.1, 0.2, 0.4, 0.8, 1.6)
+    ),
+    "iALS fold-in + popularity": partial(
+        list_rival,
+        implicit_als,
+        [*product((0.5, 2, 8), (3, 10, 30, 100), (16,))],
+        (3, 10, 30),
+    ),
+}
+"""The rivals for lists by name, each with settings that validation users choose.
+
+Plumbing
+--------
+A constant.
+"""
+
+CLICKS: dict[str, Callable[[Fold], Predictor]] = {
+    "item's like-rate": lambda f: ItemMean(f.like_rate),
+}
+"""The rivals for clicks by name.
+
+Plumbing
+--------
+A constant.
+"""
+
 SYSTEMS: dict[str, System] = {
     str(system): system
     for system in (
@@ -52,6 +143,53 @@ SYSTEMS: dict[str, System] = {
     )
 }
 """The 27 systems, the full scale, and the implicit shift on two of them, by name.
+
+Plumbing
+--------
+A constant.
+"""
+
+
+@dataclass(frozen=True)
+class MeanScore:
+    """The mean score of several predictors, such as those of several seeds.
+
+    Parameters
+    ----------
+    predictors
+        Whose scores are averaged.
+
+    Plumbing
+    --------
+    What `fitted` makes of "..., 5 seeds".
+    """
+
+    predictors: Sequence[Predictor]
+
+    def predict(self, support: Examples, x: Tensor) -> Tensor:
+        """The mean of the scores, (B, N).
+
+        Parameters
+        ----------
+        support
+            Ratings to adapt on, of B users or tasks.
+        x
+            Items to score, shape (B, N).
+
+        Returns
+        -------
+        Tensor
+            Scores, shape (B, N).
+        """
+        return torch.stack([p.predict(support, x) for p in self.predictors]).mean(0)
+
+
+GOALS = {
+    "stars": ("cold-start", BASELINES, RIVAL, "rmse"),
+    "lists": ("lists", LISTS, "item-kNN + popularity", "ndcg"),
+    "clicks": ("clicks", CLICKS, "item's like-rate", "log_loss"),
+}
+"""For each goal the kind of protocol, the baselines, the rival and what compares.
 
 Plumbing
 --------
@@ -71,16 +209,18 @@ def known_methods() -> list[str]:
     --------
     For the command's help and for its errors.
     """
-    return [*BASELINES, *SYSTEMS]
+    return [*BASELINES, *LISTS, *CLICKS, *SYSTEMS]
 
 
 def fitted(name: str, fold: Fold) -> Predictor:
     """The method of this name, fitted on the training users of the fold.
 
+    "mf + maml + gradient, 5 seeds" is the mean of five that begin with other numbers.
+
     Parameters
     ----------
     name
-        One of `known_methods`.
+        One of `known_methods`; of a system, with how many seeds.
     fold
         What to fit on.
 
@@ -98,6 +238,11 @@ def fitted(name: str, fold: Fold) -> Predictor:
     --------
     The leaderboard and its chapter.
     """
+    several = re.fullmatch(r"(.+), (\d+) seeds", name)
+    if several and (system := SYSTEMS.get(several[1])):
+        seeds = range(int(several[2]))
+        return MeanScore([fold.train(system, seed) for seed in seeds])
     if name not in (known := known_methods()):
         raise ValueError(f"no method is called {name!r}: choose {', '.join(known)}")
-    return BASELINES[name](fold) if name in BASELINES else fold.train(SYSTEMS[name])
+    rivals = BASELINES | LISTS | CLICKS
+    return rivals[name](fold) if name in rivals else fold.train(SYSTEMS[name])

@@ -34,6 +34,10 @@ class Protocol:
         Ratings from which the support is cut.
     seed
         Seed of everything that is drawn.
+    split
+        What cuts the users into folds: "users", or "time" for one fold, see `Fold`.
+    sizes
+        Support sizes K; those of the kind of protocol if not given.
 
     Plumbing
     --------
@@ -44,6 +48,8 @@ class Protocol:
     order: str = "time"
     reserved: int = 15
     seed: int = 0
+    split: str = "users"
+    sizes: Sequence[int] | None = None
 
 
 def run_methods(
@@ -76,7 +82,7 @@ def run_methods(
     progress
         Whether to show a progress bar on a terminal.
     kinds
-        What is support and what is query: such as "whole-life".
+        What is support and what is query: such as "whole-life", or "lists".
 
     Returns
     -------
@@ -92,7 +98,9 @@ def run_methods(
     --------
     The command ``python -m metarec.evaluation``.
     """
-    settings = {"data": data.content_hash(), **asdict(protocol)}
+    # As they come back from a file.
+    settings = json.loads(json.dumps(asdict(protocol)))
+    settings["data"] = data.content_hash()
     mark = store / "settings.json"
     _refuse_another(mark, settings)
 
@@ -100,7 +108,8 @@ def run_methods(
         slug = re.sub(r"[^a-z0-9]+", "-", method.lower()).strip("-")
         return store / f"{number}-{slug}-{kind}.csv"
 
-    runs = list(product(range(protocol.folds), methods))
+    numbers = range(protocol.folds if protocol.split == "users" else 1)
+    runs = list(product(numbers, methods))
     bar = tqdm(runs, desc="evaluation", unit="fit", disable=not progress)
     fold: Fold | None = None
     for number, method in bar:
@@ -114,10 +123,11 @@ def run_methods(
             # run however it ends; a run that fails earlier claims nothing.
             save_aside(mark, partial(Path.write_text, data=json.dumps(settings)))
             for kind, table in tables.groupby("protocol"):
-                write = partial(table.to_csv, index=False)
+                # Each kind has measures of its own.
+                write = partial(table.dropna(axis=1, how="all").to_csv, index=False)
                 save_aside(path(str(kind), method, number), write)
     # One order of rows, whichever was run first.
-    paths = [path(*key) for key in product(kinds, methods, range(protocol.folds))]
+    paths = [path(*key) for key in product(kinds, methods, numbers)]
     return pd.concat(map(pd.read_csv, paths), ignore_index=True)
 
 
