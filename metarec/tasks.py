@@ -200,9 +200,11 @@ class Tasks:
         Returns
         -------
         Tasks
-            The tasks.
+            The tasks; themselves where nothing changes.
         """
         support, query = self.support.like(weight), self.query.like(weight)
+        if support is self.support and query is self.query:
+            return self
         return replace(
             self, support=support, query=query, user=self.user.to(weight.device)
         )

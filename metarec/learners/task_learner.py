@@ -70,4 +70,4 @@ class TaskLearner:
         query = tasks.query
         score = predict(model, weights, query.x, tasks.support.profile)
         loss = likelihood_of(model).loss(score, query.y, query.mask)
-        return loss / query.mask.sum(-1).clamp(min=1)
+        return loss / query.mask.sum(-1, dtype=loss.dtype).clamp(min=1)
