@@ -201,7 +201,8 @@ class Gaussian(_OneByOne):
         Tensor
             The loss of each task, shape (...,).
         """
-        return 0.5 * torch.where(mask, score - target, 0.0).square().sum(-1)
+        error = torch.where(mask, score - target, 0.0)
+        return 0.5 * (error * error).sum(-1)
 
     def mean(self, score: Tensor) -> Tensor:
         """The score itself, in stars.
