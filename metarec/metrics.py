@@ -404,8 +404,7 @@ def dcg(relevance: Tensor, k: int | None = None, exponential: bool = False) -> T
     """
     top = relevance[..., :k].double()
     gain = torch.exp2(top) - 1 if exponential else top
-    rank = torch.arange(1, top.shape[-1] + 1, dtype=torch.float64)
-    return (gain / torch.log2(rank + 1)).sum(-1)
+    return (gain * _discount(top.shape[-1])).sum(-1)
 
 
 def ndcg(

@@ -116,6 +116,10 @@ def test_encodings(write):
         with pytest.raises(ValueError, match=f"encoding='{encoding}'"):
             read_csv(path)
         assert rows(read_csv(path, encoding=encoding)) == [["José", "é", 3, 0]]
+    euro = write("user,item,rating\nann,5 \u20ac,3\n", encoding="cp1252")
+    with pytest.raises(ValueError, match="encoding='cp1252'"):
+        read_csv(euro)
+    assert rows(read_csv(euro, encoding="cp1252")) == [["ann", "5 \u20ac", 3, 0]]
     with pytest.raises(ValueError, match="unknown encoding: klingon"):
         read_csv(path, encoding="klingon")
 
@@ -271,13 +275,16 @@ def test_numbers_that_mean_that_there_is_no_rating():
         rating_data(words, not_rated=-1)
     with pytest.raises(ValueError, match="no rows"):
         rating_data(PAIRS.assign(rating=0), not_rated=0)
+    with pytest.raises(ValueError, match=r"row 0 .*: True in 'rating' is not a number"):
+        rating_data(PAIRS.assign(rating=True))
 
 
 def test_a_scale_is_two_or_three_numbers():
     table = PAIRS.assign(rating=[0.5, 4, 5])
     assert rating_data(table, scale=(0, 5, 0.5)).scale == RatingScale(0, 5, 0.5)
-    with pytest.raises(ValueError, match=r"scale=\(LOW, HIGH\)"):
-        rating_data(table, scale=(5,))
+    for scale in ((5,), 5):
+        with pytest.raises(ValueError, match=r"scale=\(LOW, HIGH\)"):
+            rating_data(table, scale=scale)
 
 
 def test_one_column_has_one_role():

@@ -275,6 +275,14 @@ def test_a_model_that_cannot_be_loaded_is_named(
         import metarec.serve  # noqa: F401
 
 
+def test_a_port_that_is_none_is_an_error(
+    plain: MetaRecommender, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plain.save(tmp_path / "model")
+    assert serve.main([str(tmp_path / "model"), "--port", "99999"]) == 1
+    assert "port must be 0-65535" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_many_clients_a_kill_and_the_same_lists(
     plain: MetaRecommender, tmp_path: Path
