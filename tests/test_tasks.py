@@ -1,5 +1,6 @@
 """Users to tasks: splits, nesting, the fixed query, padding."""
 
+import pandas as pd
 import pytest
 import torch
 
@@ -121,6 +122,13 @@ def test_too_large_a_k_and_too_short_a_history_are_refused(data: RatingData) -> 
         histories.tasks(torch.tensor([0]), 3, torch.tensor([40]))
     with pytest.raises(ValueError, match="order must be"):
         UserHistories(data, order="rating")
+
+
+def test_one_rating_is_enough_for_a_task_without_support() -> None:
+    only = pd.DataFrame({"user": ["al"], "item": ["x"], "rating": [4.0]})
+    tasks = UserHistories(rating_data(only), reserved=0).tasks(torch.tensor([0]), 0)
+    assert not tasks.support.mask.any()
+    assert tasks.query.y.tolist() == [[4.0]] and tasks.query.mask.all()
 
 
 def test_the_random_order_follows_its_seed(data: RatingData) -> None:
