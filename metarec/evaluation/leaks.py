@@ -42,8 +42,7 @@ def check_no_leak(
     table = data.ratings.copy()
     of_test = table["user"].isin(split.test.numpy()).to_numpy()
     rng = np.random.default_rng(0)
-    values = np.unique(table["rating"])
-    table.loc[of_test, "rating"] = rng.choice(values, of_test.sum())
+    table.loc[of_test, "rating"] = rng.choice(np.unique(table["rating"]), of_test.sum())
     # Another item for every item: a user still rates each of them once.
     other = rng.permutation(data.n_items)
     table.loc[of_test, "item"] = other[table.loc[of_test, "item"]]

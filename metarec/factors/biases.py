@@ -6,7 +6,6 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from metarec.factors.sums import chunked
 from metarec.tasks import Examples, UserHistories, one_thread
 
 
@@ -182,12 +181,10 @@ class UserItemBias:
         """
         mu, n_rated = mean_rating(histories, users), histories.item_counts(users)
         b_i = torch.zeros(histories.n_items)
-        chunks = chunked(histories, users, histories.ratings_of)
         # Each side is a shrunk mean of what the other leaves; ten turns settle.
         for _ in range(10):
             of_users, of_items = torch.tensor(0.0), torch.zeros(histories.n_items)
-            for read in chunks:
-                user, item, rating = read()
+            for _, user, item, rating in histories.in_chunks(users):
                 rest = rating - mu - b_i[item]
                 # Users need not be kept: a chunk's biases are read and forgotten.
                 b_u = shrunk_mean(rest, user, int(user[-1]) + 1, user_shrinkage)

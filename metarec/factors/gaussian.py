@@ -465,7 +465,8 @@ class GaussianFactorModel:
         taste = (w - prior)[:, :-1]
         generator = torch.Generator().manual_seed(seed)
         n = histories.n_items
-        gram = torch.zeros(n, n, dtype=taste.dtype)
+        # Positive definite by the ridge: a system of as many equations as items.
+        gram = draws * ridge * torch.eye(n, dtype=taste.dtype)
         target = torch.zeros(n, self.dim, dtype=taste.dtype)
         for _ in range(draws):
             chosen = histories.draw_windows(users, SUPPORT_SIZES[1:], generator)
@@ -475,10 +476,7 @@ class GaussianFactorModel:
             gram.index_put_(pairs, both, accumulate=True)
             each = weight[..., None] * taste[:, None, :]
             target.index_put_((chosen.x,), each, accumulate=True)
-        one = ridge * torch.eye(n, dtype=taste.dtype)
-        # One system of n_items equations, positive definite by the ridge.
-        root = torch.linalg.cholesky(gram / draws + one)
-        self.implicit = torch.cholesky_solve(target / draws, root)
+        self.implicit = torch.cholesky_solve(target, torch.linalg.cholesky(gram))
 
     @one_thread()
     def choose_temper(self, histories: UserHistories, users: Tensor) -> None:

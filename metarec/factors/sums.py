@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, partial
-from typing import Self, TypeVar
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -16,7 +16,6 @@ from metarec.tasks import UserHistories
 
 CHUNK = 2**19  # ratings that are summed at once
 KEPT = 2**24  # ratings that stay in memory, sorted, in about 24 bytes each
-T = TypeVar("T")
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # torch says once that the layout is beta
@@ -41,7 +40,11 @@ class RatingSums:
 def rating_sums(
     histories: UserHistories, users: Tensor, offset: Tensor
 ) -> list[Callable[[], RatingSums]]:
-    """The ratings of ``users`` less the items' ``offset``, in chunks of users.
+    """Functions that read the ratings of ``users`` less the items' ``offset``.
+
+    Each reads some users after others, about ``CHUNK`` ratings. What up to ``KEPT``
+    ratings come to is read once and kept; more is read anew by each call, so that
+    memory does not grow with the ratings.
 
     Parameters
     ----------
@@ -58,26 +61,6 @@ def rating_sums(
         rest = rating.double() - offset[item]
         return RatingSums(user, item, rest, len(some), histories.n_items)
 
-    return chunked(histories, users, read)
-
-
-def chunked(
-    histories: UserHistories, users: Tensor, read: Callable[[Tensor], T]
-) -> list[Callable[[], T]]:
-    """Functions that ``read`` some users after others, about ``CHUNK`` ratings each.
-
-    What up to ``KEPT`` ratings come to is read once and kept; more is read anew by each
-    call, so that memory does not grow with the ratings.
-
-    Parameters
-    ----------
-    histories
-        Ratings of all users, each user's in one order.
-    users
-        Indices of users, shape (U,).
-    read
-        Takes indices of users, shape (n,).
-    """
     count = histories.count(users)
     keep = cache if int(count.sum()) <= KEPT else partial
     block = (count.cumsum(0) - count) // CHUNK
