@@ -139,10 +139,9 @@ def _evaluate(options: argparse.Namespace) -> None:
         write_table(folder / "costs.csv", board.costs.reset_index(), command, notes)
         if len(rivals) > 1:
             write_table(folder / "rivals.csv", board.against(rivals), command, notes)
-        keys = errors[["method", "fold", "user", "k"]]
-        others = errors.columns.drop(["protocol", *keys, *board.costs])
-        each = keys.join(errors[[*others]])
-        write = partial(each.to_csv, index=False, float_format="%.4f")
+        each = errors.set_index(["method", "fold", "user", "k"])
+        each = each.drop(columns=["protocol", *board.costs])
+        write = partial(each.to_csv, float_format="%.4f")
         save_aside(folder / "errors.csv.xz", partial(write, compression="xz"))
         sizes = [k for k in errors["k"].unique() if k <= 10 or kind == "whole-life"]
         figure = board.plot(max(sizes)).figure
