@@ -111,15 +111,35 @@ def _click_error(
 
 def _list_error(predictor: Predictor, tasks: Tasks, histories: UserHistories) -> Tensor:
     """Minus nDCG@10 of each user's list, nan where nothing is liked later."""
+    return -rank_candidates(*on_catalogue(predictor, tasks, histories)).ndcg
+
+
+@torch.no_grad()
+def on_catalogue(
+    predictor: Predictor, tasks: Tasks, histories: UserHistories
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Scores of all items, what is liked later and what is not yet rated, (B, I) each.
+
+    Parameters
+    ----------
+    predictor
+        What is judged.
+    tasks
+        Tasks whose query is all after the support.
+    histories
+        Ratings of all users, each user's in one order.
+
+    Plumbing
+    --------
+    Lists are judged by it, and chosen in training.
+    """
     support, query = tasks.support, tasks.query
     nothing = torch.zeros(len(tasks), histories.n_items)
     liked = query.mask & (query.y >= histories.scale.like)
     relevant = nothing.scatter_add(1, query.x, liked.float()) > 0
     unseen = nothing.scatter_add(1, support.x, support.mask.float()) == 0
-    with torch.no_grad():
-        every = torch.arange(histories.n_items).expand(len(tasks), -1)
-        score = predictor.predict(support, every)
-    return -rank_candidates(score, relevant, unseen, at=10).ndcg
+    everything = torch.arange(histories.n_items).expand(len(tasks), -1)
+    return predictor.predict(support, everything), relevant, unseen
 
 
 _GOALS = {"stars": _star_error, "clicks": _click_error, "lists": _list_error}

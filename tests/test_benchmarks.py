@@ -15,6 +15,7 @@ import torch
 from scipy import stats
 
 from metarec.systems import LEARNERS, METAS, MODELS
+from metarec.tasks import Examples
 
 pytestmark = pytest.mark.benchmark
 
@@ -63,7 +64,7 @@ def heads() -> dict[str, list[str]]:
 def test_every_table_names_its_command_code_and_versions() -> None:
     for name, notes in heads().items():
         command = notes[0].removeprefix("# made by: ")
-        if name.startswith("leaderboard"):
+        if name.startswith(("leaderboard", "lists", "clicks/")):
             assert command.startswith("python -m metarec.evaluation --data ml-100k")
             continue
         script = command.removeprefix("python ").split()[0]
@@ -85,6 +86,23 @@ def test_the_named_system_beats_the_baseline_after_holm() -> None:
     course = tested[tested["partition"] == 0]
     assert len(course) == 6
     assert (course["high"] < 0).all() and (course["p_holm"] < 0.05).all()
+
+
+def test_surprise_takes_off_what_is_said_of_somebody_unknown() -> None:
+    module, support = load("surprise"), Examples(*torch.zeros(3, 2, 4))
+    support = replace(
+        support, mask=torch.tensor([[True] * 4, [True] * 2 + [False] * 2])
+    )
+
+    class Counts:
+        def predict(self, support: Examples, x: torch.Tensor) -> torch.Tensor:
+            return 10 * x + support.mask.sum(-1, keepdim=True) * (x == 3)
+
+    x = torch.arange(5).expand(2, -1)
+    for surprise in (0.0, 0.25, 1.0):
+        found = module.Surprising(Counts(), surprise).predict(support, x)
+        expected = 10 * (1 - surprise) * x + torch.tensor([[4], [2]]) * (x == 3)
+        assert torch.equal(found, expected)
 
 
 def test_the_sign_flips_agree_with_a_t_test(accuracy: ModuleType) -> None:

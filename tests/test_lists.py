@@ -151,7 +151,7 @@ def test_scores_that_are_alike_give_the_mean_over_all_orders() -> None:
 
 @pytest.mark.parametrize(("high", "like"), [(5, 4), (10, 7.75)])
 def test_the_protocol_equals_a_slow_loop(
-    data: RatingData, high: int, like: float, monkeypatch: pytest.MonkeyPatch
+    data: RatingData, high: int, like: float
 ) -> None:
     if high == 10:
         table = data.ratings.assign(rating=2 * data.ratings["rating"])
@@ -187,17 +187,6 @@ def test_the_protocol_equals_a_slow_loop(
         shown = len(set().union(*lists.values())) / histories.n_items
         assert np.allclose(at_k["coverage"], shown)
     assert (table["recall"] <= table["ceiling_recall"] + 1e-9).all()
-    # However many users are scored at once.
-    honest, most = model.predict, []
-
-    def counted(support: Examples, x: Tensor) -> Tensor:
-        most.append(len(x))
-        return honest(support, x)
-
-    monkeypatch.setattr(ItemMean, "predict", lambda _, *parts: counted(*parts))
-    monkeypatch.setattr("metarec.evaluation.lists.SCORES_AT_ONCE", 7 * 80)
-    again = rank_catalogue(model, histories, users, sizes=(0, 5), at=10)
-    assert max(most) == 7 and again.equals(table)
 
 
 def test_nothing_to_find_is_an_error(histories: UserHistories) -> None:

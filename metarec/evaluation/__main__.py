@@ -31,7 +31,7 @@ import torch
 from metarec.data import source
 from metarec.evaluation.cold_start import PROTOCOLS
 from metarec.evaluation.leaderboard import Leaderboard
-from metarec.evaluation.methods import GOALS, SYSTEMS, known_methods
+from metarec.evaluation.methods import JUDGED, SYSTEMS, known_methods
 from metarec.evaluation.run import Protocol, run_methods
 from metarec.evaluation.tables import write_table
 from metarec.plots import use_style
@@ -49,7 +49,7 @@ def parser() -> argparse.ArgumentParser:
     add = made.add_argument
     add("--data", default="ml-100k", metavar="SOURCE", help=source.SOURCE_HELP)
     source.add_reading_flags(made)
-    add("--goal", choices=GOALS, default="stars", help="default: %(default)s")
+    add("--goal", choices=JUDGED, default="stars", help="default: %(default)s")
     groups = "names, or baselines, systems, all (default: baselines; see --list)"
     add("--methods", nargs="+", default=["baselines"], metavar="METHOD", help=groups)
     add("--list", action="store_true", help="list the methods and stop")
@@ -57,7 +57,7 @@ def parser() -> argparse.ArgumentParser:
     add("--rival", nargs="+", metavar="METHOD", help=f"{rival} (default: by goal)")
     add("--seeds", type=int, default=1, help="a further row for the mean of so many")
     text = "what is support and what is query (default: cold-start)"
-    kinds = [kind for kind in PROTOCOLS if kind not in GOALS]
+    kinds = [kind for kind in PROTOCOLS if kind not in JUDGED]
     add("--protocol", nargs="+", default=["cold-start"], choices=kinds, help=text)
     split = "folds of users drawn, or one of those who signed up last"
     add("--split", choices=("users", "time"), default="users", help=split)
@@ -101,8 +101,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    first, baselines, rival, metric = GOALS[options.goal]
-    groups = {"baselines": [*baselines], "systems": [*SYSTEMS]}
+    first, baselines, rival, metric = JUDGED[options.goal]
+    systems = [name for name, s in SYSTEMS.items() if s.goal == options.goal]
+    groups = {"baselines": [*baselines], "systems": systems}
     groups["all"] = groups["baselines"] + groups["systems"]
     methods = [m for name in options.methods for m in groups.get(name, [name])]
     rivals = options.rival or [rival]
@@ -110,8 +111,8 @@ def _evaluate(options: argparse.Namespace) -> None:
     if unknown := [m for m in methods if m not in known_methods()]:
         raise ValueError(f"no method is called {unknown[0]!r}: --list names them all")
     if options.seeds > 1:
-        systems = [m for m in methods if m in SYSTEMS]
-        methods += [f"{m}, {options.seeds} seeds" for m in systems]
+        trained = [m for m in methods if m in SYSTEMS]
+        methods += [f"{m}, {options.seeds} seeds" for m in trained]
     data = source.load_source(options.data, options, progress=not options.quiet)
     title = "leaderboard" if options.goal == "stars" else options.goal
     out = options.out or Path(f"{title}-{data.name}")
@@ -138,10 +139,9 @@ def _evaluate(options: argparse.Namespace) -> None:
         write_table(folder / "costs.csv", board.costs.reset_index(), command, notes)
         if len(rivals) > 1:
             write_table(folder / "rivals.csv", board.against(rivals), command, notes)
-        keys = errors[["method", "fold", "user", "k"]]
-        others = errors.columns.drop(["protocol", *keys, *board.costs])
-        each = keys.join(errors[[*others]])
-        write = partial(each.to_csv, index=False, float_format="%.4f")
+        each = errors.set_index(["method", "fold", "user", "k"])
+        each = each.drop(columns=["protocol", *board.costs])
+        write = partial(each.to_csv, float_format="%.4f")
         save_aside(folder / "errors.csv.xz", partial(write, compression="xz"))
         sizes = [k for k in errors["k"].unique() if k <= 10 or kind == "whole-life"]
         figure = board.plot(max(sizes)).figure

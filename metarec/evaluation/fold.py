@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 
 import pandas as pd
 import torch
@@ -16,7 +16,7 @@ from metarec.evaluation.lists import rank_catalogue
 from metarec.factors import GaussianFactorModel, WarmStart, cross_fit
 from metarec.features import item_features
 from metarec.meta import MetaLearner
-from metarec.systems import Parts, System, fit_system
+from metarec.systems import Parts, System, fit_system, item_vectors
 from metarec.tasks import SUPPORT_SIZES, UserHistories, split_users
 from metarec.validation import Predictor, validation_score
 
@@ -71,6 +71,7 @@ class Fold:
         sizes: Sequence[int] | None = None,
     ) -> None:
         self.number, self.seed, self.asked = number, seed, sizes
+        self._starts: dict[str, WarmStart] = {}
         if split == "time":
             table = data.ratings
             days = table.groupby("user")["timestamp"].min()
@@ -148,12 +149,15 @@ class Fold:
         liked[position, item] = (rating >= self.sealed.scale.like).float()
         return (liked.sum(0) + 0.5).log(), rated, liked
 
-    @property
-    def like_rate(self) -> Tensor:
-        """How probable a like of each item is, shrunk to the mean as `ItemMean`."""
-        _, rated, liked = self.choices
-        mean = liked.sum() / rated.sum()
-        return (liked.sum(0) + 5 * mean) / (rated.sum(0) + 5)
+    def start(self, goal: str) -> WarmStart:
+        """What systems of a goal start from; made once for each goal."""
+        if goal == "stars":
+            return self.warm
+        if goal not in self._starts:
+            dim = 16 if goal == "lists" else 8
+            known = self.sealed, self.split.train, self.features
+            self._starts[goal] = item_vectors(*known, dim, implicit=True, goal=goal)
+        return self._starts[goal]
 
     def train(self, system: System, seed: int = 0) -> MetaLearner:
         """Build and meta-train a system with the settings that the package gives it.
@@ -171,8 +175,9 @@ class Fold:
             The trained meta-learner.
         """
         users = self.train_users
-        parts = Parts.of(self.sealed, users, self.warm, self.features)
-        validate = self.validate
+        start = self.start(system.goal)
+        parts = Parts.of(self.sealed, users, start, self.features)
+        validate = partial(self.validate, goal=system.goal)
         return fit_system(system, parts, self.sealed, users, validate, seed=seed)
 
     def validate(self, predictor: Predictor, goal: str = "stars") -> float:
@@ -190,13 +195,11 @@ class Fold:
         float
             The error, lower is better.
         """
-        given = self.sealed, self.split.validation
-        if goal == "lists":
-            return -float(rank_catalogue(predictor, *given, (1, 5, 10))["ndcg"].mean())
         sizes = [k for k in (1, 3, 5, 10, 15) if k in self.sizes]
-        if goal == "clicks":
-            return float(judge(predictor, *given, "clicks", sizes)["log_loss"].mean())
-        return validation_score(predictor, *given, sizes)
+        if goal == "lists":
+            sizes = [1, 5, 10]
+        users = self.split.validation
+        return validation_score(predictor, self.sealed, users, sizes, goal)
 
     def judge(
         self,

@@ -1,7 +1,6 @@
 """The protocol for lists: rank all that a new user has not seen."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import pandas as pd
 import torch
@@ -10,9 +9,7 @@ from torch import Tensor
 from metarec import metrics
 from metarec.evaluation.cold_start import PROTOCOLS
 from metarec.tasks import UserHistories
-from metarec.validation import Predictor
-
-SCORES_AT_ONCE = 2**20  # a network holds features of each: the bound on memory
+from metarec.validation import Predictor, on_catalogue
 
 
 def rank_catalogue(
@@ -65,32 +62,23 @@ def rank_catalogue(
     leaderboard
     """
     tables, left_out = [], {}
-    given = histories.everything(users, histories.n_items)
-    nothing = torch.zeros(len(users), histories.n_items)
-
-    def named(flag: Tensor) -> Tensor:
-        """Which items the flagged ratings are of, (U, I); padding has no flag."""
-        return nothing.scatter_add(1, given.x, flag.float()) > 0
-
     for k in sizes:
-        later = given.mask & (torch.arange(given.x.shape[1]) >= k)
-        relevant = named(later & (given.y >= histories.scale.like))
+        tasks = histories.tasks(users[histories.count(users) > k], k, k)
+        score, relevant, unseen = on_catalogue(predictor, tasks, histories)
         judged = relevant.any(-1)
-        left_out[k] = int((~judged).sum())
+        left_out[k] = len(users) - int(judged.sum())
         if left_out[k] == len(users):
             raise ValueError(
                 f"no user has rated an item {histories.scale.like:g} or more after the "
                 f"first {k}: there is nothing to find; ask for a smaller K or other "
                 "users"
             )
-        candidates = ~named(given.mask & ~later)[judged]
-        score = _scores(predictor, histories, users[judged], k)
-        result = metrics.rank_candidates(score, relevant[judged], candidates, at)
-        shown = metrics.listed(score, candidates, at)
-        n_relevant = relevant[judged].sum(-1)
+        score, relevant, unseen = score[judged], relevant[judged], unseen[judged]
+        result = metrics.rank_candidates(score, relevant, unseen, at)
         alike = torch.zeros_like(score)
-        chance = metrics.rank_candidates(alike, relevant[judged], candidates, at)
-        columns = {"user": users[judged], **result._asdict()}
+        chance = metrics.rank_candidates(alike, relevant, unseen, at)
+        shown, n_relevant = metrics.listed(score, unseen, at), relevant.sum(-1)
+        columns = {"user": tasks.user[judged], **result._asdict()}
         columns["overlap"] = metrics.overlap(shown)
         columns["n_relevant"] = n_relevant
         columns |= {f"chance_{name}": v for name, v in chance._asdict().items()}
@@ -101,16 +89,3 @@ def rank_catalogue(
     table = pd.concat(tables, ignore_index=True)
     table.attrs["left_out"] = left_out
     return table
-
-
-@torch.no_grad()
-def _scores(
-    predictor: Predictor, histories: UserHistories, users: Tensor, k: int
-) -> Tensor:
-    """Score of every item after each user's first k ratings, (U, I)."""
-    everything = torch.arange(histories.n_items)
-    parts = []
-    for some in users.split(max(SCORES_AT_ONCE // histories.n_items, 1)):
-        support = replace(histories.everything(some, k), user=None)
-        parts.append(predictor.predict(support, everything.expand(len(some), -1)))
-    return torch.cat(parts)

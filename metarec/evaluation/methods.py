@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
 from typing import Any
@@ -14,7 +14,7 @@ from metarec.baselines import ALS, BesidePopularity, GenreRidge, ItemKNN, UserKN
 from metarec.baselines.lists import Move, cosine, ease, implicit_als, lift
 from metarec.evaluation.fold import Fold
 from metarec.factors import GlobalMean, ItemMean, UserItemBias
-from metarec.systems import LEARNERS, METAS, MODELS, System
+from metarec.systems import GOALS, LEARNERS, METAS, MODELS, System
 from metarec.tasks import Examples
 from metarec.validation import Predictor
 
@@ -84,37 +84,29 @@ def list_rival(
     The rivals in `LISTS`.
     """
     popularity, rated, liked = fold.choices
-    scale = fold.sealed.scale
-    candidates = (
-        BesidePopularity(popularity, move, like, weight, power)
-        for (like, seen), amount in product(
-            ((scale.low, rated), (scale.like, liked)), amounts
-        )
-        for move in [make(seen, liked, amount)]
-        for weight, power in product(weights, (0, 0.25, 0.5, 1))
-    )
+    scale, candidates = fold.sealed.scale, []
+    for like, seen in ((scale.low, rated), (scale.like, liked)):
+        for move in [make(seen, liked, amount) for amount in amounts]:
+            for settings in product(weights, (0, 0.25, 0.5, 1)):
+                candidates.append(BesidePopularity(popularity, move, like, *settings))
     return min(candidates, key=partial(fold.validate, goal="lists"))
 
 
-LISTS: dict[str, Callable[[Fold], Predictor]] = {
-    # All alike, so in every order alike.
-    "chance": lambda f: GlobalMean.fit(f.sealed, f.split.train),
-    "popularity": lambda f: BesidePopularity(f.choices[0], torch.zeros_like, 0, 0, 0),
-    "EASE + popularity": partial(
-        list_rival, ease, (300, 1e3, 3e3, 1e4, 3e4), (3, 10, 30, 100, 300, 1000)
-    ),
-    "item-kNN + popularity": partial(
-        list_rival, cosine, (0, 10, 30, 100), (1, 2, 4, 8)
-    ),
-    "naive-Bayes lift": partial(
-        list_rival, lift, (5, 10, 20, 50, 100), (0.1, 0.2, 0.4, 0.8, 1.6)
-    ),
-    "iALS fold-in + popularity": partial(
-        list_rival,
+_GRIDS: dict[str, tuple[Any, Sequence[Any], Sequence[float]]] = {
+    "EASE + popularity": (ease, (300, 1e3, 3e3, 1e4, 3e4), (3, 10, 30, 100, 300, 1e3)),
+    "item-kNN + popularity": (cosine, (0, 10, 30, 100), (1, 2, 4, 8)),
+    "naive-Bayes lift": (lift, (5, 10, 20, 50, 100), (0.1, 0.2, 0.4, 0.8, 1.6)),
+    "iALS fold-in + popularity": (
         implicit_als,
         [*product((0.5, 2, 8), (3, 10, 30, 100), (16,))],
         (3, 10, 30),
     ),
+}
+LISTS: dict[str, Callable[[Fold], Predictor]] = {
+    # All alike, so in every order alike.
+    "chance": lambda f: GlobalMean.fit(f.sealed, f.split.train),
+    "popularity": lambda f: BesidePopularity(f.choices[0], torch.zeros_like, 0, 0, 0),
+    **{name: partial(list_rival, *grid) for name, grid in _GRIDS.items()},
 }
 """The rivals for lists by name, each with settings that validation users choose.
 
@@ -124,7 +116,7 @@ A constant.
 """
 
 CLICKS: dict[str, Callable[[Fold], Predictor]] = {
-    "item's like-rate": lambda f: ItemMean(f.like_rate),
+    "item's like-rate": lambda f: ItemMean.fit(f.sealed.likes(), f.split.train),
 }
 """The rivals for clicks by name.
 
@@ -133,16 +125,20 @@ Plumbing
 A constant.
 """
 
+_EXTRA = (
+    System("mf", "meta-sgd", "bayesian", full=True),
+    System("mf", "maml", "bayesian", implicit=True),
+    System("mlp", "maml", "bayesian", implicit=True),
+)
+_GRID = [System(*parts) for parts in product(MODELS, METAS, LEARNERS)]
 SYSTEMS: dict[str, System] = {
     str(system): system
-    for system in (
-        *(System(*parts) for parts in product(MODELS, METAS, LEARNERS)),
-        System("mf", "meta-sgd", "bayesian", full=True),
-        System("mf", "maml", "bayesian", implicit=True),
-        System("mlp", "maml", "bayesian", implicit=True),
-    )
+    for goal in GOALS
+    for system in (replace(one, goal=goal) for one in (*_GRID, *_EXTRA))
 }
-"""The 27 systems, the full scale, and the implicit shift on two of them, by name.
+SYSTEMS["softmax MAML"] = System(implicit=True, steps=1, goal="lists")
+"""For each goal the 27 systems, the full scale, and the implicit shift on two of them,
+and one step of MAML on lists, by name.
 
 Plumbing
 --------
@@ -184,7 +180,7 @@ class MeanScore:
         return torch.stack([p.predict(support, x) for p in self.predictors]).mean(0)
 
 
-GOALS = {
+JUDGED = {
     "stars": ("cold-start", BASELINES, RIVAL, "rmse"),
     "lists": ("lists", LISTS, "item-kNN + popularity", "ndcg"),
     "clicks": ("clicks", CLICKS, "item's like-rate", "log_loss"),

@@ -123,8 +123,7 @@ def run_methods(
             # run however it ends; a run that fails earlier claims nothing.
             save_aside(mark, partial(Path.write_text, data=json.dumps(settings)))
             for kind, table in tables.groupby("protocol"):
-                # Each kind has measures of its own.
-                write = partial(table.dropna(axis=1, how="all").to_csv, index=False)
+                write = partial(table.to_csv, index=False)
                 save_aside(path(str(kind), method, number), write)
     # One order of rows, whichever was run first.
     paths = [path(*key) for key in product(kinds, methods, numbers)]
