@@ -110,6 +110,8 @@ def test_ties_make_overlap_and_coverage_expectations() -> None:
     shown = listed(torch.tensor([[0.0, 0], [0, 0], [1, 0]]), torch.ones(3, 2) > 0, 1)
     assert overlap(shown).tolist() == [0.5, 0.5, 0.5]
     assert share_shown(shown) == pytest.approx((1 + 3 / 4) / 2)
+    # A list that is longer than the catalogue holds all of it once.
+    assert (listed(torch.zeros(1, 3), torch.ones(1, 3) > 0, 5) == 1).all()
 
 
 def test_only_candidates_are_ranked_also_at_minus_infinity() -> None:
