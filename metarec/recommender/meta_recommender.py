@@ -17,7 +17,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from metarec.data import RatingScale
-from metarec.data.custom import as_ratings
+from metarec.data.custom import as_ratings, for_goal
 from metarec.factors import ItemMean, UserItemBias, WarmStart
 from metarec.features import UserFeatures, item_features
 from metarec.meta import MetaLearner
@@ -165,10 +165,12 @@ class MetaRecommender:
         Raises
         ------
         ValueError
-            If fewer than 20 users have more than ``reserved`` ratings, if nobody likes
-            anything and the goal is not stars, or what is kept belongs to another run.
+            If fewer than 20 users have more than ``reserved`` ratings, if the ratings
+            cannot teach the goal (nobody likes anything, or there are no stars), or if
+            what is kept belongs to another run.
         """
-        data = as_ratings(data)
+        goal = self.system.goal
+        data = for_goal(as_ratings(data), goal)
         check(progress=progress, checkpoint=checkpoint)
         # What cannot be saved is refused now, not when the work is done.
         files.as_json(data.items["item_id"].tolist())
@@ -183,9 +185,9 @@ class MetaRecommender:
         # Item vectors that know the validation users would flatter every epoch.
         others = users[~torch.isin(users, validation)]
         ends = [r.aminmax() for *_, r in histories.in_chunks(others) if len(r)]
-        if (low := min(e.min for e in ends)) == max(e.max for e in ends):
+        alike = (low := min(e.min for e in ends)) == max(e.max for e in ends)
+        if alike and goal != "lists":  # choices teach as well
             warnings.warn(f"all ratings are {low:g}: nothing to learn", stacklevel=3)
-        goal = self.system.goal
         if goal != "stars" and max(e.max for e in ends) < data.scale.like:
             raise ValueError(
                 f"nothing is liked: no rating is {data.scale.like:g} or more, on the "
