@@ -318,6 +318,23 @@ def test_without_ratings_a_list_begins_at_the_prior(histories: UserHistories) ->
     assert (shifted != meta.model.head).any()
 
 
+def test_a_model_trains_its_own_copy_of_what_it_starts_from(
+    histories: UserHistories,
+) -> None:
+    features = torch.zeros(histories.n_items, 0)
+    warm = item_vectors(histories, torch.arange(100), features, 4, True, goal="lists")
+    given = {
+        name: value.clone() for name, value in vars(warm).items() if name != "mean_bias"
+    }
+    system = System(implicit=True, goal="lists")
+    parts = Parts.of(histories, torch.arange(100), warm, features)
+    model = build_system(system, parts).model
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.add_(1)
+    assert all(torch.equal(value, getattr(warm, name)) for name, value in given.items())
+
+
 def test_padding_does_not_matter(histories: UserHistories) -> None:
     meta = lister(histories, torch.arange(100))
     support = histories.everything(torch.arange(100, 104), 3)
