@@ -1,12 +1,11 @@
 """Every method of the leaderboard by name: what fits it on one fold."""
 
 from collections.abc import Callable
-from itertools import product
 
 from metarec.baselines import ALS, GenreRidge, ItemKNN, UserKNN
 from metarec.evaluation.fold import Fold
 from metarec.factors import GlobalMean, ItemMean, UserItemBias
-from metarec.systems import LEARNERS, METAS, MODELS, System
+from metarec.systems import GRID, System
 from metarec.validation import Predictor
 
 RIVAL = "gaussian"
@@ -45,7 +44,7 @@ A constant.
 SYSTEMS: dict[str, System] = {
     str(system): system
     for system in (
-        *(System(*parts) for parts in product(MODELS, METAS, LEARNERS)),
+        *(System(*parts) for parts in GRID),
         System("mf", "meta-sgd", "bayesian", full=True),
         System("mf", "maml", "bayesian", implicit=True),
         System("mlp", "maml", "bayesian", implicit=True),
