@@ -347,8 +347,9 @@ def build_system(system: System, parts: Parts, seed: int = 0) -> MetaLearner:
     adapt = ["head"]
     if system.learner == "gradient":
         learner = GradientDescent(system.steps)
-        # What a user attends to is theirs as well, where steps can reach it.
-        adapt += ["query"] * (system.model == "attention")
+        # What a user attends to is theirs as well, where steps can reach it; for a list
+        # each step would attend anew, to every item of the catalogue.
+        adapt += ["query"] * (system.model == "attention" and system.goal != "lists")
     elif system.learner == "bayesian":
         learner = Bayesian()
     elif system.learner == "in-context":

@@ -325,8 +325,8 @@ class Bayesian(PosteriorLearner):
                 bend = bend.clamp(min=least.tiny)[:, None]
                 w = w + bend.log1p() / bend * move
                 hessian = rows.hessian(w)
-                # What a step leaves is of the order of its square.
-                if (bend < least.eps**0.5).all():
+                # What a step leaves is of the order of its square; one more follows.
+                if (bend < least.eps**0.25).all():
                     break
             total = one + scale @ hessian
             covariance = torch.linalg.solve(total, scale.expand_as(hessian))
