@@ -29,7 +29,6 @@ from pathlib import Path
 import torch
 
 from metarec.data import source
-from metarec.evaluation.cold_start import PROTOCOLS
 from metarec.evaluation.leaderboard import Leaderboard
 from metarec.evaluation.methods import JUDGED, SYSTEMS, known_methods
 from metarec.evaluation.run import Protocol, run_methods
@@ -37,6 +36,7 @@ from metarec.evaluation.tables import write_table
 from metarec.plots import use_style
 from metarec.tasks import ORDERS
 from metarec.training import save_aside
+from metarec.validation import PROTOCOLS
 
 
 def parser() -> argparse.ArgumentParser:
