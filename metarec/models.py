@@ -623,7 +623,8 @@ class RatingModel(nn.Module):
         ------
         Koren (2008), SVD++.
         """
-        self.implicit = nn.Parameter(y.to(self.item_factors), requires_grad=False)
+        own = y.to(self.item_factors, copy=True)  # lists train them in place
+        self.implicit = nn.Parameter(own, requires_grad=False)
 
     def shift(self, items: Tensor, mask: Tensor) -> Tensor | None:
         """``[K^-1/2 sum_{j in S} y_j, 0]``, shape (B, dim + 1), if the model has y.

@@ -49,10 +49,11 @@ class User(BaseModel, extra="forbid"):
 
 
 class ListWanted(User):
-    """A user, and how long a list is wanted."""
+    """A user, and what list is wanted."""
 
     n: int = Field(default=10, ge=1, le=1000)
     min_ratings: int = Field(default=0, ge=0, le=10**9)
+    surprise: float = Field(default=0, ge=0, le=1)
 
 
 class ReasonWanted(User):
@@ -69,7 +70,7 @@ class Item(BaseModel):
 
 
 class Scored(Item):
-    """An item of a list, and the stars that are expected."""
+    """An item of a list, and its score: the stars that are expected, or log-odds."""
 
     score: float
 
@@ -124,7 +125,8 @@ def service(recommender: MetaRecommender) -> FastAPI:
     @app.post("/recommend", response_model=list[Scored])
     def recommend(wanted: ListWanted) -> Any:
         """The items with the highest score that the user has not rated."""
-        found = adapt(wanted).recommend(wanted.n, wanted.min_ratings)
+        settings = wanted.n, wanted.min_ratings, wanted.surprise
+        found = adapt(wanted).recommend(*settings)
         return found.to_dict("records")
 
     @app.post("/explain", response_model=list[Effect])

@@ -74,7 +74,7 @@ A constant.
 
 # Where the prior's scale starts, in the units of clicks and lists: log-odds.
 _SCALES = {
-    "clicks": {"gradient": 0.05, "bayesian": 2.4},
+    "clicks": {"gradient": 0.25, "bayesian": 2.4},
     "lists": {"gradient": 0.2, "bayesian": 0.5},
 }
 
@@ -328,6 +328,8 @@ def build_system(system: System, parts: Parts, seed: int = 0) -> MetaLearner:
         bank = TaskBank(history, parts.n_tasks, len(model.head))
         learner = TaskAttention(bank)
     scale = _SCALES.get(system.goal, {}).get(system.learner)
+    if scale is not None and system.learner == "gradient":
+        scale /= max(system.steps, 1)  # what all steps together may move
     if system.meta == "metamind":
         return MetaMind(model, learner, adapt, scale, generator=generator)
     if system.meta == "meta-sgd":

@@ -76,6 +76,7 @@ _RULES: list[tuple[str, str, Any, float | None]] = [
     ("dim reserved n", "a whole number from 1 up", _WHOLE, 1),
     ("seed steps epochs patience min_ratings", "a whole number from 0 up", _WHOLE, 0),
     ("learning_rate clip penalty", "a number from 0 up", _NUMBER, 0),
+    ("surprise", "a number from 0 to 1", _NUMBER, 0),
     ("progress implicit full return_std", "True or False", bool | np.bool_, None),
     ("path", "the name of a file", str | PathLike, None),
     ("checkpoint", "the name of a file, or None", str | PathLike | None, None),
@@ -97,6 +98,7 @@ def check(**given: Any) -> None:
             value, right = given[name], isinstance(given[name], kind)
             if right and least is not None:
                 right = least <= value < 2**63 or value == np.inf
+                right = right and (name != "surprise" or value <= 1)
             if not right:
                 raise ValueError(f"{name}={value!r:.60} will not do: pass {what}")
 

@@ -351,6 +351,12 @@ def test_laplace_stands_at_the_maximum_of_the_posterior() -> None:
     torch.testing.assert_close(
         found.covariance[0].inverse(), hessian, atol=1e-6, rtol=0
     )
+    # A click that is not there must not matter, NaN included.
+    k = task.x.shape[1]
+    x, y, mask = (torch.cat([part, part], 1) for part in (task.x, task.y, task.mask))
+    y[:, k:], mask[:, k:] = torch.nan, False
+    padded = Bayesian().posterior(made, prior, Examples(x, y, mask))
+    torch.testing.assert_close(padded.mean, found.mean)
 
 
 @pytest.mark.parametrize("kind", [MLP, FeatureAttention])

@@ -155,6 +155,7 @@ def test_a_click_is_a_rating_of_so_much_or_more() -> None:
     expected = data.ratings["rating"].isin([3, 4, 5])
     assert found.ratings["rating"].tolist() == expected.astype(float).tolist()
     assert (found.scale.low, found.scale.high, found.scale.step) == (0, 1, 1)
+    assert set(whole["rating"]) >= {1, 5}
     for at in (1, 6):
-        with pytest.raises(ValueError, match="same side"):
+        with pytest.raises(ValueError, match=f"same side of {at}: .* within 1 to 5"):
             clicks(data, at=at)

@@ -198,6 +198,19 @@ def test_the_like_rate_is_the_shrunk_item_mean_of_likes(
     assert torch.allclose(fitted("item's like-rate", likes).offset, expected)
 
 
+def test_the_logit_of_users_and_items_knows_no_taste(fold: Fold) -> None:
+    model = fitted("user + item logit", fold)
+    odds = scores(model, fold, 10).logit()
+    gap = odds - odds[:1]
+    assert torch.allclose(gap, gap[:, :1].expand_as(gap), atol=1e-3)
+    assert gap[:, 0].std() > 0.1
+    better, worse = (
+        fold.validate(fitted(name, fold), "clicks")
+        for name in ("user + item logit", "item's like-rate")
+    )
+    assert better < worse
+
+
 def test_padding_does_not_matter(fold: Fold) -> None:
     popularity, rated, liked = fold.choices
     model = BesidePopularity(popularity, lift(rated, liked, 2.0), 1.0, 1.0, 1.0)
@@ -223,7 +236,7 @@ def test_a_rival_learns_from_training_users_alone(name: str, data: RatingData) -
 
     def fit(data: RatingData) -> OnScale:
         fold = Fold(data, folds=3)
-        fold.validate = lambda model, goal: model.weight
+        fold.validate = lambda model, goal: getattr(model, "weight", 0.0)
         return OnScale(fitted(name, fold))
 
     check_no_leak(fit, data, Fold(data, folds=3).split)

@@ -110,6 +110,8 @@ def test_ties_make_overlap_and_coverage_expectations() -> None:
     shown = listed(torch.tensor([[0.0, 0], [0, 0], [1, 0]]), torch.ones(3, 2) > 0, 1)
     assert overlap(shown).tolist() == [0.5, 0.5, 0.5]
     assert share_shown(shown) == pytest.approx((1 + 3 / 4) / 2)
+    # A list that is longer than the catalogue holds all of it once.
+    assert (listed(torch.zeros(1, 3), torch.ones(1, 3) > 0, 5) == 1).all()
 
 
 def test_only_candidates_are_ranked_also_at_minus_infinity() -> None:
@@ -314,6 +316,23 @@ def test_without_ratings_a_list_begins_at_the_prior(histories: UserHistories) ->
         assert torch.equal(head, meta.model.head.expand_as(head))
     shifted = meta.prior(histories.everything(torch.arange(3), 5)).mean["head"]
     assert (shifted != meta.model.head).any()
+
+
+def test_a_model_trains_its_own_copy_of_what_it_starts_from(
+    histories: UserHistories,
+) -> None:
+    features = torch.zeros(histories.n_items, 0)
+    warm = item_vectors(histories, torch.arange(100), features, 4, True, goal="lists")
+    given = {
+        name: value.clone() for name, value in vars(warm).items() if name != "mean_bias"
+    }
+    system = System(implicit=True, goal="lists")
+    parts = Parts.of(histories, torch.arange(100), warm, features)
+    model = build_system(system, parts).model
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.add_(1)
+    assert all(torch.equal(value, getattr(warm, name)) for name, value in given.items())
 
 
 def test_padding_does_not_matter(histories: UserHistories) -> None:

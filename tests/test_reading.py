@@ -13,7 +13,7 @@ import pytest
 
 from metarec.data import RatingData, RatingScale, clicks, rating_data, read_csv
 from metarec.data.__main__ import main
-from metarec.data.custom import as_ratings
+from metarec.data.custom import as_ratings, for_goal
 from metarec.data.frames import to_frame
 from metarec.recommender import MetaRecommender
 
@@ -300,7 +300,7 @@ def test_one_column_has_one_role():
 # --- feedback without stars -----------------------------------------------------------
 
 
-def test_pairs_become_clicks_and_what_was_not_taken():
+def test_pairs_are_ones_and_clicks_draw_what_was_not_taken():
     rng = np.random.default_rng(0)
     orders = pd.DataFrame(
         {"user": rng.integers(50, size=900), "item": rng.integers(40, size=900)}
@@ -308,9 +308,13 @@ def test_pairs_become_clicks_and_what_was_not_taken():
     orders["timestamp"] = rng.integers(10**6, size=900)
     stock = pd.DataFrame({"item_id": [*range(41)]})  # 40 is new: nobody has it yet
     data = rating_data(orders, {"rating": None}, items=stock)
-    assert data.scale == RatingScale(0, 1, 1)
-    table = data.ratings
+    assert data.scale == RatingScale(0, 1, 1) and (data.ratings["rating"] == 1).all()
+    assert for_goal(data, "lists") is data
+    with pytest.raises(ValueError, match=r'no stars to predict.*goal="lists"'):
+        for_goal(data, "stars")
+    table = for_goal(data, "clicks").ratings
     taken = table[table["rating"] == 1]
+    assert len(taken) == len(data.ratings)
     first = orders.groupby(["user", "item"])["timestamp"].min()
     assert taken.set_index(["user", "item"])["timestamp"].to_dict() == first.to_dict()
     drawn = table[table["rating"] == 0]
@@ -321,8 +325,10 @@ def test_pairs_become_clicks_and_what_was_not_taken():
     assert share.std() / share.mean() < 0.35
     last = table.groupby("user")["timestamp"].transform("max")
     assert (drawn["timestamp"] == last[drawn.index]).all()
-    again = rating_data(orders, {"rating": None}, items=stock)
-    assert again.content_hash() == data.content_hash()
+    again = for_goal(rating_data(orders, {"rating": None}, items=stock), "clicks")
+    assert again.content_hash() == for_goal(data, "clicks").content_hash()
+    for goal in ("stars", "clicks", "lists"):  # what has zeros already, stays
+        assert for_goal(again, goal) is again
     with pytest.raises(ValueError, match=r"no stars: columns={'rating': None}"):
         rating_data(orders)
 
@@ -362,9 +368,16 @@ def test_a_shop_without_stars_is_fitted_and_recommends(tmp_path):
         tmp_path / "orders.csv.gz", roles, sep=";", items=tmp_path / "stock.csv"
     )
     assert data.n_items == 61 and "07" in data.items["item_id"].tolist()
-    recommender = MetaRecommender(learner="bayesian", dim=4, reserved=10)
-    recommender.fit(data, progress=False)
-    me = recommender.adapt(dict.fromkeys(["30", "31", "32"], 1))
+    taken = dict.fromkeys(["30", "31", "32"], 1)
+    with pytest.raises(ValueError, match='goal="lists"'):
+        MetaRecommender(reserved=10).fit(data, progress=False)
+    lists = MetaRecommender(learner="bayesian", dim=4, reserved=10, goal="lists")
+    lists.fit(data, progress=False)
+    top = lists.adapt(taken).recommend(10)["item_id"].astype(int)
+    assert (np.append(kind, 2)[top] == 2).sum() >= 9
+    settings = {"learner": "bayesian", "dim": 4, "reserved": 10, "goal": "clicks"}
+    recommender = MetaRecommender(**settings).fit(data, progress=False)
+    me = recommender.adapt(taken)
     top = me.recommend(10)["item_id"].astype(int)
     assert (np.append(kind, 2)[top] == 2).sum() >= 9
     # What nobody has bought is judged by what is known of it: here, the right kind.
@@ -402,7 +415,7 @@ def test_the_command_reads_and_speaks_in_flags(write, capsys):
     text = said(capsys, *words)
     assert "mine: 1 ratings on the scale 1 to 10" in text and "mean     8.500" in text
     text = said(capsys, *words, "--columns", "user=who", "item=what", "rating=")
-    assert "mine clicks: 2 ratings on the scale 0 to 1" in text
+    assert "mine: 2 ratings on the scale 0 to 1" in text
 
 
 def test_the_command_reads_times_without_a_header(write, capsys):

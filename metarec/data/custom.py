@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 import numpy as np
 import pandas as pd
@@ -13,6 +13,7 @@ import pandas as pd
 from metarec.data.frames import column_of, likely_cause, to_frame
 from metarec.data.table import LAYOUT, RatingColumns, RatingData, RatingScale
 
+Ratings = TypeVar("Ratings", RatingData, RatingColumns, RatingData | RatingColumns)
 Columns = Mapping[str, str | int | None]
 Duplicates = Literal["error", "first", "last", "mean"]
 FIVE_STARS = RatingScale(1, 5)
@@ -40,8 +41,9 @@ def rating_data(
     a rating; without them the indices follow the sorted labels.
 
     Feedback without stars (purchases, plays, plain pairs) has the rating left out,
-    ``columns={"rating": None}``: each pair is one click, at its first time, and unseen
-    items are drawn as 0, see `clicks`.
+    ``columns={"rating": None}``: each pair is a 1 on the scale 0 to 1, at its first
+    time, from which lists are learned as it is (clicks draw what was not taken as 0,
+    see `clicks`).
 
     Parameters
     ----------
@@ -121,8 +123,7 @@ def rating_data(
         scale = replace(scale, step=None)
     ratings = _unique_pairs(ratings, labels, duplicates)
     ratings = ratings.reset_index(drop=True).astype(LAYOUT)
-    data = RatingData(name, users, _described(items), scale, citation, ratings)
-    return data if "rating" in at else clicks(data, at=1, unseen=4)
+    return RatingData(name, users, _described(items), scale, citation, ratings)
 
 
 def read_csv(
@@ -416,3 +417,48 @@ def clicks(
     table = pd.concat([table, drawn]).drop_duplicates(["user", "item"])
     table, scale = table.reset_index(drop=True), RatingScale(0, 1, 1)
     return replace(data, name=f"{data.name} clicks", ratings=table, scale=scale)
+
+
+def for_goal(data: Ratings, goal: str) -> Ratings:
+    """Feedback without stars as a goal needs it; other ratings as they are.
+
+    Lists are learned from what was taken, in order. Clicks need what was not taken as
+    well: four items are drawn as 0 for each that was taken, see `clicks`.
+
+    Parameters
+    ----------
+    data
+        The ratings.
+    goal
+        What is to be learned: "stars", "clicks" or "lists".
+
+    Returns
+    -------
+    RatingData | RatingColumns
+        The ratings to learn from.
+
+    Raises
+    ------
+    ValueError
+        If every rating is 1 and the goal is stars, or clicks of a store.
+
+    Plumbing
+    --------
+    The door of `MetaRecommender.fit` and of the evaluation.
+    """
+    rating = data.rating if isinstance(data, RatingColumns) else data.ratings["rating"]
+    if data.scale != RatingScale(0, 1, 1) or not (rating == 1).all():
+        return data
+    if goal == "stars":
+        raise ValueError(
+            "every rating is 1: there are no stars to predict; what was chosen teaches "
+            'lists: goal="lists"'
+        )
+    if goal == "lists":
+        return data
+    if isinstance(data, RatingColumns):
+        raise ValueError(
+            "every rating of the store is 1, and clicks need some 0: write them into "
+            'the store, or take goal="lists"'
+        )
+    return clicks(data, at=1, unseen=4)

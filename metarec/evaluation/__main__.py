@@ -29,6 +29,7 @@ from pathlib import Path
 import torch
 
 from metarec.data import source
+from metarec.data.custom import for_goal
 from metarec.evaluation.leaderboard import Leaderboard
 from metarec.evaluation.methods import JUDGED, SYSTEMS, known_methods
 from metarec.evaluation.run import Protocol, run_methods
@@ -114,6 +115,7 @@ def _evaluate(options: argparse.Namespace) -> None:
         trained = [m for m in methods if m in SYSTEMS]
         methods += [f"{m}, {options.seeds} seeds" for m in trained]
     data = source.load_source(options.data, options, progress=not options.quiet)
+    data = for_goal(data, options.goal)
     title = "leaderboard" if options.goal == "stars" else options.goal
     out = options.out or Path(f"{title}-{data.name}")
     if options.fresh:

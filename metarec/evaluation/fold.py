@@ -156,7 +156,9 @@ class Fold:
             self._starts[goal] = item_vectors(*known, dim, implicit=True, goal=goal)
         return self._starts[goal]
 
-    def train(self, system: System, seed: int = 0) -> MetaLearner:
+    def train(
+        self, system: System, seed: int = 0, start: WarmStart | None = None
+    ) -> MetaLearner:
         """Build and meta-train a system with the settings that the package gives it.
 
         Parameters
@@ -165,6 +167,8 @@ class Fold:
             The names of the parts.
         seed
             Seed of the build and of the epochs.
+        start
+            What the system starts from; that of its goal if not given.
 
         Returns
         -------
@@ -172,7 +176,7 @@ class Fold:
             The trained meta-learner.
         """
         users = self.train_users
-        start = self.start(system.goal)
+        start = start or self.start(system.goal)
         parts = Parts.of(self.sealed, users, start, self.features)
         validate = partial(self.validate, goal=system.goal)
         return fit_system(system, parts, self.sealed, users, validate, seed=seed)

@@ -115,8 +115,32 @@ Plumbing
 A constant.
 """
 
+
+def user_item_logit(fold: Fold) -> Predictor:
+    """Log-odds ``b_i + b_u``: a system for clicks whose items have no vectors.
+
+    Parameters
+    ----------
+    fold
+        What to fit on.
+
+    Returns
+    -------
+    Predictor
+        The system, trained.
+
+    Plumbing
+    --------
+    A rival in `CLICKS`.
+    """
+    start = fold.start("clicks")
+    start = replace(start, factors=start.factors[:, :0], implicit=None)
+    return fold.train(System(learner="bayesian", goal="clicks"), start=start)
+
+
 CLICKS: dict[str, Callable[[Fold], Predictor]] = {
     "item's like-rate": lambda f: ItemMean.fit(f.sealed.likes(), f.split.train),
+    "user + item logit": user_item_logit,
 }
 """The rivals for clicks by name.
 

@@ -60,7 +60,8 @@ class TaskBank(nn.Module):
         self.history = self.history.like(model.head)
         prior = Prior({"head": model.head}, {"head": _RIDGE})
         weights = Bayesian().adapt(model, prior, self.history)["head"]
-        self.deltas = weights - weights.mean(0)
+        # In one piece, as it is read again: another layout would round differently.
+        self.deltas = (weights - weights.mean(0)).contiguous()
 
     def own(self, support: Examples) -> Tensor:
         """True where a task of the bank is the task of the support, shape (B, T).

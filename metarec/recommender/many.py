@@ -11,8 +11,8 @@ from torch import Tensor
 
 from metarec.data import RatingScale
 from metarec.data.frames import to_frame
-from metarec.learners import Parameters, is_head, likelihood_of, predict
-from metarec.models import RatingModel
+from metarec.learners import Parameters, likelihood_of, predict
+from metarec.models import RatingModel, Softmax
 from metarec.tasks import Examples, padded
 from metarec.training import check
 
@@ -179,6 +179,8 @@ def score_items(
 ) -> Tensor:
     """Scores (B, N) of ``items`` (N,) or all under each user's own weights, finite.
 
+    Stars; the log-odds of a like; or the logarithm of an item's share of the list.
+
     Parameters
     ----------
     model
@@ -190,14 +192,17 @@ def score_items(
     items
         Rows of the item table, shape (N,); all if not given.
     """
-    items = torch.arange(model.n_items) if items is None else items
-    items = items.to(support.x.device)
-    # A head shares the features of an item: there is one row for all users.
-    each = items if is_head(model, weights) else items.expand(len(support), -1)
+    every = torch.arange(model.n_items)
+    # What an item's share is, depends on all.
+    lists = isinstance(likelihood_of(model), Softmax)
+    scored = (every if lists or items is None else items).to(support.x.device)
     with torch.no_grad():
-        score = predict(model, weights, each, support.profile)
+        score = predict(model, weights, scored, support.profile)
     finite(score)
-    return likelihood_of(model).mean(score)
+    if lists:
+        score = score.log_softmax(-1)
+        return score if items is None else score[:, items.to(score.device)]
+    return score
 
 
 def best_unseen(

@@ -17,8 +17,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from metarec.data import RatingScale
-from metarec.data.custom import as_ratings
-from metarec.factors import UserItemBias
+from metarec.data.custom import as_ratings, for_goal
+from metarec.factors import ItemMean, UserItemBias, WarmStart
 from metarec.features import UserFeatures, item_features
 from metarec.meta import MetaLearner
 from metarec.models import MatrixFactorization, RatingModel
@@ -45,9 +45,11 @@ class MetaRecommender:
     """A recommender that meets a new user with a prior and a few of their ratings.
 
     The names of the three maps are those of `System`. ``fit`` meta-learns the prior on
-    item vectors of the `GaussianFactorModel`; ``adapt`` turns a user's ratings into
-    their own `PersonalModel`. The recommender does not change when it adapts, so any
-    number of users (and threads) may share one.
+    item vectors (see `item_vectors`); ``adapt`` turns a user's ratings into their own
+    `PersonalModel`. The ``goal`` says what is learned: how many stars a user would
+    give, whether they would like it (a click), or what they will choose and like next
+    (a list). Whatever it is, users are adapted to ratings in stars. The recommender
+    does not change when it adapts, so any number of users (and threads) may share one.
 
     Parameters
     ----------
@@ -58,7 +60,7 @@ class MetaRecommender:
     learner
         Name of the task-learner, one of `LEARNERS`.
     dim
-        Length of an item vector.
+        Length of an item vector; 16 for lists and 8 else, if not given.
     config
         Settings of the outer loop; those of `default_config` if not given.
     reserved
@@ -68,6 +70,8 @@ class MetaRecommender:
     device
         Where it meta-learns and adapts, such as "cuda". Item vectors are fitted, and
         random numbers drawn, on the processor, whatever the device.
+    goal
+        What it is trained for, one of `GOALS`: "stars", "clicks" or "lists".
     **options
         Further settings of `System`: implicit, full, steps.
 
@@ -99,14 +103,16 @@ class MetaRecommender:
         model: str = "mf",
         meta: str = "maml",
         learner: str = "gradient",
-        dim: int = 8,
+        dim: int | None = None,
         config: TrainingConfig | None = None,
         reserved: int = 15,
         seed: int = 0,
         device: str | torch.device = "cpu",
+        goal: str = "stars",
         **options: Any,
     ) -> None:
-        self.system = System(model, meta, learner, **options)
+        self.system = System(model, meta, learner, goal=goal, **options)
+        dim = (16 if goal == "lists" else 8) if dim is None else dim
         check(dim=dim, reserved=reserved, seed=seed)
         self.config = default_config(self.system, seed) if config is None else config
         check(config=self.config)
@@ -133,7 +139,8 @@ class MetaRecommender:
         meta-training (see ``scale.together``); each fits the item vectors.
 
         A warning says so if nothing can be learned, since all ratings are alike, or if
-        nothing was: the validation users are predicted no better than by the biases.
+        nothing was: the validation users are predicted no better than by the biases
+        (stars), by each item's share of likes (clicks) or by counting likes (lists).
 
         Parameters
         ----------
@@ -158,10 +165,12 @@ class MetaRecommender:
         Raises
         ------
         ValueError
-            If fewer than 20 users have more than ``reserved`` ratings, or what is kept
-            belongs to another run.
+            If fewer than 20 users have more than ``reserved`` ratings, if the ratings
+            cannot teach the goal (nobody likes anything, or there are no stars), or if
+            what is kept belongs to another run.
         """
-        data = as_ratings(data)
+        goal = self.system.goal
+        data = for_goal(as_ratings(data), goal)
         check(progress=progress, checkpoint=checkpoint)
         # What cannot be saved is refused now, not when the work is done.
         files.as_json(data.items["item_id"].tolist())
@@ -176,25 +185,32 @@ class MetaRecommender:
         # Item vectors that know the validation users would flatter every epoch.
         others = users[~torch.isin(users, validation)]
         ends = [r.aminmax() for *_, r in histories.in_chunks(others) if len(r)]
-        if (low := min(e.min for e in ends)) == max(e.max for e in ends):
+        alike = (low := min(e.min for e in ends)) == max(e.max for e in ends)
+        if alike and goal != "lists":  # choices teach as well
             warnings.warn(f"all ratings are {low:g}: nothing to learn", stacklevel=3)
+        if goal != "stars" and max(e.max for e in ends) < data.scale.like:
+            raise ValueError(
+                f"nothing is liked: no rating is {data.scale.like:g} or more, on the "
+                f'scale {data.scale}; say another scale, or goal="stars"'
+            )
         features = item_features(data)
         run = {} if checkpoint is None else self._run(histories, users, features)
         settings = self.dim, self.system.implicit, self.seed, progress
-        vectors = partial(item_vectors, histories, others, features, *settings)
+        start = partial(item_vectors, histories, others, features, *settings)
+        vectors = partial(start, goal=goal)
         warm = files.kept_vectors(checkpoint, run, vectors)
         parts = Parts.of(histories, train, warm, features)
         sizes = [k for k in SUPPORT_SIZES if 0 < k <= self.reserved]
 
         def score(predictor: Predictor) -> float:
-            return validation_score(predictor, histories, validation, sizes)
+            return validation_score(predictor, histories, validation, sizes, goal)
 
         recipe = self.system, parts, histories, train, score, self.config, self.seed
         meta = fit_system(*recipe, checkpoint, progress, workers, run, self.device)
         if workers is None or workers.first:
-            biases = UserItemBias.fit(histories, others)
-            if (own := score(meta)) >= (least := score(biases)):
-                no_better = f"{own:.3f} is no better than item and user biases"
+            rival, named = _simplest(goal, histories, others, warm)
+            if (own := score(meta)) >= (least := score(rival)):
+                no_better = f"{own:.3f} is no better than {named}"
                 warnings.warn(f"validation: {no_better}, {least:.3f}", stacklevel=3)
         self.scale, self.user_features = data.scale, histories.user_features
         count = histories.item_counts(others)
@@ -306,10 +322,12 @@ class MetaRecommender:
         users: Mapping[Any, Known] | None = None,
         progress: bool = True,
         unknown: str = "error",
+        surprise: float = 0.0,
     ) -> pd.DataFrame:
         """Give each of many users their list: adapt and recommend, in batches.
 
-        The lists are those of ``adapt(...).recommend(n, min_ratings)``. Columns:
+        The lists are those of ``adapt(...).recommend(n, min_ratings, surprise)``, which
+        says what kind of list each goal makes. Columns:
         ``user_id``, rank (from 1), ``item_id``, title, score; users in the order in
         which they came. Memory does not grow with the users, the result apart.
 
@@ -328,6 +346,8 @@ class MetaRecommender:
             Whether to show a progress bar on a terminal.
         unknown
             As in `adapt`.
+        surprise
+            As in `PersonalModel.recommend`.
 
         Returns
         -------
@@ -347,6 +367,8 @@ class MetaRecommender:
         """
         model, items = self.model, self.items
         check(n=n, min_ratings=min_ratings, progress=progress, users=users)
+        check(surprise=surprise)
+        expected = self.expected(surprise)
         given = many.user_ratings(ratings, self._rows, self.scale, unknown)
         best = partial(many.best_unseen, items=items, n=n, min_ratings=min_ratings)
         lists = [best(torch.zeros(0, len(items)), given.batch(0, 0))]
@@ -356,13 +378,32 @@ class MetaRecommender:
         for first, last in many.user_batches(len(given.user), len(items), wide):
             support = self._support(given, first, last, users or {})
             scores = many.score_items(model, self.meta.adapt(support), support)
-            own = best(scores, support)
+            own = best(scores.cpu() - expected, support)
             lists.append(own.assign(row=own["row"] + first))
             bar.update(last - first)
         bar.close()
         table = pd.concat(lists, ignore_index=True)
         table["user_id"] = pd.Series(given.user).to_numpy()[table["row"]]
         return table[["user_id", "rank", "item_id", "title", "score"]]
+
+    def expected(self, surprise: float = 1.0) -> Tensor:
+        """What a list with this much surprise takes off each score, shape (I,).
+
+        ``surprise`` times the score of an item for somebody of whom nothing is known.
+
+        Parameters
+        ----------
+        surprise
+            From 0 to 1.
+
+        Returns
+        -------
+        Tensor
+            What is taken off, shape (I,).
+        """
+        if not surprise:
+            return torch.zeros(len(self.items))
+        return surprise * self.adapt().score()
 
     def _support(
         self, given: many.UserRatings, first: int, last: int, users: Mapping[Any, Known]
@@ -456,12 +497,24 @@ class MetaRecommender:
             items = about["items"]
             items["item_id"] = list(map(files.label_of, items["item_id"]))
             items = pd.DataFrame(items).assign(ratings=tensors.pop("count").numpy())
-            meta = build_system(self.system, Parts.blank(about["sizes"]), self.seed)
+            parts = Parts.blank(about["sizes"], self.scale.like)
+            meta = build_system(self.system, parts, self.seed)
             meta.load_state_dict(tensors)
         except (LookupError, TypeError, AttributeError, RuntimeError) as error:
             raise ValueError(f"{path} is damaged: {error!r}") from error
         self.serve(meta.to(self.device), items, about["sizes"])
         return self
+
+
+def _simplest(
+    goal: str, histories: UserHistories, users: Tensor, warm: WarmStart
+) -> tuple[Predictor, str]:
+    """What a system has to beat to have learned anything, and its name."""
+    if goal == "lists":
+        return ItemMean(warm.offset), "counting likes"
+    if goal == "clicks":
+        return ItemMean.fit(histories.likes(), users), "an item's share of likes"
+    return UserItemBias.fit(histories, users), "item and user biases"
 
 
 def _as_users(users: Any, n_users: int) -> Tensor:

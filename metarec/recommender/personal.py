@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from metarec.learners import Bayesian, Parameters
-from metarec.recommender.many import best_unseen, finite, score_items
+from metarec.recommender.many import best_unseen, score_items
 from metarec.tasks import Examples
 from metarec.training import check
 
@@ -50,6 +50,9 @@ class PersonalModel:
     def score(self, items: Tensor | None = None) -> Tensor:
         """Unclipped scores of the given rows of the item table, or of all: (N,).
 
+        Stars; of a click model the log-odds of a like; of a list model ``log p``, with
+        p the probability that the next like is this item, among all.
+
         Parameters
         ----------
         items
@@ -78,6 +81,9 @@ class PersonalModel:
     ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
         """Predicted stars, clipped to the scale, of the given items or of all.
 
+        Of a click model the probabilities of a like; of a list model those that the
+        next like is this item, which sum to 1 over all.
+
         ``return_std`` adds the standard deviation of a rating around its unclipped
         prediction, what is not known of the user and the noise together.
 
@@ -91,14 +97,14 @@ class PersonalModel:
         Returns
         -------
         np.ndarray | tuple[np.ndarray, np.ndarray]
-            Stars, shape (N,), with ``return_std`` also standard deviations (N,).
+            Predictions, shape (N,), with ``return_std`` also standard deviations (N,).
 
         Raises
         ------
         UnknownItemError
             For an item that was not trained on.
         ValueError
-            If the task-learner has no posterior.
+            If the task-learner has no posterior, or predicts no stars.
         """
         check(return_std=return_std)
         known, scale = self.recommender, self.recommender.scale
@@ -106,10 +112,16 @@ class PersonalModel:
         if isinstance(labels, str | bytes) or not isinstance(labels, Iterable):
             labels = [labels]
         items = torch.tensor(known.indices(list(labels)), dtype=torch.long)
-        stars = self.score(items).clamp(scale.low, scale.high).numpy()
+        score, goal = self.score(items), known.system.goal
+        if goal == "stars":
+            stars = score.clamp(scale.low, scale.high).numpy()
+        else:
+            stars = (score.exp() if goal == "lists" else score.sigmoid()).numpy()
         if not return_std:
             return stars
         learner, model = known.meta.learner, known.model
+        if goal != "stars":
+            raise ValueError(f"{known.system} predicts no stars that could scatter")
         if not isinstance(learner, Bayesian):
             raise ValueError(
                 f"{known.system} has no posterior, hence no standard deviation: fit "
@@ -121,12 +133,22 @@ class PersonalModel:
             _, variance = learner.predictive(model, prior, self.support, x)
         return stars, variance[0].sqrt().cpu().numpy()
 
-    def recommend(self, n: int = 10, min_ratings: int = 0) -> pd.DataFrame:
+    def recommend(
+        self, n: int = 10, min_ratings: int = 0, surprise: float = 0.0
+    ) -> pd.DataFrame:
         """The ``n`` items with the highest score that the user has not rated.
 
-        ``min_ratings`` leaves out items that fewer training users rated: their means
-        are the least certain. Columns: ``item_id``, title, score (unclipped, so that
-        order survives at the end of the scale), best first.
+        What kind of list that is depends on the goal. With "stars" these are items that
+        the user would rate highly, if they came to rate them: few may have been chosen
+        by anybody. With "clicks" those that they would probably like, and with "lists"
+        those that they will most probably choose and like next: the best bets.
+
+        ``surprise`` takes off the score that somebody unknown has: ranked is
+        ``score - surprise * score at K = 0``, for lists ``log p(i | user) - surprise
+        log p(i)``. 0 are the best bets, 1 is what is more this user's than everybody's.
+        ``min_ratings`` leaves out items that fewer training users rated: their scores
+        are the least certain. Columns: ``item_id``, title, score (as in `score`, less
+        the surprise), best first.
 
         Parameters
         ----------
@@ -134,14 +156,17 @@ class PersonalModel:
             Length of the list.
         min_ratings
             Least number of training ratings of an item on the list.
+        surprise
+            How much of what everybody gets is taken off, from 0 to 1.
 
         Returns
         -------
         pd.DataFrame
             Columns item_id, title and score, best first.
         """
-        check(n=n, min_ratings=min_ratings)
-        items, scores = self.recommender.items, self.score()[None]
+        check(n=n, min_ratings=min_ratings, surprise=surprise)
+        items = self.recommender.items
+        scores = self.score()[None] - self.recommender.expected(surprise)
         best = best_unseen(scores, self.support, items, n, min_ratings)
         return best[["item_id", "title", "score"]]
 
@@ -149,8 +174,9 @@ class PersonalModel:
         """What each rating did to the score of one item, by leaving it out.
 
         The user is adapted again with each rating left out, all at once. ``effect`` is
-        the score with all ratings less the score without this one, in stars; the
-        strongest comes first. Effects need not add up: ratings share what they tell.
+        the score with all ratings less the score without this one, in stars, in
+        log-odds, or of a list in ``log p``; the strongest comes first. Effects need not
+        add up: ratings share what they tell.
 
         Parameters
         ----------
@@ -169,10 +195,9 @@ class PersonalModel:
         # Row i of the batch is the user without rating i, the last one with all.
         copies = {name: x.expand(n + 1, -1) for name, x in parts.items()}
         copies["mask"] = copies["mask"].clone().fill_diagonal_(False)
-        query = torch.full((n + 1, 1), index)
-        with torch.no_grad():
-            score = self.recommender.meta.predict(Examples(**copies), query)[:, 0]
-        finite(score)
+        left, known = Examples(**copies), self.recommender
+        weights, item = known.meta.adapt(left), torch.tensor([index])
+        score = score_items(known.model, weights, left, item)[:, 0].cpu()
         effect = (score[-1] - score[:-1]).numpy()
         rated = parts["x"][0, :n].cpu().numpy()
         table = self.recommender.items.iloc[rated][["item_id", "title"]]
