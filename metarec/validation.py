@@ -167,6 +167,7 @@ def clicks_of(
     )
 
 
+@torch.no_grad()
 def lists_of(
     predictor: Predictor, tasks: Tasks, histories: UserHistories, at: int = 10
 ) -> pd.DataFrame:
@@ -177,7 +178,7 @@ def lists_of(
     predictor
         What is judged.
     tasks
-        Tasks of these users.
+        Tasks whose query is all after the support.
     histories
         Ratings of all users, each user's in one order.
     at
@@ -187,19 +188,26 @@ def lists_of(
     --------
     The protocol of lists.
     """
-    score, relevant, unseen = on_catalogue(predictor, tasks, histories)
-    judged = relevant.any(-1)
+    support, query = tasks.support, tasks.query
+    nothing = torch.zeros(len(tasks), histories.n_items)
+    liked = query.mask & (query.y >= histories.scale.like)
+    relevant = nothing.scatter_add(1, query.x, liked.float()) > 0
+    unseen = nothing.scatter_add(1, support.x, support.mask.float()) == 0
+    everything = torch.arange(histories.n_items).expand(len(tasks), -1)
+    score, judged = predictor.predict(support, everything), relevant.any(-1)
     score, relevant, unseen = score[judged], relevant[judged], unseen[judged]
-    result = metrics.rank_candidates(score, relevant, unseen, at)
-    alike = torch.zeros_like(score)
-    chance = metrics.rank_candidates(alike, relevant, unseen, at)
+    # Where all scores are alike, a list is drawn by chance.
+    result, chance = (
+        metrics.rank_candidates(each, relevant, unseen, at)._asdict()
+        for each in (score, torch.zeros_like(score))
+    )
     shown, n_relevant = metrics.listed(score, unseen, at), relevant.sum(-1)
     return _table(
         user=tasks.user[judged],
-        **result._asdict(),
+        **result,
         overlap=metrics.overlap(shown),
         n_relevant=n_relevant,
-        **{f"chance_{name}": value for name, value in chance._asdict().items()},
+        **{f"chance_{name}": value for name, value in chance.items()},
         ceiling_recall=n_relevant.clamp(max=at) / n_relevant.double(),
         coverage=metrics.share_shown(shown),
     )
@@ -427,34 +435,6 @@ def rank_catalogue(
     left_out = {k: len(users) - int((table["k"] == k).sum()) for k in sizes}
     table.attrs["left_out"] = left_out
     return table
-
-
-@torch.no_grad()
-def on_catalogue(
-    predictor: Predictor, tasks: Tasks, histories: UserHistories
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Scores of all items, what is liked later and what is not yet rated, (B, I) each.
-
-    Parameters
-    ----------
-    predictor
-        What is judged.
-    tasks
-        Tasks whose query is all after the support.
-    histories
-        Ratings of all users, each user's in one order.
-
-    Plumbing
-    --------
-    Lists are judged by it, and chosen in training.
-    """
-    support, query = tasks.support, tasks.query
-    nothing = torch.zeros(len(tasks), histories.n_items)
-    liked = query.mask & (query.y >= histories.scale.like)
-    relevant = nothing.scatter_add(1, query.x, liked.float()) > 0
-    unseen = nothing.scatter_add(1, support.x, support.mask.float()) == 0
-    everything = torch.arange(histories.n_items).expand(len(tasks), -1)
-    return predictor.predict(support, everything), relevant, unseen
 
 
 def predictions(
