@@ -11,14 +11,12 @@ from torch import Tensor
 
 from metarec.baselines import PooledMLP
 from metarec.data import RatingData
-from metarec.evaluation.cold_start import PROTOCOLS, judge
-from metarec.evaluation.lists import rank_catalogue
 from metarec.factors import GaussianFactorModel, WarmStart, cross_fit
 from metarec.features import item_features
 from metarec.meta import MetaLearner
 from metarec.systems import Parts, System, fit_system, item_vectors
-from metarec.tasks import SUPPORT_SIZES, UserHistories, split_users
-from metarec.validation import Predictor, validation_score
+from metarec.tasks import UserHistories, split_users
+from metarec.validation import Predictor, judge, validation_score
 
 
 class Fold:
@@ -90,7 +88,6 @@ class Fold:
         # Whatever is fitted or chosen goes through this door: it cannot see test users.
         self.sealed = self.histories.seal(self.split.test)
         self.features = item_features(data)
-        self.sizes = [k for k in SUPPORT_SIZES if k <= reserved]
 
     @property
     def train_users(self) -> Tensor:
@@ -199,11 +196,8 @@ class Fold:
         float
             The error, lower is better.
         """
-        sizes = [k for k in (1, 3, 5, 10, 15) if k in self.sizes]
-        if goal == "lists":
-            sizes = [1, 5, 10]
         users = self.split.validation
-        return validation_score(predictor, self.sealed, users, sizes, goal)
+        return validation_score(predictor, self.sealed, users, goal=goal)
 
     def judge(
         self,
@@ -228,11 +222,5 @@ class Fold:
             One row for each user and K (see `cold_start`, `rank_catalogue`).
         """
         sizes = self.asked if sizes is None else sizes
-        given = predictor, self.histories, self.split.test
-        if protocol == "lists":
-            table = rank_catalogue(*given, sizes or PROTOCOLS["lists"][1])
-        else:
-            if sizes is None and protocol in ("cold-start", "clicks"):
-                sizes = [k for k in PROTOCOLS[protocol][1] if k in self.sizes]
-            table = judge(*given, protocol, sizes)
+        table = judge(predictor, self.histories, self.split.test, protocol, sizes)
         return table.assign(fold=self.number)
