@@ -14,7 +14,7 @@ from metarec.baselines import ALS, BesidePopularity, GenreRidge, ItemKNN, UserKN
 from metarec.baselines.lists import Move, cosine, ease, implicit_als, lift
 from metarec.evaluation.fold import Fold
 from metarec.factors import GlobalMean, ItemMean, UserItemBias
-from metarec.systems import GOALS, LEARNERS, METAS, MODELS, System
+from metarec.systems import GOALS, GRID, System
 from metarec.tasks import Examples
 from metarec.validation import Predictor
 
@@ -154,7 +154,7 @@ _EXTRA = (
     System("mf", "maml", "bayesian", implicit=True),
     System("mlp", "maml", "bayesian", implicit=True),
 )
-_GRID = [System(*parts) for parts in product(MODELS, METAS, LEARNERS)]
+_GRID = [System(*parts) for parts in GRID]
 SYSTEMS: dict[str, System] = {
     str(system): system
     for goal in GOALS
