@@ -150,11 +150,7 @@ def test_a_system_learns_adapts_and_recommends(
     twin = again.adapt(RATINGS, user={"age": 30})
     assert np.array_equal(twin.predict(), person.predict())
 
-<<<<<<< HEAD
-    if learner == "bayesian" and goal == "stars":
-=======
-    if learner in ("bayesian", "in-context"):
->>>>>>> 4c25bdc (A network that learns in context, the fourth task-learner)
+    if learner in ("bayesian", "in-context") and goal == "stars":
         _, std = person.predict(return_std=True)
         _, before = recommender.adapt().predict(return_std=True)
         assert (std < before).all() and (std > 0).all()
