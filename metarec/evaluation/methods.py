@@ -161,8 +161,10 @@ SYSTEMS: dict[str, System] = {
     for system in (replace(one, goal=goal) for one in (*_GRID, *_EXTRA))
 }
 SYSTEMS["softmax MAML"] = System(implicit=True, steps=1, goal="lists")
-"""For each goal the 27 systems, the full scale, and the implicit shift on two of them,
-and one step of MAML on lists, by name.
+_READER = System(learner="in-context", goal="lists")
+SYSTEMS[str(_READER)] = _READER
+"""For each goal the 27 systems, the full scale, and the implicit shift on two of them;
+for lists one step of MAML, and the network that learns in context, by name.
 
 Plumbing
 --------
