@@ -59,7 +59,7 @@ def rank_catalogue(
 
     Built in
     --------
-    leaderboard
+    lists
     """
     tables, left_out = [], {}
     for k in sizes:
