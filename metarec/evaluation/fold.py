@@ -6,12 +6,12 @@ from dataclasses import replace
 from functools import cached_property, partial
 
 import pandas as pd
-import torch
 from torch import Tensor
 
 from metarec.baselines import PooledMLP
 from metarec.data import RatingData
 from metarec.factors import GaussianFactorModel, WarmStart, cross_fit
+from metarec.factors.warm_start import choices
 from metarec.features import item_features
 from metarec.meta import MetaLearner
 from metarec.systems import Parts, System, fit_system, item_vectors
@@ -68,22 +68,19 @@ class Fold:
         split: str = "users",
         sizes: Sequence[int] | None = None,
     ) -> None:
-        self.number, self.seed, self.asked = number, seed, sizes
+        self.number, self.asked, came, part = number, sizes, None, number
         self._starts: dict[str, WarmStart] = {}
         if split == "time":
-            table = data.ratings
-            days = table.groupby("user")["timestamp"].min()
+            days = data.ratings.groupby("user")["timestamp"].min()
             came = days.reindex(range(data.n_users), fill_value=0).to_numpy()
-            self.split = split_users(
-                data.n_users, folds - 1, folds, seed=seed, came=came
-            )
-            test = self.split.test.numpy()
+            part = folds - 1
+        self.split = split_users(data.n_users, part, folds, seed=seed, came=came)
+        if came is not None:
+            table, test = data.ratings, self.split.test.numpy()
             early = table["timestamp"] < came[test].min()
             if not early.any():
                 raise ValueError("no user signed up before the others: no dates?")
             data = replace(data, ratings=table[early | table["user"].isin(test)])
-        else:
-            self.split = split_users(data.n_users, number, folds, seed=seed)
         self.histories = UserHistories(data, order, reserved, seed, self.split.train)
         # Whatever is fitted or chosen goes through this door: it cannot see test users.
         self.sealed = self.histories.seal(self.split.test)
@@ -140,10 +137,7 @@ class Fold:
     @cached_property
     def choices(self) -> tuple[Tensor, Tensor, Tensor]:
         """Log-popularity (I,), and what training users rated and liked, (U, I) each."""
-        position, item, rating = self.sealed.ratings_of(self.split.train)
-        rated, liked = torch.zeros(2, len(self.split.train), self.sealed.n_items)
-        rated[position, item] = 1.0
-        liked[position, item] = (rating >= self.sealed.scale.like).float()
+        rated, liked = choices(self.sealed, self.split.train)
         return (liked.sum(0) + 0.5).log(), rated, liked
 
     def start(self, goal: str) -> WarmStart:
