@@ -105,6 +105,18 @@ def test_surprise_takes_off_what_is_said_of_somebody_unknown() -> None:
         assert torch.equal(found, expected)
 
 
+def test_the_demo_says_of_its_lists_what_their_table_says() -> None:
+    found = table("demo_lists").set_index(["method", "k"])
+    best, yours = found.loc["best bets"], found.loc["most yours"]
+    stars, popular = found.loc["by expected stars"], found.loc["popularity"]
+    assert (best["low"] > 0).all() and (best["over_popularity"] < 0.1).all()
+    assert (yours["recall"] < 0.8 * best["recall"]).all()
+    assert (yours["recall"] > stars["recall"]).all()
+    assert (yours["overlap"] < 3).all() and (yours["overlap"] < best["overlap"]).all()
+    assert (yours["coverage"] > best["coverage"]).all()
+    assert (best["coverage"] > popular["coverage"]).all()
+
+
 def test_the_sign_flips_agree_with_a_t_test(accuracy: ModuleType) -> None:
     gap = np.random.default_rng(0).normal(0.1, 1, 400)
     found = accuracy.p_value(gap, np.zeros(400))

@@ -19,7 +19,8 @@ from typing import Any
 PAGE = "book/demo"
 SCRIPT = "demo-model.js"
 MIN_RATINGS = 50  # of a film that the page knows
-DIGITS = 6
+DIGITS = 4
+DIM = 8  # of a film's vector for lists, genres apart
 EPOCHS = 12, 40  # for stars, for lists
 
 # By the labels of MovieLens-100K.
@@ -34,7 +35,9 @@ ARTICLE = re.compile(
 )
 
 
-def trained(system: Any, warm: Any, group: tuple[Any, ...], epochs: int) -> Any:
+def trained(
+    system: Any, warm: Any, group: tuple[Any, ...], epochs: int, **other: Any
+) -> Any:
     """One system on its item vectors, trained as ``MetaRecommender.fit`` does."""
     from metarec.systems import Parts, default_config, fit_system
     from metarec.validation import validation_score
@@ -44,14 +47,14 @@ def trained(system: Any, warm: Any, group: tuple[Any, ...], epochs: int) -> Any:
     def score(meta: Any) -> float:
         return validation_score(meta, histories, validation, goal=system.goal)
 
-    parts = Parts.of(histories, train, warm, features)
+    parts = replace(Parts.of(histories, train, warm, features), **other)
     config = replace(default_config(system), epochs=epochs, patience=epochs // 3)
     meta = fit_system(system, parts, histories, train, score, config)
     return meta.requires_grad_(False)
 
 
 def list_learner(group: tuple[Any, ...], users: Any, epochs: int = EPOCHS[1]) -> Any:
-    """One step under a softmax, from a start that the choice of films shifts.
+    """The learner in context, trained on lists; of a visitor no profile is known.
 
     The genres of a film, 0 and 1, stand beside its vector: those who like one musical
     seldom like the next, so counts of pairs alone do not know that there are musicals.
@@ -61,12 +64,30 @@ def list_learner(group: tuple[Any, ...], users: Any, epochs: int = EPOCHS[1]) ->
     from metarec.systems import System, item_vectors
 
     histories, *_, features = group
-    system = System("mf", "maml", "gradient", implicit=True, steps=1, goal="lists")
-    warm = item_vectors(histories, users, features, dim=8, goal="lists")
+    warm = item_vectors(histories, users, features, dim=DIM, goal="lists")
     genres = features[:, ((features == 0) | (features == 1)).all(0)]
     factors = torch.cat([warm.factors, genres.to(warm.factors)], 1)
-    warm = replace(warm, factors=factors, implicit=torch.zeros_like(factors))
-    return trained(system, warm, group, epochs)
+    warm = replace(warm, factors=factors, implicit=None)
+    system = System(learner="in-context", goal="lists")
+    return trained(system, warm, group, epochs, n_profile=0)
+
+
+def exported(lists: Any, known: Any) -> dict[str, Any]:
+    """What the page needs of the system for lists: tables and layers, transposed."""
+    net, model = lists.learner, lists.model
+    phi, offset = model.features(known), model.offset(known)
+    # The network reads offsets from their mean, which is another over these films.
+    moved = (offset.mean() - model.item_offset.mean()) * net.first[phi.shape[1]]
+    return {
+        "factors": whole(phi, 100),
+        "inputs": whole(phi + net.items[known], 100),
+        "offset": plain(offset),
+        "start": plain(model.head),
+        "scale": plain(lists.scale()["head"]),
+        "first": whole(net.first.T, 1000),
+        "bias": plain(net.first_bias + moved),
+        "last": whole(net.third[:, : 2 * phi.shape[1]].T, 1000),
+    }
 
 
 def learn(data: Any, epochs: tuple[int, int] = EPOCHS) -> dict[str, Any]:
@@ -108,14 +129,8 @@ def learn(data: Any, epochs: tuple[int, int] = EPOCHS) -> dict[str, Any]:
             "covariance": plain(torch.diag(belief.scale["head"])),
             "noise": plain(belief.noise),
         },
-        "lists": {  # the constant of a head moves all films alike: it is left out
-            "factors": hundredths(lists.model.item_factors[known]),
-            "rated": hundredths(lists.model.implicit[known]),
-            "offset": plain(lists.model.item_offset[known]),
-            "start": plain(lists.model.head[:-1]),
-            "rate": plain(lists.scale()["head"]),
-            "like": data.scale.like,
-        },
+        "lists": exported(lists, known),
+        "like": data.scale.like,
         "low": data.scale.low,
         "high": data.scale.high,
         "citation": data.citation,
@@ -147,9 +162,9 @@ def plain(tensor: Any) -> Any:
     return rounded(tensor.tolist())
 
 
-def hundredths(tensor: Any) -> Any:
-    """The nearest whole numbers of hundredths: a list needs no more, and is short."""
-    return (100 * tensor).round().int().tolist()
+def whole(tensor: Any, times: int) -> Any:
+    """The nearest whole numbers, times so many: a list needs no more, and is short."""
+    return (times * tensor).round().int().tolist()
 
 
 def chosen(model: dict[str, Any]) -> dict[str, Any]:

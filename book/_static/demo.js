@@ -117,39 +117,42 @@
     return grams.get(model);
   }
 
-  /* The tables of the lists hold whole numbers of hundredths. */
-  const UNIT = 0.01;
+  /* The tables of the lists hold whole numbers of hundredths, their network thousandths. */
+  const [TABLE, LAYER] = [0.01, 0.001];
 
-  /* log p(i) of all films, a softmax of offset_i + q_i . w. */
+  /* log p(i) of all films, a softmax of offset_i + phi_i . w. */
   function logShares(model, w) {
     const { factors, offset } = model.lists;
-    const scores = factors.map((q, film) => offset[film] + UNIT * dot(q, w));
+    const scores = factors.map((phi, film) => offset[film] + TABLE * dot(phi, w));
     const most = Math.max(...scores);
     const total = scores.reduce((sum, one) => sum + Math.exp(one - most), 0);
     return scores.map((one) => one - most - Math.log(total));
   }
 
   /*
-   * The learner of the lists: the head of whoever gave these ratings. Which K films they
-   * rated shifts the start by K^-1/2 sum_j y_j. Then one step makes their likes more
-   * probable: w + rate * (sum of q over the n likes - n * mean of q under p). A step that
-   * went too far is halved.
+   * The learner of the lists: the head of whoever gave these K ratings, by a network that
+   * reads them as a set (metarec's InContext). A token for each: what its film says, its
+   * offset and its stars. Tokens pass a layer and are added, times K^-1/4. The answer:
+   * how far to go along the slope of the likes' log-likelihood, and what to add to it.
    */
   function listHead(model, ratings) {
-    const { factors, like, rate, rated, start } = model.lists;
-    const share = UNIT / Math.sqrt(Math.max(ratings.length, 1));
-    const w = start.map((m, d) => ratings.reduce((sum, [film]) => sum + share * rated[film][d], m));
-    const likes = ratings.filter(([, stars]) => stars >= like).map(([film]) => film);
-    const lossOf = (logs) => likes.reduce((sum, film) => sum - logs[film], 0);
-    const before = logShares(model, w);
-    const up = w.map((_, d) => UNIT * (likes.reduce((sum, film) => sum + factors[film][d], 0)
-      - likes.length * before.reduce((sum, log, film) => sum + Math.exp(log) * factors[film][d], 0)));
-    let next = w;
-    for (let halved = 0; halved < 60; halved += 1) {
-      next = w.map((weight, d) => weight + rate * 0.5 ** halved * up[d]);
-      if (lossOf(logShares(model, next)) <= lossOf(before) + 1e-12) break;
+    const { bias, factors, first, inputs, last, offset, scale, start } = model.lists;
+    const share = Math.max(ratings.length, 1) ** -0.25;
+    const middle = offset.reduce((a, b) => a + b) / offset.length;
+    const levels = Array.from({ length: model.high - model.low + 1 }, (_, n) => model.low + n);
+    const likes = ratings.filter(([, stars]) => stars >= model.like);
+    const expected = logShares(model, start).map((log) => likes.length * Math.exp(log));
+    likes.forEach(([film]) => { expected[film] -= 1; });
+    const slope = start.map((_, d) => -scale * share * TABLE
+      * factors.reduce((sum, phi, film) => sum + expected[film] * phi[d], 0));
+    const read = bias.map(() => 0);
+    for (const [film, stars] of ratings) {
+      const token = [...inputs[film].map((one) => TABLE * one), offset[film] - middle,
+        ...levels.map((level) => Number(level === stars))];
+      times(first, token).forEach((one, h) => { read[h] += share * Math.max(0, LAYER * one + bias[h]); });
     }
-    return next;
+    const answer = times(last, [...read, ...slope]).map((one) => LAYER * one);
+    return start.map((m, d) => m + Math.exp(answer[d]) * slope[d] + scale * answer[start.length + d]);
   }
 
   /* log p(i | user) - surprise * log p(i) of all films: what everybody likes counts less. */
