@@ -146,12 +146,12 @@ class Fold:
         Parameters
         ----------
         goal
-            One of `GOALS`.
+            What they are trained for, one of `GOALS`.
 
         Returns
         -------
         WarmStart
-            The item vectors and the offset.
+            Item vectors, and where the rest starts.
         """
         if goal == "stars":
             return self.warm
