@@ -7,10 +7,11 @@ from metarec.learners.bayesian import Posterior, PosteriorLearner
 from metarec.learners.heads import Rows, expand_mean, scaled
 from metarec.learners.prior import Prior
 from metarec.models import RatingModel, checked_profile
-from metarec.tasks import Examples
+from metarec.tasks import SUPPORT_SIZES, Examples
 
 HIDDEN = 64  # units of both layers
 LEVELS = 5  # points of the scale between which the network interpolates
+MOST = max(SUPPORT_SIZES)  # ratings of a support in training
 
 
 class InContext(PosteriorLearner, nn.Module):
@@ -31,7 +32,8 @@ class InContext(PosteriorLearner, nn.Module):
     between; ``d_j``, from 0, is what an item says as an input beyond what it is as an
     output; ``x_u`` is the user's profile. The sum knows no order. ``K^-1/4`` lies
     between a mean, which forgets how many ratings there are, and a sum, which grows
-    with them out of what was trained on. Without ratings the answer is the prior.
+    too fast with them; beyond the K of training it falls as ``1 / K``, so that no
+    length is out of reach. Without ratings the answer is the prior.
 
     Parameters
     ----------
@@ -156,7 +158,8 @@ class InContext(PosteriorLearner, nn.Module):
         """
         mean, scale = expand_mean(prior, support), prior.scale["head"]
         count = support.mask.sum(-1, keepdim=True).to(mean)
-        share = count.clamp(min=1) ** -0.25
+        # More ratings than in training count as that many that say the same on average.
+        share = count.clamp(max=MOST) ** 0.75 / count.clamp(min=1)
         slope = share * Rows.of(model, support).slope(mean) / prior.noise
         known = [share * self.read(model, support), scaled(scale, slope)]
         if self.n_profile:
