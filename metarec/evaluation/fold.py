@@ -141,7 +141,18 @@ class Fold:
         return (liked.sum(0) + 0.5).log(), rated, liked
 
     def start(self, goal: str) -> WarmStart:
-        """What systems of a goal start from; made once for each goal."""
+        """What systems of a goal start from; made once for each goal.
+
+        Parameters
+        ----------
+        goal
+            What the systems are trained for, one of `GOALS`.
+
+        Returns
+        -------
+        WarmStart
+            The item table.
+        """
         if goal == "stars":
             return self.warm
         if goal not in self._starts:
