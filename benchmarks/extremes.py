@@ -10,8 +10,6 @@ on; --fresh begins anew.
 
 from __future__ import annotations
 
-from itertools import product
-
 import pandas as pd
 import torch
 from common import already, options
@@ -20,7 +18,7 @@ from tqdm import tqdm
 from metarec import MetaRecommender
 from metarec.data import RatingData, load_movielens_100k
 from metarec.evaluation import write_table
-from metarec.systems import LEARNERS, METAS, MODELS
+from metarec.systems import GRID
 from metarec.tasks import split_users
 
 
@@ -43,7 +41,7 @@ def main() -> None:
     done = already(arguments.store)
     data = load_movielens_100k()
     parts = ["model", "meta", "learner"]
-    for names in tqdm(list(product(MODELS, METAS, LEARNERS)), desc="extremes"):
+    for names in tqdm(GRID, desc="extremes"):
         if not len(done) or not (done[parts] == list(names)).all(axis=1).any():
             row = dict(zip(parts, names, strict=True)) | extremes(data, *names)
             done = pd.concat([done, pd.DataFrame([row])], ignore_index=True)

@@ -9,14 +9,13 @@ Reads the errors of each user that the evaluation command wrote, and trains noth
 from __future__ import annotations
 
 import argparse
-from itertools import product
 from pathlib import Path
 
 import pandas as pd
 from common import SIZES
 
 from metarec.evaluation import Leaderboard, write_table
-from metarec.systems import LEARNERS, METAS, MODELS, System
+from metarec.systems import GRID, System
 
 HERE = Path(__file__).parent
 PARTS = ["model", "meta", "learner"]
@@ -24,7 +23,7 @@ PARTS = ["model", "meta", "learner"]
 
 def summary(errors: pd.DataFrame) -> pd.DataFrame:
     """One row for each system and K: RMSE, and how far it is from the biases."""
-    grid = {str(System(*parts)): parts for parts in product(MODELS, METAS, LEARNERS)}
+    grid = {str(System(*parts)): parts for parts in GRID}
     ours = errors["method"].isin([*grid, "biases"]) & errors["k"].isin(SIZES)
     board = Leaderboard(errors[ours], rival="biases")
     table = board.summary[board.summary["method"] != "biases"]

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from functools import partial
+from itertools import product
+from math import isfinite
 from pathlib import Path
 from typing import Any, Self
 
@@ -13,6 +15,7 @@ from metarec.factors import GaussianFactorModel, WarmStart, cross_fit, lift_vect
 from metarec.learners import (
     Bayesian,
     GradientDescent,
+    InContext,
     TaskAttention,
     TaskBank,
     TaskLearner,
@@ -29,7 +32,16 @@ from metarec.models import (
 from metarec.tasks import SUPPORT_SIZES, Examples, TaskSampler, UserHistories
 from metarec.training import TrainingConfig, Workers, check, meta_train
 
-__all__ = ["GOALS", "LEARNERS", "METAS", "MODELS", "Parts", "System", "default_config"]
+__all__ = [
+    "GOALS",
+    "GRID",
+    "LEARNERS",
+    "METAS",
+    "MODELS",
+    "Parts",
+    "System",
+    "default_config",
+]
 __all__ += ["build_system", "fit_system", "hold_out", "item_vectors"]
 
 MODELS = {
@@ -52,8 +64,16 @@ Plumbing
 A constant.
 """
 
-LEARNERS = ("gradient", "bayesian", "attention")
+LEARNERS = ("gradient", "bayesian", "attention", "in-context")
 """The task-learners by name.
+
+Plumbing
+--------
+A constant.
+"""
+
+GRID = tuple(product(MODELS, METAS, LEARNERS[:3]))
+"""The 27 systems that the course sets out from, by the names of their parts.
 
 Plumbing
 --------
@@ -74,8 +94,8 @@ A constant.
 
 # Where the prior's scale starts, in the units of clicks and lists: log-odds.
 _SCALES = {
-    "clicks": {"gradient": 0.25, "bayesian": 2.4},
-    "lists": {"gradient": 0.2, "bayesian": 0.5},
+    "clicks": {"gradient": 0.25, "bayesian": 2.4, "in-context": 2.4},
+    "lists": {"gradient": 0.2, "bayesian": 0.5, "in-context": 0.4},
 }
 
 
@@ -160,6 +180,8 @@ def default_config(system: System, seed: int = 0) -> TrainingConfig:
     --------
     full-system
     """
+    if system.goal == "lists" and system.learner == "in-context":
+        return TrainingConfig(25, 0.003, 25, clip=1.0, seed=seed, average=0.98)
     if system.goal == "lists":
         return TrainingConfig(80, learning_rate=0.003, patience=12, seed=seed)
     rate = 0.01 if system.model == "mf" else 0.003
@@ -184,6 +206,8 @@ class Parts:
         Makes those tasks; None where a saved bank is to be loaded.
     like
         The rating from which on an item is liked.
+    ends
+        Where the levels begin and end between which a network reads ratings.
 
     Plumbing
     --------
@@ -196,6 +220,7 @@ class Parts:
     n_tasks: int
     history: Callable[[], Examples] | None
     like: float = 4.0
+    ends: tuple[float, float] = (1.0, 5.0)
 
     @classmethod
     def of(
@@ -226,7 +251,12 @@ class Parts:
         # Made where it is needed: only task attention reads it, and it is large.
         history = partial(histories.everything, users, 64)
         sizes = histories.profile.shape[1], len(users)
-        return cls(warm, item_features, *sizes, history, histories.scale.like)
+        ends = histories.scale.low, histories.scale.high
+        if not all(map(isfinite, ends)):
+            rating = histories.ratings_of(users)[2]
+            ends = float(rating.min()), float(rating.max())
+        like = histories.scale.like
+        return cls(warm, item_features, *sizes, history, like, ends)
 
     @classmethod
     def blank(cls, sizes: Mapping[str, int], like: float = 4.0) -> Self:
@@ -319,10 +349,21 @@ def build_system(system: System, parts: Parts, seed: int = 0) -> MetaLearner:
     adapt = ["head"]
     if system.learner == "gradient":
         learner = GradientDescent(system.steps)
-        # What a user attends to is theirs as well, where steps can reach it.
-        adapt += ["query"] * (system.model == "attention")
+        # What a user attends to is theirs as well, where steps can reach it; for a list
+        # each step would attend anew, to every item of the catalogue.
+        adapt += ["query"] * (system.model == "attention" and system.goal != "lists")
     elif system.learner == "bayesian":
         learner = Bayesian()
+    elif system.learner == "in-context":
+        sizes = model.n_items, len(model.head)
+        learner = InContext(*sizes, *parts.ends, parts.n_profile, generator=generator)
+        lists = system.goal == "lists"
+        # A user's stars tell of few items: vectors that train along overfit at once.
+        learner.items.requires_grad_(lists)
+        if lists:
+            # At K = 0 the list is popularity itself; what is learned, ratings add.
+            model.item_offset.requires_grad_(False)
+            model.head.requires_grad_(False)
     else:
         history = None if parts.history is None else parts.history()
         bank = TaskBank(history, parts.n_tasks, len(model.head))

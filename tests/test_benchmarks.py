@@ -14,7 +14,7 @@ import pytest
 import torch
 from scipy import stats
 
-from metarec.systems import LEARNERS, METAS, MODELS
+from metarec.systems import GRID
 from metarec.tasks import Examples
 
 pytestmark = pytest.mark.benchmark
@@ -75,7 +75,7 @@ def test_every_table_names_its_command_code_and_versions() -> None:
 def test_no_system_of_the_grid_is_worse_than_the_biases() -> None:
     grid = table("grid")
     cells = grid.groupby(["model", "meta", "learner"])["k"].count()
-    assert len(cells) == len(MODELS) * len(METAS) * len(LEARNERS)
+    assert len(cells) == len(GRID)
     assert (cells == grid["k"].nunique()).all()
     at_ten = grid[grid["k"] == 10]
     assert (at_ten["over_bias"] < 0.005).all()
@@ -103,6 +103,18 @@ def test_surprise_takes_off_what_is_said_of_somebody_unknown() -> None:
         found = module.Surprising(Counts(), surprise).predict(support, x)
         expected = 10 * (1 - surprise) * x + torch.tensor([[4], [2]]) * (x == 3)
         assert torch.equal(found, expected)
+
+
+def test_the_demo_says_of_its_lists_what_their_table_says() -> None:
+    found = table("demo_lists").set_index(["method", "k"])
+    best, yours = found.loc["best bets"], found.loc["most yours"]
+    stars, popular = found.loc["by expected stars"], found.loc["popularity"]
+    assert (best["low"] > 0).all() and (best["over_popularity"] < 0.1).all()
+    assert (yours["recall"] < 0.8 * best["recall"]).all()
+    assert (yours["recall"] > stars["recall"]).all()
+    assert (yours["overlap"] < 3).all() and (yours["overlap"] < best["overlap"]).all()
+    assert (yours["coverage"] > best["coverage"]).all()
+    assert (best["coverage"] > popular["coverage"]).all()
 
 
 def test_the_sign_flips_agree_with_a_t_test(accuracy: ModuleType) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 import random
 import sys
 from collections.abc import Callable, Iterator
@@ -21,11 +22,13 @@ from metarec.data.synthetic import synthetic_population
 from metarec.learners import (
     Bayesian,
     GradientDescent,
+    InContext,
     Posterior,
     Prior,
     mean_squared_error,
 )
-from metarec.models import MatrixFactorization
+from metarec.meta import MAML
+from metarec.models import MatrixFactorization, Softmax
 from metarec.tasks import Examples
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -113,6 +116,34 @@ def bayesian_prior() -> Prior:
         {"head": double(prior["covariance"])},
         double(prior["noise"]),
     )
+
+
+def list_maker() -> MAML:
+    """The exported system for lists, as one of the package."""
+    lists, ends = model()["lists"], (model()["low"], model()["high"])
+    phi, offset = double(lists["factors"]) / 100, double(lists["offset"])
+    films = MatrixFactorization.from_items(phi[:, :-1], offset)
+    films.likelihood = Softmax(model()["like"])
+    films.head = torch.nn.Parameter(double(lists["start"]))
+    learner = InContext(*phi.shape, *ends).double()
+    last = double(lists["last"]).T / 1000
+    with torch.no_grad():
+        learner.items.copy_(double(lists["inputs"]) / 100 - phi)
+        learner.first.copy_(double(lists["first"]).T / 1000)
+        learner.first_bias.copy_(double(lists["bias"]))
+        learner.third[:, : last.shape[1]] = last
+    return MAML(films, learner, ["head"], scale=lists["scale"])
+
+
+def list_scores(ratings: list[Rating], surprise: float) -> torch.Tensor:
+    """log p(i | user) - surprise x log p(i) of all films."""
+    maker, films = list_maker(), torch.arange(len(model()["films"]))[None]
+    with torch.no_grad():
+        user, all_of_us = (
+            maker.predict(support(given), films)[0].log_softmax(0)
+            for given in (ratings, NOBODY)
+        )
+    return user - surprise * all_of_us
 
 
 def drawn(seed: int) -> list[Rating]:
@@ -204,16 +235,34 @@ def test_the_next_question_is_the_one_that_takes_most_variance(sheet: Page) -> N
         assert ours[1] == pytest.approx(now, abs=1e-5)
 
 
+@pytest.mark.parametrize("surprise", [0, 0.5, 1])
+def test_scores_of_lists_are_those_of_the_package(sheet: Page, surprise: float) -> None:
+    fan = [(film, 5.0) for film in range(0, 90, 3)]
+    for ratings in [*cases(), fan]:
+        ours = sheet.evaluate(RUN, ["listScores", [ratings, surprise]])
+        assert close(ours, list_scores(ratings, surprise))
+
+
 def test_a_list_holds_the_best_unseen_films(sheet: Page) -> None:
-    start, films = model()["descent"]["start"], torch.arange(len(model()["films"]))
-    score = network().offset(films) + network().features(films) @ double(start)
-    order = score.argsort(descending=True, stable=True).tolist()
-    ours = sheet.evaluate(
-        """([w, seen]) => window.metarecDemo.rank(
-            window.METAREC_DEMO, w, new Set(seen), 10)""",
-        [start, order[:3]],
+    for ratings in cases():
+        score = list_scores(ratings, 1)
+        rated = [film for film, _ in ratings]
+        order = score.argsort(descending=True, stable=True).tolist()
+        best = [film for film in order if film not in rated][:10]
+        assert listed(sheet, ratings, 1) == best or not ratings
+
+
+def listed(sheet: Page, ratings: list[Rating], surprise: float) -> list[int]:
+    """The ten films that the page lists after these ratings."""
+    found: list[int] = sheet.evaluate(
+        """([ratings, surprise]) => {
+            const d = window.metarecDemo, m = window.METAREC_DEMO;
+            const seen = new Set(ratings.map(([film]) => film));
+            return d.rank(d.listScores(m, ratings, surprise), seen, 10);
+        }""",
+        [ratings, surprise],
     )
-    assert ours == order[3:13]
+    return found
 
 
 # What is exported.
@@ -236,8 +285,10 @@ def test_the_page_knows_the_films_it_names() -> None:
 @pytest.mark.site
 def test_no_rating_of_a_person_is_exported() -> None:
     names = {"films", "factors", "offset", "descent", "plain", "prior", "low", "high"}
-    names |= {"citation", "starters", "shown", "mira"}
+    names |= {"citation", "starters", "shown", "mira", "lists", "like"}
     assert set(model()) == names
+    network = {"factors", "inputs", "offset", "start", "scale", "first", "bias", "last"}
+    assert set(model()["lists"]) == network
     about = {"id", "title", "year", "genres", "count"}
     assert all(set(film) == about for film in model()["films"])
 
@@ -261,11 +312,56 @@ def test_what_the_page_says_of_the_zero_start_is_so() -> None:
         assert size["plain"] > 1.3 * size["bayes"] > 1.3 * size["descent"]
 
 
+GENRES = ("Horror", "Sci-Fi", "Musical", "Romance", "Action")
+
+
+def of_genre(genre: str) -> list[int]:
+    """Films of a genre, the most rated first."""
+    films = enumerate(model()["films"])
+    return [i for i, film in films if genre in film["genres"].split(", ")]
+
+
+@pytest.mark.site
+@pytest.mark.parametrize("genre", GENRES)
+def test_three_films_of_one_genre_bring_more_of_it(sheet: Page, genre: str) -> None:
+    """Three that a visitor knows, the most rated; Star Wars is more than a romance."""
+    films = of_genre(genre)
+    others = {film for other in GENRES if other != genre for film in of_genre(other)}
+    three = [film for film in films if film not in others][:3]
+    yours = listed(sheet, [(film, 5) for film in three], 1)
+    assert len(set(yours) & set(films)) >= 6
+
+
+@pytest.mark.site
+def test_two_visitors_share_few_films_that_are_most_theirs(sheet: Page) -> None:
+    chance = random.Random(0)
+    lists = []
+    for _ in range(40):
+        three = chance.sample(range(100), 3)
+        ratings = [(film, chance.randint(1, 5)) for film in three]
+        lists.append(set(listed(sheet, ratings, 1)))
+    shared = [len(one & other) for one, other in itertools.combinations(lists, 2)]
+    assert sum(shared) / len(shared) <= 3
+
+
+@pytest.mark.site
+def test_to_somebody_unknown_it_shows_what_most_like(sheet: Page) -> None:
+    """No film is more theirs than everybody's, and the best bets are popular."""
+    assert list_scores(NOBODY, 1).abs().max() < 1e-9
+    data = load_movielens_100k(progress=False)
+    liked = data.ratings.query("rating >= 4")["item"].value_counts()
+    names = data.items["item_id"].to_numpy()
+    most_liked = {int(names[item]) for item in liked.index[:20]}
+    bets = {model()["films"][film]["id"] for film in listed(sheet, NOBODY, 0)}
+    assert len(bets & most_liked) >= 8
+
+
 def test_the_same_seed_gives_the_same_numbers() -> None:
     data = synthetic_population(n_users=40, n_items=40, seed=1)[0]
     first, second = (small(data) for _ in range(2))
     assert first == second
     assert len(first["factors"][0]) == 8 and first["prior"]["noise"] > 0
+    assert len(first["lists"]["factors"][0]) == len(first["lists"]["start"])
 
 
 def small(data: Any) -> dict[str, Any]:
@@ -273,7 +369,7 @@ def small(data: Any) -> dict[str, Any]:
     items = data.items.assign(title="Film", year=2000, genres=[()] * data.n_items)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(demo, "MIN_RATINGS", 1)
-        return demo.learn(replace(data, items=items), epochs=1)
+        return demo.learn(replace(data, items=items), epochs=(1, 1))
 
 
 def test_an_unchanged_package_trains_nothing(tmp_path: Path) -> None:
@@ -302,7 +398,7 @@ def titles(page: Page, way: str) -> list[str]:
 
 
 def lists(page: Page) -> dict[str, list[str]]:
-    return {way: titles(page, way) for way in ("descent", "bayes", "plain")}
+    return {way: titles(page, way) for way in ("bets", "yours")}
 
 
 def row(page: Page, place: int) -> Any:
@@ -325,14 +421,19 @@ def test_three_ratings_change_every_list(
     page: Page, rate: Callable[[Page, int, int], None]
 ) -> None:
     before, table = lists(page), page.locator("#demo-table").text_content()
-    assert all(len(films) == 10 for films in before.values())
+    assert [len(films) for films in before.values()] == [10, 0]
+    assert page.get_by_text("Rate a film first").is_visible()
     for place, stars in ((0, 5), (3, 2), (9, 1)):
         rate(page, place, stars)
     assert [row(page, n).get_attribute("data-stars") for n in (0, 3, 9)] == list("521")
     assert page.locator("#demo-count").inner_text() == "3 ratings"
     after = lists(page)
-    assert all(after[way] != before[way] for way in before)
-    assert "Star Wars" not in after["bayes"]
+    assert [len(films) for films in after.values()] == [10, 10]
+    assert page.get_by_text("Rate a film first").is_hidden()
+    assert after["bets"] != before["bets"] and after["bets"] != after["yours"]
+    assert "Star Wars" not in after["bets"] + after["yours"]
+    expected = page.locator("#demo-list-yours .demo-stars-said").first.inner_text()
+    assert 1 <= float(expected.split()[0].removesuffix("stars expected")) <= 5
     assert page.locator("#demo-table").text_content() != table
     assert "Pulp Fiction: 1 star" in page.locator("#demo-says").inner_text()
     assert page.locator(".demo-move:not(:empty)").count() > 0
@@ -393,7 +494,7 @@ def test_mira_search_question_and_reset(page: Page) -> None:
     page.get_by_role("button", name="Start again").click()
     assert page.locator("#demo-count").inner_text() == "0 ratings"
     assert page.locator("#demo-added .demo-film").count() == 0
-    assert page.locator("input:checked:not([name=demo-way])").count() == 0
+    assert page.locator("input:checked:not([name=demo-list])").count() == 0
     assert lists(page) == start
 
 
@@ -413,8 +514,8 @@ def test_nothing_jumps_and_a_phone_shows_one_list(page: Page) -> None:
     assert page.locator(".demo-list:visible").count() == 1
     peek = page.locator(".demo-peek")
     assert "2 ratings" in peek.inner_text()
-    page.get_by_text("Zero start", exact=True).click()
-    assert page.locator("#demo-list-plain").is_visible()
+    page.locator("label", has_text="Most yours").click()
+    assert page.locator("#demo-list-yours").is_visible()
     expect(peek).to_be_hidden()  # the lists are in view
     page.wait_for_timeout(200)
     assert page.evaluate("window.jumped") < 0.05

@@ -12,6 +12,7 @@ from metarec.factors import WarmStart
 from metarec.learners import (
     Bayesian,
     GradientDescent,
+    InContext,
     TaskAttention,
     TaskBank,
 )
@@ -56,7 +57,7 @@ GRID = list(product(MODELS, METAS, LEARNERS))
 KINDS = {"mf": MatrixFactorization, "mlp": MLP, "attention": FeatureAttention}
 MAPS = {"maml": MAML, "meta-sgd": MetaSGD, "metamind": MetaMind}
 TASK_LEARNERS = dict(
-    zip(LEARNERS, (GradientDescent, Bayesian, TaskAttention), strict=True)
+    zip(LEARNERS, (GradientDescent, Bayesian, TaskAttention, InContext), strict=True)
 )
 
 
@@ -79,7 +80,7 @@ def test_a_system_is_what_its_names_say(
     if learner == "gradient":
         assert made.learner == GradientDescent(3)
     scale = made.scale()["head"].detach()
-    start = {"gradient": 0.01, "bayesian": 0.15, "attention": 1.0}[learner]
+    start = {"gradient": 0.01, "attention": 1.0}.get(learner, 0.15)
     torch.testing.assert_close(scale, torch.full_like(scale, start))
     assert hasattr(made, "log_noise") == (learner != "gradient")
     again = build_system(system, parts).state_dict()

@@ -1,4 +1,4 @@
-"""All 27 systems on a population whose tastes are known."""
+"""All systems on a population whose tastes are known."""
 
 from dataclasses import replace
 from functools import cache, partial
@@ -150,7 +150,7 @@ def test_a_system_learns_adapts_and_recommends(
     twin = again.adapt(RATINGS, user={"age": 30})
     assert np.array_equal(twin.predict(), person.predict())
 
-    if learner == "bayesian" and goal == "stars":
+    if learner in ("bayesian", "in-context") and goal == "stars":
         _, std = person.predict(return_std=True)
         _, before = recommender.adapt().predict(return_std=True)
         assert (std < before).all() and (std > 0).all()
@@ -263,7 +263,10 @@ def test_the_options_train_too(implicit: bool, full: bool, tmp_path: Path) -> No
     [
         ({"model": "svd"}, "choose one of mf, mlp, attention"),
         ({"meta": "reptile"}, "choose one of maml, meta-sgd, metamind"),
-        ({"learner": "bayes"}, "choose one of gradient, bayesian, attention"),
+        (
+            {"learner": "bayes"},
+            "choose one of gradient, bayesian, attention, in-context",
+        ),
         ({"full": True}, 'meta="meta-sgd"'),
     ],
 )

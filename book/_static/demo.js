@@ -5,8 +5,9 @@
  *  2 drawing      3 controls      4 what happens on a click
  *
  * A model holds q_i (`factors`), offsets, where gradient descent starts (`descent`), the
- * prior of the Bayesian and the films' names. A rating is a pair [film, stars], a film a
- * place in the model's tables. tests/test_demo.py compares part 1 with metarec.
+ * prior of the Bayesian, the films' names, and what makes `lists`: another system with
+ * tables of its own. A rating is a pair [film, stars], a film a place in the model's
+ * tables. tests/test_demo.py compares part 1 with metarec.
  */
 (function () {
   "use strict";
@@ -116,11 +117,54 @@
     return grams.get(model);
   }
 
-  /* The `n` films with the highest score under w that are not in `seen` (a Set). */
-  function rank(model, w, seen, n) {
-    const unseen = model.factors.map((_, film) => film).filter((film) => !seen.has(film));
-    const scores = new Map(unseen.map((film) => [film, score(model, film, w)]));
-    unseen.sort((a, b) => scores.get(b) - scores.get(a) || a - b);
+  /* The tables of the lists hold whole numbers of hundredths, their network thousandths. */
+  const [TABLE, LAYER] = [0.01, 0.001];
+
+  /* log p(i) of all films, a softmax of offset_i + phi_i . w. */
+  function logShares(model, w) {
+    const { factors, offset } = model.lists;
+    const scores = factors.map((phi, film) => offset[film] + TABLE * dot(phi, w));
+    const most = Math.max(...scores);
+    const total = scores.reduce((sum, one) => sum + Math.exp(one - most), 0);
+    return scores.map((one) => one - most - Math.log(total));
+  }
+
+  /*
+   * The learner of the lists: the head of whoever gave these K ratings, by a network that
+   * reads them as a set (metarec's InContext). A token for each: what its film says, its
+   * offset and its stars. Tokens pass a layer and are added, times K^-1/4. The answer:
+   * how far to go along the slope of the likes' log-likelihood, and what to add to it.
+   */
+  function listHead(model, ratings) {
+    const { bias, factors, first, inputs, last, offset, scale, start } = model.lists;
+    const share = Math.max(ratings.length, 1) ** -0.25;
+    const middle = offset.reduce((a, b) => a + b) / offset.length;
+    const levels = Array.from({ length: model.high - model.low + 1 }, (_, n) => model.low + n);
+    const likes = ratings.filter(([, stars]) => stars >= model.like);
+    const expected = logShares(model, start).map((log) => likes.length * Math.exp(log));
+    likes.forEach(([film]) => { expected[film] -= 1; });
+    const slope = start.map((_, d) => -scale * share * TABLE
+      * factors.reduce((sum, phi, film) => sum + expected[film] * phi[d], 0));
+    const read = bias.map(() => 0);
+    for (const [film, stars] of ratings) {
+      const token = [...inputs[film].map((one) => TABLE * one), offset[film] - middle,
+        ...levels.map((level) => Number(level === stars))];
+      times(first, token).forEach((one, h) => { read[h] += share * Math.max(0, LAYER * one + bias[h]); });
+    }
+    const answer = times(last, [...read, ...slope]).map((one) => LAYER * one);
+    return start.map((m, d) => m + Math.exp(answer[d]) * slope[d] + scale * answer[start.length + d]);
+  }
+
+  /* log p(i | user) - surprise * log p(i) of all films: what everybody likes counts less. */
+  function listScores(model, ratings, surprise) {
+    const everybody = logShares(model, listHead(model, []));
+    return logShares(model, listHead(model, ratings)).map((log, film) => log - surprise * everybody[film]);
+  }
+
+  /* The `n` films with the highest of these scores that are not in `seen` (a Set). */
+  function rank(scores, seen, n) {
+    const unseen = scores.map((_, film) => film).filter((film) => !seen.has(film));
+    unseen.sort((a, b) => scores[b] - scores[a] || a - b);
     return unseen.slice(0, n);
   }
 
@@ -130,7 +174,8 @@
   }
 
   window.metarecDemo = {
-    averageVariance, descend, deviation, loss, nextQuestion, posterior, rank, score, update,
+    averageVariance, descend, deviation, listHead, listScores, logShares, loss, nextQuestion,
+    posterior, rank, score, update,
   };
 
   /* 2 Drawing ----------------------------------------------------------------------- */
@@ -141,7 +186,6 @@
 
   const LISTED = 10;
   const ASKED = 100; // questions come from the most rated films: few have seen the others
-  const WAYS = ["descent", "bayes", "plain"];
   const STAR = "M12 2.5l2.9 6.2 6.6.8-4.9 4.6 1.3 6.7L12 17.5l-5.9 3.3 1.3-6.7L2.5 9.5l6.6-.8z";
   const part = (name) => document.getElementById(`demo-${name}`);
   const clip = (stars) => Math.min(model.high, Math.max(model.low, stars));
@@ -237,15 +281,20 @@
       hidden(`${up ? "up" : "down"} ${by}`));
   }
 
+  /* Beside each film the stars that Bayes expects: another question than the list's. */
   function drawLists(now, before) {
-    for (const way of WAYS) {
-      const items = now.lists[way].map((film, place) => make("li", {},
+    for (const [way, films] of Object.entries(now.lists)) {
+      const old = before && before.lists[way].length ? before.lists[way] : null;
+      const items = films.map((film, place) => make("li", {},
         make("span", { class: "demo-place", "aria-hidden": "true" }, String(place + 1)),
         make("span", { class: "demo-name", title: name(film) }, model.films[film].title),
-        moved(before && before.lists[way], film, place),
-        make("span", { class: "demo-stars-said" }, shown(score(model, film, now.weights[way])), hidden(" stars"))));
+        make("span", { class: "demo-genres" }, model.films[film].genres),
+        make("span", { class: "demo-stars-said" }, shown(score(model, film, now.belief.mean)), star(), hidden("stars expected")),
+        moved(old, film, place)));
       part(`list-${way}`).replaceChildren(...items);
+      part(`list-${way}`).hidden = !items.length;
     }
+    part("yours-waits").hidden = now.lists.yours.length > 0;
   }
 
   /* 3 Controls ---------------------------------------------------------------------- */
@@ -391,7 +440,8 @@
     const belief = posterior(model, given);
     const weights = { descent: descent[steps], bayes: belief.mean, plain: zero[steps] };
     const seen = new Set(ratings.keys());
-    const lists = Object.fromEntries(WAYS.map((way) => [way, rank(model, weights[way], seen, LISTED)]));
+    const list = (surprise) => rank(listScores(model, given, surprise), seen, LISTED);
+    const lists = { bets: list(0), yours: given.length ? list(1) : [] };
     const overshoots = loss(model, given, weights.descent) > loss(model, given, model.descent.start) + 1e-9;
     return { given, steps, descent, plain: zero, belief, weights, lists, overshoots };
   }
@@ -416,11 +466,12 @@
       return (all.reduce((a, b) => a + b) / all.length).toFixed(2);
     };
     const bars = now.given.length ? `from ${bar(model.prior)} to ${bar(now.belief)}` : bar(model.prior);
-    const first = now.lists.bayes[0];
+    const [bet, own] = [now.lists.bets[0], now.lists.yours[0]];
+    const most = own === undefined ? "" : `Most yours: ${name(own)}. `;
     const over = now.overshoots ? " With so many ratings the steps of the learned rate are too long." : "";
     part("says").textContent = `${did ? `${did} ` : ""}Error bars: ${bars} stars on average. `
-      + `First on the list by Bayes: ${name(first)}.${over}`;
-    part("peek-says").textContent = `${plural(now.given.length, "rating")}. First by Bayes: ${model.films[first].title}`;
+      + `${most}Best bet: ${name(bet)}.${over}`;
+    part("peek-says").textContent = `${plural(now.given.length, "rating")}. ${most || `Best bet: ${name(bet)}`}`;
   }
 
   function choose(way) {
@@ -455,7 +506,7 @@
       skipped.add(question);
       refresh(`Set aside ${model.films[question].title}.`);
     });
-    page.querySelectorAll("input[name=demo-way]").forEach((input) => {
+    page.querySelectorAll("input[name=demo-list]").forEach((input) => {
       input.addEventListener("change", () => choose(input.value));
     });
     let width = 0;

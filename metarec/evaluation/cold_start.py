@@ -112,7 +112,7 @@ def rank_catalogue(
 
     Built in
     --------
-    leaderboard
+    lists
     """
     table = judge(predictor, histories, users, "lists", sizes, at=at)
     left_out = {k: len(users) - int((table["k"] == k).sum()) for k in sizes}

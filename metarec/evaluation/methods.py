@@ -14,7 +14,7 @@ from metarec.baselines import ALS, BesidePopularity, GenreRidge, ItemKNN, UserKN
 from metarec.baselines.lists import Move, cosine, ease, implicit_als, lift
 from metarec.evaluation.fold import Fold
 from metarec.factors import GlobalMean, ItemMean, UserItemBias
-from metarec.systems import GOALS, LEARNERS, METAS, MODELS, System
+from metarec.systems import GOALS, GRID, System
 from metarec.tasks import Examples
 from metarec.validation import Predictor
 
@@ -153,16 +153,17 @@ _EXTRA = (
     System("mf", "meta-sgd", "bayesian", full=True),
     System("mf", "maml", "bayesian", implicit=True),
     System("mlp", "maml", "bayesian", implicit=True),
+    System("mf", "maml", "in-context"),
 )
-_GRID = [System(*parts) for parts in product(MODELS, METAS, LEARNERS)]
+_GRID = [System(*parts) for parts in GRID]
 SYSTEMS: dict[str, System] = {
     str(system): system
     for goal in GOALS
     for system in (replace(one, goal=goal) for one in (*_GRID, *_EXTRA))
 }
 SYSTEMS["softmax MAML"] = System(implicit=True, steps=1, goal="lists")
-"""For each goal the 27 systems, the full scale, and the implicit shift on two of them,
-and one step of MAML on lists, by name.
+"""For each goal the 27 systems, the full scale, the implicit shift on two of them and
+the in-context learner; one step of MAML on lists; by name.
 
 Plumbing
 --------

@@ -144,7 +144,7 @@ def lift_vectors(histories: UserHistories, users: Tensor, dim: int = 16) -> Warm
 
     Built in
     --------
-    leaderboard
+    lists
     """
     n_items = histories.n_items
     both, n_rated, n_liked = torch.zeros(n_items, n_items), *torch.zeros(2, n_items)

@@ -1,11 +1,13 @@
 """Task-learners: from a prior and a few ratings to one user's own weights.
 
-The interface, and those who keep it: gradient descent, the Bayesian, task attention.
+The interface, and those who keep it: gradient descent, the Bayesian, task attention and
+a network that learns in context.
 """
 
 from metarec.learners.bayesian import (
     Bayesian,
     Posterior,
+    PosteriorLearner,
     posterior_covariance,
 )
 from metarec.learners.functional import predict
@@ -20,6 +22,7 @@ from metarec.learners.heads import (
     residual,
     scaled,
 )
+from metarec.learners.in_context import InContext
 from metarec.learners.loop import MatrixRate, Objective, inner_loop, stable_share
 from metarec.learners.losses import (
     Loss,
@@ -32,8 +35,8 @@ from metarec.learners.prior import Parameters, Prior
 from metarec.learners.task_attention import TaskAttention, TaskBank
 from metarec.learners.task_learner import TaskLearner
 
-__all__ = ["Bayesian", "GradientDescent", "TaskAttention", "TaskLearner"]
-__all__ += ["Posterior", "TaskBank", "posterior_covariance"]
+__all__ = ["Bayesian", "GradientDescent", "InContext", "TaskAttention", "TaskLearner"]
+__all__ += ["Posterior", "PosteriorLearner", "TaskBank", "posterior_covariance"]
 __all__ += ["Parameters", "Prior", "predict"]
 __all__ += ["MatrixRate", "Objective", "inner_loop", "stable_share"]
 __all__ += ["Loss", "answer", "likelihood_of", "mean_squared_error", "squared_error"]

@@ -91,8 +91,120 @@ class Posterior(NamedTuple):
         return Posterior(self.mean + gain * error[:, None], covariance, self.noise)
 
 
+class PosteriorLearner(TaskLearner):
+    """A task-learner that answers with a belief: a mean of the head, and how sure.
+
+    The meta-loss is ``-log p(query)`` under the predictive
+    ``N(score, phi' C phi + sigma^2)`` where the likelihood is a Gaussian; else that of
+    the mean.
+
+    Plumbing
+    --------
+    What `Bayesian` and `InContext` share.
+    """
+
+    def posterior(
+        self, model: RatingModel, prior: Prior, support: Examples
+    ) -> Posterior:
+        """The belief about each task's head; K = 0 gives the prior.
+
+        Parameters
+        ----------
+        model
+            The model, with a linear head.
+        prior
+            Where adaptation starts, and how far it trusts the ratings.
+        support
+            Ratings to adapt on, of B users or tasks.
+
+        Returns
+        -------
+        Posterior
+            The belief about B heads.
+
+        Raises
+        ------
+        NotImplementedError
+            Always: each learner has its own.
+        """
+        raise NotImplementedError
+
+    def adapt(self, model: nn.Module, prior: Prior, support: Examples) -> Parameters:
+        """The posterior mean of each task's head.
+
+        Parameters
+        ----------
+        model
+            The model whose parameters are adapted.
+        prior
+            Where adaptation starts, and how far it trusts the ratings.
+        support
+            Ratings to adapt on, of B users or tasks.
+
+        Returns
+        -------
+        dict[str, Tensor]
+            Weights of each task by name, each with a leading task axis.
+        """
+        return {"head": self.posterior(needs_head(model, prior), prior, support).mean}
+
+    def predictive(
+        self, model: RatingModel, prior: Prior, support: Examples, x: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Mean and variance of the score of a further rating of ``x``, (B, N) each.
+
+        ``score = offset + phi . mean``; ``variance = phi' C phi + sigma^2``, without
+        ``sigma^2`` under another likelihood, whose noise is in the click.
+
+        Parameters
+        ----------
+        model
+            The model whose parameters are adapted.
+        prior
+            Where adaptation starts, and how far it trusts the ratings.
+        support
+            Ratings to adapt on, of B users or tasks.
+        x
+            Items to score, shape (B, N).
+
+        Returns
+        -------
+        tuple[Tensor, Tensor]
+            Mean and variance, shape (B, N) each.
+        """
+        posterior = self.posterior(model, prior, support)
+        phi = model.features(x, support.profile)
+        score = model.offset(x) + dot(phi, posterior.mean)
+        return score, posterior.variance(phi) + posterior.noise
+
+    def meta_loss(self, model: nn.Module, prior: Prior, tasks: Tasks) -> Tensor:
+        """Mean of ``-log p(rating)`` of the query under the predictive, shape (B,).
+
+        Parameters
+        ----------
+        model
+            The model whose parameters are adapted.
+        prior
+            Where adaptation starts, and how far it trusts the ratings.
+        tasks
+            Tasks, each with a support and a query.
+
+        Returns
+        -------
+        Tensor
+            The loss of each task, shape (B,).
+        """
+        model, query = needs_head(model, prior), tasks.query
+        if not isinstance(likelihood_of(model), Gaussian):
+            return super().meta_loss(model, prior, tasks)
+        score, variance = self.predictive(model, prior, tasks.support, query.x)
+        each = (query.y - score).square() / variance + variance.log()
+        total = 0.5 * torch.where(query.mask, each, 0.0).sum(-1)
+        return total / query.mask.sum(-1).clamp(min=1)
+
+
 @dataclass(frozen=True)
-class Bayesian(TaskLearner):
+class Bayesian(PosteriorLearner):
     """The posterior of a user's head under a Gaussian prior, in closed form.
 
     ``w ~ N(m, S)`` and ``r ~ N(offset + phi . w, sigma^2)``.
@@ -195,7 +307,6 @@ class Bayesian(TaskLearner):
         Bach (2010) for t: how fast a softmax can bend.
         """
         rows, mean = Rows.of(model, support), expand_mean(prior, support)
-        scale = scaled(prior.scale["head"], torch.eye(mean.shape[-1]).to(mean))
         one = torch.eye(mean.shape[-1]).to(mean)
         scale = scaled(prior.scale["head"], one)
 
@@ -214,85 +325,14 @@ class Bayesian(TaskLearner):
                 bend = bend.clamp(min=least.tiny)[:, None]
                 w = w + bend.log1p() / bend * move
                 hessian = rows.hessian(w)
-                # What a step leaves is of the order of its square.
-                if (bend < least.eps**0.5).all():
+                # What a step leaves is of the order of its square; one more follows.
+                if (bend < least.eps**0.25).all():
                     break
-            covariance = _covariance(one, scale, hessian)
+            total = one + scale @ hessian
+            covariance = torch.linalg.solve(total, scale.expand_as(hessian))
+            covariance = 0.5 * (covariance + covariance.mT)
         # The step is 0 at the maximum, and its derivative is that of the maximum.
         return Posterior(w + step(w, hessian), covariance, 0.0)
-
-    def adapt(self, model: nn.Module, prior: Prior, support: Examples) -> Parameters:
-        """The posterior mean of each task's head.
-
-        Parameters
-        ----------
-        model
-            The model whose parameters are adapted.
-        prior
-            Where adaptation starts, and how far it trusts the ratings.
-        support
-            Ratings to adapt on, of B users or tasks.
-
-        Returns
-        -------
-        dict[str, Tensor]
-            Weights of each task by name, each with a leading task axis.
-        """
-        return {"head": self.posterior(needs_head(model, prior), prior, support).mean}
-
-    def predictive(
-        self, model: RatingModel, prior: Prior, support: Examples, x: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Mean and variance of the score of a further rating of ``x``, (B, N) each.
-
-        ``score = offset + phi . mean``; ``variance = phi' C phi + sigma^2``, without
-        ``sigma^2`` under another likelihood, whose noise is in the click.
-
-        Parameters
-        ----------
-        model
-            The model whose parameters are adapted.
-        prior
-            Where adaptation starts, and how far it trusts the ratings.
-        support
-            Ratings to adapt on, of B users or tasks.
-        x
-            Items to score, shape (B, N).
-
-        Returns
-        -------
-        tuple[Tensor, Tensor]
-            Mean and variance, shape (B, N) each.
-        """
-        posterior = self.posterior(model, prior, support)
-        phi = model.features(x, support.profile)
-        score = model.offset(x) + dot(phi, posterior.mean)
-        return score, posterior.variance(phi) + posterior.noise
-
-    def meta_loss(self, model: nn.Module, prior: Prior, tasks: Tasks) -> Tensor:
-        """Mean of ``-log p(rating)`` of the query under the predictive, shape (B,).
-
-        Parameters
-        ----------
-        model
-            The model whose parameters are adapted.
-        prior
-            Where adaptation starts, and how far it trusts the ratings.
-        tasks
-            Tasks, each with a support and a query.
-
-        Returns
-        -------
-        Tensor
-            The loss of each task, shape (B,).
-        """
-        model, query = needs_head(model, prior), tasks.query
-        if not isinstance(likelihood_of(model), Gaussian):
-            return super().meta_loss(model, prior, tasks)
-        score, variance = self.predictive(model, prior, tasks.support, query.x)
-        each = (query.y - score).square() / variance + variance.log()
-        total = 0.5 * torch.where(query.mask, each, 0.0).sum(-1)
-        return total / query.mask.sum(-1).clamp(min=1)
 
 
 def posterior_covariance(prior: Prior, phi: Tensor, weight: Tensor) -> Tensor:
@@ -316,15 +356,11 @@ def posterior_covariance(prior: Prior, phi: Tensor, weight: Tensor) -> Tensor:
 
     Plumbing
     --------
-    What the posterior and Laplace's approximation share.
+    What the closed form and the chapters share.
     """
     one = torch.eye(phi.shape[-1], dtype=phi.dtype, device=phi.device)
     scale = scaled(prior.scale["head"], one)
-    return _covariance(one, scale, weighted_gram(phi, weight))
-
-
-def _covariance(one: Tensor, scale: Tensor, information: Tensor) -> Tensor:
-    """``(S^-1 + H)^-1 = (I + S H)^-1 S``, shape (B, D, D)."""
+    information = weighted_gram(phi, weight)
     total = one + scale @ information
     covariance: Tensor = torch.linalg.solve(total, scale.expand_as(information))
     # Symmetric in exact arithmetic; rounding must not break the online update.

@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from metarec.learners import Bayesian, Parameters
+from metarec.learners import Parameters, PosteriorLearner
 from metarec.recommender.many import best_unseen, score_items
 from metarec.tasks import Examples
 from metarec.training import check
@@ -122,7 +122,7 @@ class PersonalModel:
         learner, model = known.meta.learner, known.model
         if goal != "stars":
             raise ValueError(f"{known.system} predicts no stars that could scatter")
-        if not isinstance(learner, Bayesian):
+        if not isinstance(learner, PosteriorLearner):
             raise ValueError(
                 f"{known.system} has no posterior, hence no standard deviation: fit "
                 'a MetaRecommender(learner="bayesian") for one'
