@@ -88,6 +88,34 @@ def test_the_named_system_beats_the_baseline_after_holm() -> None:
     assert (course["high"] < 0).all() and (course["p_holm"] < 0.05).all()
 
 
+@pytest.mark.parametrize("name", ["lists", "lists-by-date"])
+def test_a_committed_table_of_lists_knows_its_bounds(name: str) -> None:
+    found = table(f"{name}/summary").set_index(["method", "k"])
+    chance = found.loc["chance"]
+    for measure in ("ndcg", "recall", "hit"):
+        assert np.allclose(chance[measure], chance[f"chance_{measure}"])
+    assert (found["recall"] <= found["ceiling_recall"]).all()
+    # Without ratings nobody beside popularity has anything to say.
+    popularity = found.loc[("popularity", 0)]
+    for method in ("EASE + popularity", "item-kNN + popularity", "naive-Bayes lift"):
+        assert found.loc[(method, 0), "ndcg"] == popularity["ndcg"]
+    assert popularity["overlap"] == pytest.approx(10)
+    # A table of its errors has the same means.
+    errors = pd.read_csv(FOLDER / "results" / name / "errors.csv.xz")
+    of_fold = errors.groupby(["method", "k", "fold"])["ndcg"].mean()
+    means = of_fold.groupby(["method", "k"]).mean()
+    assert np.allclose(means.loc[found.index], found["ndcg"], atol=1e-4)
+
+
+def test_surprise_costs_quality_and_shows_more() -> None:
+    found = table("surprise").set_index(["method", "k", "surprise"])
+    for method in ("softmax MAML", "mf + maml + in-context + lists"):
+        rows = found.loc[(method, 10)]
+        assert rows["ndcg"].is_monotonic_decreasing or rows["ndcg"].idxmax() < 0.4
+        assert rows.loc[1.0, "overlap"] < rows.loc[0.0, "overlap"] / 2
+        assert rows.loc[1.0, "coverage"] > 1.5 * rows.loc[0.0, "coverage"]
+
+
 def test_surprise_takes_off_what_is_said_of_somebody_unknown() -> None:
     module, support = load("surprise"), Examples(*torch.zeros(3, 2, 4))
     support = replace(
