@@ -14,7 +14,7 @@ SITE := _build/html
 export OMP_NUM_THREADS ?= 1
 
 # Which draw of another processor `make perturbed` plays, and which sample of faults
-# `make mutants` takes, of how many.
+# `make mutants` takes, of how many; with KEPT=FOLDER a run that was stopped goes on.
 DRAW ?= 1
 SAMPLE ?= 150
 
@@ -108,7 +108,8 @@ perturbed: data ## run the chapters as on a processor that rounds otherwise (DRA
 	@METAREC_DISTURB=$(DRAW) $(PYTEST) -q book --nbval
 
 mutants: $(STAMP) ## put SAMPLE faults into the package, one at a time: do the tests see them?
-	@$(BIN)/python tests/mutants.py --sample $(SAMPLE) --seed $(DRAW)
+	@$(BIN)/python tests/mutants.py --sample $(SAMPLE) --seed $(DRAW) \
+	  $(if $(KEPT),--folder $(KEPT))
 
 lint: $(STAMP) ## check style and types
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

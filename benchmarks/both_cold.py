@@ -11,11 +11,10 @@ import torch
 from torch import Tensor
 
 from metarec.data import RatingData
-from metarec.evaluation.cold_start import errors_of
 from metarec.factors import GaussianFactorModel
 from metarec.factors.gaussian import SHRINKAGE
 from metarec.tasks import SUPPORT_SIZES, Tasks, UserHistories, UserSplit
-from metarec.validation import Predictor, check_disjoint
+from metarec.validation import Predictor, check_disjoint, errors_of
 
 
 @dataclass(frozen=True)
@@ -82,7 +81,7 @@ class BothCold:
         for k in sizes:
             tasks = self.tasks(k)
             check_disjoint(tasks)
-            tables.append(errors_of(predictor, tasks, self.asked, k))
+            tables.append(errors_of(predictor, tasks, self.asked).assign(k=k))
         return pd.concat(tables, ignore_index=True)
 
 

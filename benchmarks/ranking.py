@@ -15,7 +15,6 @@ from pathlib import Path
 from metarec.evaluation.__main__ import main
 
 ROOT = Path(__file__).parents[1]
-SYSTEM = "mf + maml + {}"
 RIVALS = [
     "item-kNN + popularity",
     "popularity",
@@ -23,7 +22,7 @@ RIVALS = [
     "EASE + popularity",
 ]
 LISTS = ["--goal", "lists", "--methods", "baselines", "gaussian", "softmax MAML"]
-LISTS += ["--seeds", "5", "--rival", *RIVALS]
+LISTS += ["mf + maml + in-context + lists", "--seeds", "5", "--rival", *RIVALS]
 CALLS = {
     "lists": LISTS,
     "lists-by-date": [*LISTS, "--split", "time"],

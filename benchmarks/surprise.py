@@ -23,7 +23,8 @@ from metarec.evaluation import Fold, fitted, rank_catalogue, write_table
 from metarec.tasks import Examples
 from metarec.validation import Predictor
 
-METHODS = ("popularity", "softmax MAML", "mf + maml + gradient")
+LISTS = "mf + maml + in-context + lists"
+METHODS = ("popularity", "softmax MAML", LISTS, "mf + maml + gradient")
 SURPRISES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 SIZES = (1, 3, 5, 10)
 MEASURES = ["ndcg", "recall", "hit", "coverage", "overlap"]
@@ -72,8 +73,8 @@ def main() -> None:
         "MovieLens-100K, five folds by user (seed 0), test users; K = earliest K "
         "ratings, query = the rest, candidates = all items but the K, 10 places",
         "ranked by score - surprise x score at K = 0; score: a log-probability but for "
-        "a constant (softmax MAML), stars (mf + maml + gradient), log of the likes "
-        "(popularity: the same for all, and at surprise 1 a random order)",
+        "a constant (softmax MAML, in-context), stars (mf + maml + gradient), log of "
+        "likes (popularity: the same for all, and at surprise 1 a random order)",
         "coverage: share of the catalogue on any list of a fold's test users; overlap: "
         "how many of ten items two users share, mean over pairs; averaged over folds",
     ]

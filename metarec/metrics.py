@@ -221,7 +221,7 @@ def log_loss(probability: Tensor, click: Tensor, mask: Tensor) -> Tensor:
 
     Built in
     --------
-    leaderboard
+    lists
     """
     _same_shape(probability, click, mask)
     p = _probability(torch.where(mask, probability, 0.5))
@@ -258,7 +258,7 @@ def auc(score: Tensor, click: Tensor, mask: Tensor) -> Tensor:
 
     Built in
     --------
-    leaderboard
+    lists
     """
     _same_shape(score, click, mask)
     clicked, not_clicked = mask & (click > 0), mask & (click <= 0)
@@ -323,7 +323,7 @@ def reliability(probability: Tensor, click: Tensor, bins: int = 10) -> Reliabili
 
     Built in
     --------
-    leaderboard
+    lists
     """
     _same_shape(probability, click)
     p = _probability(probability).double()
@@ -364,7 +364,7 @@ def expected_calibration_error(
 
     Built in
     --------
-    leaderboard
+    lists
     """
     table = reliability(probability, click, bins)
     gap = (table.predicted - table.observed).abs()
@@ -624,7 +624,7 @@ def rank_candidates(
 
     Built in
     --------
-    leaderboard
+    lists
     """
     score = _with_candidates_first(score, candidates)
     relevant = relevant & candidates
@@ -699,9 +699,9 @@ def overlap(listed: Tensor) -> Tensor:
     Tensor
         The number of items for each user, shape (U,).
 
-    Plumbing
+    Built in
     --------
-    A column of `rank_catalogue`.
+    lists
     """
     others = listed.sum(0) - listed
     return (listed * others).sum(-1) / (len(listed) - 1)
@@ -722,9 +722,9 @@ def share_shown(listed: Tensor) -> float:
     float
         The share, between 0 and 1.
 
-    Plumbing
+    Built in
     --------
-    A column of `rank_catalogue`.
+    lists
     """
     return float((1 - (1 - listed).prod(0)).mean())
 

@@ -340,7 +340,7 @@ class Softmax:
 
     Built in
     --------
-    leaderboard
+    lists
     """
 
     like: float = 4.0

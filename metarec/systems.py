@@ -180,6 +180,8 @@ def default_config(system: System, seed: int = 0) -> TrainingConfig:
     --------
     full-system
     """
+    if system.goal == "lists" and system.learner == "in-context":
+        return TrainingConfig(25, 0.003, 25, clip=1.0, seed=seed, average=0.98)
     if system.goal == "lists":
         return TrainingConfig(80, learning_rate=0.003, patience=12, seed=seed)
     rate = 0.01 if system.model == "mf" else 0.003
@@ -347,15 +349,21 @@ def build_system(system: System, parts: Parts, seed: int = 0) -> MetaLearner:
     adapt = ["head"]
     if system.learner == "gradient":
         learner = GradientDescent(system.steps)
-        # What a user attends to is theirs as well, where steps can reach it.
-        adapt += ["query"] * (system.model == "attention")
+        # What a user attends to is theirs as well, where steps can reach it; for a list
+        # each step would attend anew, to every item of the catalogue.
+        adapt += ["query"] * (system.model == "attention" and system.goal != "lists")
     elif system.learner == "bayesian":
         learner = Bayesian()
     elif system.learner == "in-context":
         sizes = model.n_items, len(model.head)
         learner = InContext(*sizes, *parts.ends, parts.n_profile, generator=generator)
-        # Trained item vectors overfit at once where each user tells of a few.
-        learner.items.requires_grad_(system.goal == "lists")
+        lists = system.goal == "lists"
+        # A user's stars tell of few items: vectors that train along overfit at once.
+        learner.items.requires_grad_(lists)
+        if lists:
+            # At K = 0 the list is popularity itself; what is learned, ratings add.
+            model.item_offset.requires_grad_(False)
+            model.head.requires_grad_(False)
     else:
         history = None if parts.history is None else parts.history()
         bank = TaskBank(history, parts.n_tasks, len(model.head))

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from metarec.learners import likelihood_of
@@ -47,11 +47,20 @@ class TrainingConfig:
         Weight of half the sum of squares of what the model shrinks.
     seed
         Seed of the order of users and the drawn K.
+    average
+        How much of the average of the weights, over the steps so far, a step leaves:
+        what is validated and kept is that average, ``a <- average a + (1 - average)
+        theta``. At 0 it is the weights themselves.
 
     Raises
     ------
     ValueError
-        For a setting of the wrong kind or below its least value.
+        For a setting of the wrong kind or below its least value, and for an average
+        that would never move.
+
+    Source
+    ------
+    Polyak & Juditsky (1992) for the average.
 
     Built in
     --------
@@ -64,10 +73,13 @@ class TrainingConfig:
     clip: float = 10.0
     penalty: float = 0.005
     seed: int = 0
+    average: float = 0.0
 
     def __post_init__(self) -> None:
         """Refuse what no run could have meant."""
         check(**vars(self))
+        if self.average >= 1:
+            raise ValueError(f"average={self.average} never moves: pass less than 1")
 
 
 _WHOLE, _NUMBER = int | np.integer, int | float | np.integer | np.floating
@@ -75,7 +87,7 @@ _WHOLE, _NUMBER = int | np.integer, int | float | np.integer | np.floating
 _RULES: list[tuple[str, str, Any, float | None]] = [
     ("dim reserved n", "a whole number from 1 up", _WHOLE, 1),
     ("seed steps epochs patience min_ratings", "a whole number from 0 up", _WHOLE, 0),
-    ("learning_rate clip penalty", "a number from 0 up", _NUMBER, 0),
+    ("learning_rate clip penalty average", "a number from 0 up", _NUMBER, 0),
     ("surprise", "a number from 0 to 1", _NUMBER, 0),
     ("progress implicit full return_std", "True or False", bool | np.bool_, None),
     ("path", "the name of a file", str | PathLike, None),
@@ -269,12 +281,13 @@ def meta_train(
     state = workers.once(partial(read_run, path, "checkpoint", settings))
     # All begin at the first process's parameters, whatever their own seeds made.
     meta.load_state_dict(workers.once(meta.state_dict))
-    best = {name: value.clone() for name, value in meta.state_dict().items()}
+    best, average = _copy(meta), _copy(meta)
     if state is not None:
         for name, part in kept.items():
             part.load_state_dict(state[name])
         generator.set_state(state["generator"])
         log, best = TrainingLog(**state["log"]), state["best"]
+        average = state["average"]
         if len(log.loss) > config.epochs:
             more = f"{len(log.loss)} epochs, more than epochs={config.epochs}"
             raise ValueError(f"{path} has {more}: ask for as many, or {_WAY_OUT}")
@@ -285,22 +298,30 @@ def meta_train(
     for epoch in bar:
         if log.best_epoch >= 0 and epoch - log.best_epoch > config.patience:
             break
-        loss = _one_epoch(meta, batches(generator), optimizer, config, workers)
-        log.loss.append(loss)
+        tasks = batches(generator)
+        log.loss.append(_one_epoch(meta, tasks, optimizer, config, workers, average))
+        now = _copy(meta)
+        average = average if config.average else now
+        meta.load_state_dict(average)
         log.validation.append(workers.once(validate))
         bar.set_postfix(validation=f"{log.validation[-1]:.4f}")
         # A tie goes to the later epoch: it has seen more.
         if log.validation[-1] <= min(log.validation):
             log.best_epoch = epoch
-            best = {name: value.clone() for name, value in meta.state_dict().items()}
+            best = _copy(meta)
+        meta.load_state_dict(now)
         if path is not None:
             state = {name: part.state_dict() for name, part in kept.items()}
             state |= {"generator": generator.get_state(), "log": asdict(log)}
-            state |= {"run": settings, "best": best}
+            state |= {"run": settings, "best": best, "average": average}
             workers.once(partial(save_aside, path, partial(torch.save, state)))
     # The first process may know more than parameters: a bank of tasks, computed anew.
     meta.load_state_dict(workers.once(lambda: best))
     return log
+
+
+def _copy(meta: MetaLearner) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in meta.state_dict().items()}
 
 
 def _one_epoch(
@@ -309,8 +330,12 @@ def _one_epoch(
     optimizer: torch.optim.Optimizer,
     config: TrainingConfig,
     workers: Workers,
+    average: dict[str, Tensor],
 ) -> float:
-    """Step through the meta-batches of one epoch; the mean meta-loss of a task."""
+    """Step through the meta-batches of one epoch; the mean meta-loss of a task.
+
+    ``average`` moves with each step, in place.
+    """
     (group,) = optimizer.param_groups
     total, n_tasks = 0.0, 0
     for tasks in batches:
@@ -326,6 +351,9 @@ def _one_epoch(
         # Second-order gradients have long tails: one batch must not undo an epoch.
         nn.utils.clip_grad_norm_(meta.parameters(), config.clip)
         optimizer.step()
+        if config.average:
+            for name, value in meta.state_dict().items():
+                average[name].lerp_(value, 1 - config.average)
         total, n_tasks = total + loss * n, n_tasks + n
     return total / max(n_tasks, 1)
 

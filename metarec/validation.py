@@ -1,18 +1,30 @@
-"""What a predictor is, and its error on users kept aside: what early stopping reads."""
+"""The one judge: protocols, what they measure, and the score that training reads."""
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
-import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
-from metarec.metrics import log_loss, rank_candidates, user_rmse
-from metarec.tasks import Examples, LeakageError, Tasks, UserHistories
+from metarec import metrics
+from metarec.tasks import (
+    SUPPORT_SIZES,
+    Examples,
+    LeakageError,
+    Tasks,
+    UserHistories,
+    one_thread,
+)
 
 __all__ = ["Predictor", "check_disjoint", "validation_score"]
 
 USERS_AT_ONCE = 1024  # users judged at once, at supports of 16: the bound on memory
+# From k, how many ratings users have, (U,), and how many are reserved: how many are
+# support, and how many stand before the query, one number or one for each user.
+Cut = Callable[[int, Tensor, int], tuple[int | Tensor, int | Tensor]]
+# From predictor, tasks and histories to a table with one row for each task.
+Measures = Callable[..., pd.DataFrame]
 
 
 class Predictor(Protocol):
@@ -44,7 +56,7 @@ def validation_score(
     predictor: Predictor,
     histories: UserHistories,
     users: Tensor,
-    sizes: Sequence[int] = (1, 3, 5, 10, 15),
+    sizes: Sequence[int] | None = None,
     goal: str = "stars",
 ) -> float:
     """Mean over ``users`` and ``sizes`` of what a goal looks at: for early stopping.
@@ -62,7 +74,8 @@ def validation_score(
     users
         Validation users, shape (U,).
     sizes
-        Support sizes K.
+        Support sizes K; if not given 1, 5 and 10 for lists, else those of 1, 3, 5, 10
+        and 15 that are no more than the reserved ratings.
     goal
         What the predictions are: "stars", "clicks" or "lists".
 
@@ -74,51 +87,91 @@ def validation_score(
     Raises
     ------
     ValueError
-        If no user has more ratings than the reserved ones.
+        If no user has more ratings than the reserved ones, or likes any for lists.
 
     Built in
     --------
     maml
     """
-    users = histories.usable(users)
-    if not len(users):
-        raise ValueError(
-            f"no user has more than {histories.reserved} ratings, so none has a query"
-        )
-    error = _GOALS[goal]
-    # The mean is taken in double precision, as in the tables of `cold_start`.
-    errors = torch.zeros(len(sizes), len(users), dtype=torch.float64)
-    for row, k in enumerate(sizes):
-        for some in in_batches(histories, users, k):
-            tasks = histories.tasks(users[some], k, k if goal == "lists" else None)
-            check_disjoint(tasks)
-            errors[row, some] = error(predictor, tasks, histories).double()
-    return float(np.nanmean(errors.flatten().numpy()))
+    users, protocol = histories.usable(users), "cold-start" if goal == "stars" else goal
+    if sizes is None:
+        few = [k for k in (1, 3, 5, 10, 15) if k <= histories.reserved]
+        sizes = (1, 5, 10) if goal == "lists" else few or (0,)
+    table = judge(predictor, histories, users, protocol, sizes)
+    # The first measure, after user and k.
+    error = float(table.iloc[:, 2].mean())
+    return -error if goal == "lists" else error
 
 
-def _star_error(predictor: Predictor, tasks: Tasks, histories: UserHistories) -> Tensor:
-    score, query = predictions(predictor, tasks, histories)[1], tasks.query
-    return user_rmse(score, query.y, query.mask)
-
-
-def _click_error(
+def errors_of(
     predictor: Predictor, tasks: Tasks, histories: UserHistories
-) -> Tensor:
-    p, query = predictions(predictor, tasks, histories)[0], tasks.query
-    liked = (query.y >= histories.scale.like).to(p)
-    return log_loss(p.clamp(0, 1), liked, query.mask)
+) -> pd.DataFrame:
+    """For each task user, rmse, mae, unclipped and n (see `cold_start`).
+
+    Parameters
+    ----------
+    predictor
+        What is judged.
+    tasks
+        Tasks of these users.
+    histories
+        Ratings of all users, each user's in one order.
+
+    Plumbing
+    --------
+    Shared by the protocols that predict stars.
+    """
+    query, (raw, stars) = tasks.query, predictions(predictor, tasks, histories)
+    return _table(
+        user=tasks.user,
+        rmse=metrics.user_rmse(stars, query.y, query.mask),
+        mae=metrics.user_mae(stars, query.y, query.mask),
+        unclipped=metrics.user_rmse(raw, query.y, query.mask),
+        n=query.mask.sum(-1),
+    )
 
 
-def _list_error(predictor: Predictor, tasks: Tasks, histories: UserHistories) -> Tensor:
-    """Minus nDCG@10 of each user's list, nan where nothing is liked later."""
-    return -rank_candidates(*on_catalogue(predictor, tasks, histories)).ndcg
+def clicks_of(
+    predictor: Predictor, tasks: Tasks, histories: UserHistories
+) -> pd.DataFrame:
+    """For each task user, log_loss (nats), auc and n.
+
+    A click is a like (see `RatingScale`); auc is nan for who likes all or nothing.
+    Beside them, of the predictions of all tasks together, pooled_auc and
+    calibration_error.
+
+    Parameters
+    ----------
+    predictor
+        What is judged, whose scores are probabilities.
+    tasks
+        Tasks of these users.
+    histories
+        Ratings of all users, each user's in one order.
+
+    Plumbing
+    --------
+    The protocol of clicks.
+    """
+    mask, click = tasks.query.mask, tasks.query.y >= histories.scale.like
+    p = predictions(predictor, tasks, histories)[0]
+    every = p[mask], click[mask]
+    pooled = metrics.auc(*(one[None] for one in (*every, mask[mask])))
+    return _table(
+        user=tasks.user,
+        log_loss=metrics.log_loss(p, click, mask),
+        auc=metrics.auc(p, click, mask),
+        n=mask.sum(-1),
+        pooled_auc=float(pooled),
+        calibration_error=metrics.expected_calibration_error(*every),
+    )
 
 
 @torch.no_grad()
-def on_catalogue(
-    predictor: Predictor, tasks: Tasks, histories: UserHistories
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Scores of all items, what is liked later and what is not yet rated, (B, I) each.
+def lists_of(
+    predictor: Predictor, tasks: Tasks, histories: UserHistories, at: int = 10
+) -> pd.DataFrame:
+    """For each task with a relevant item the measures of `rank_catalogue`.
 
     Parameters
     ----------
@@ -128,10 +181,12 @@ def on_catalogue(
         Tasks whose query is all after the support.
     histories
         Ratings of all users, each user's in one order.
+    at
+        Length n of the list.
 
     Plumbing
     --------
-    Lists are judged by it, and chosen in training.
+    The protocol of lists.
     """
     support, query = tasks.support, tasks.query
     nothing = torch.zeros(len(tasks), histories.n_items)
@@ -139,31 +194,136 @@ def on_catalogue(
     relevant = nothing.scatter_add(1, query.x, liked.float()) > 0
     unseen = nothing.scatter_add(1, support.x, support.mask.float()) == 0
     everything = torch.arange(histories.n_items).expand(len(tasks), -1)
-    return predictor.predict(support, everything), relevant, unseen
+    score, judged = predictor.predict(support, everything), relevant.any(-1)
+    score, relevant, unseen = score[judged], relevant[judged], unseen[judged]
+    # Where all scores are alike, a list is drawn by chance.
+    result, chance = (
+        metrics.rank_candidates(each, relevant, unseen, at)._asdict()
+        for each in (score, torch.zeros_like(score))
+    )
+    shown, n_relevant = metrics.listed(score, unseen, at), relevant.sum(-1)
+    return _table(
+        user=tasks.user[judged],
+        **result,
+        overlap=metrics.overlap(shown),
+        n_relevant=n_relevant,
+        **{f"chance_{name}": value for name, value in chance.items()},
+        ceiling_recall=n_relevant.clamp(max=at) / n_relevant.double(),
+        coverage=metrics.share_shown(shown),
+    )
 
 
-_GOALS = {"stars": _star_error, "clicks": _click_error, "lists": _list_error}
+def _table(**columns: Any) -> pd.DataFrame:
+    """Columns in double precision, numbers in all rows."""
+    table = pd.DataFrame(columns)
+    return table.astype(dict.fromkeys(table.select_dtypes("float32"), "float64"))
 
 
-def in_batches(histories: UserHistories, users: Tensor, k: int) -> Sequence[Tensor]:
-    """Places in ``users``, so many at a time as memory holds; none if there are none.
+def _first(k: int, count: Tensor, reserved: int) -> tuple[int, int]:
+    return k, reserved
+
+
+def _share(k: int, count: Tensor, reserved: int) -> tuple[Tensor, Tensor]:
+    return (count * k // 100,) * 2
+
+
+def _last(k: int, count: Tensor, reserved: int) -> tuple[int, Tensor]:
+    # Who is too short for both has no query, and is not judged.
+    return k, torch.where(count < k + 20, count, count - 20)
+
+
+_UP_TO_400 = (0, 5, 10, 15, 25, 50, 100, 150, 200, 300, 400)
+PROTOCOLS: dict[str, tuple[str, Sequence[int], Cut, Measures]] = {
+    "cold-start": ("K = {}", SUPPORT_SIZES, _first, errors_of),
+    "whole-life": ("{}% given", (10, 25, 50, 80), _share, errors_of),
+    "last-20": ("{} given", _UP_TO_400, _last, errors_of),
+    "lists": ("K = {}", (0, 1, 5, 10), lambda k, *_: (k, k), lists_of),
+    "clicks": ("K = {}", (0, 1, 3, 5, 10, 15), _first, clicks_of),
+}
+"""The protocols by name: what k says, the sizes k, what is cut and what is measured.
+
+``cold-start``: the first K, and all after the reserved ones. ``whole-life``: the first
+k percent of a history of any length, and the rest. ``last-20``: the first k, and the
+last 20, for users who have both. ``lists``: the first K, and what is liked later among
+all items (see `rank_catalogue`). ``clicks``: as cold-start, what is liked among them.
+
+Plumbing
+--------
+A constant.
+"""
+
+
+@one_thread()
+def judge(
+    predictor: Predictor,
+    histories: UserHistories,
+    users: Tensor,
+    protocol: str,
+    sizes: Sequence[int] | None = None,
+    **settings: int,
+) -> pd.DataFrame:
+    """Judge ``predictor`` on users it has not met, under such as "whole-life".
 
     Parameters
     ----------
+    predictor
+        What is judged.
     histories
         Ratings of all users, each user's in one order.
     users
-        Indices of users, shape (U,).
-    k
-        Most ratings in a support.
+        Users to judge on, shape (U,).
+    protocol
+        Name of the protocol.
+    sizes
+        Sizes k; those of the protocol if not given, up to the reserved ratings where
+        the query comes after them.
+    settings
+        Of the measures, such as the length ``at`` of a list.
+
+    Returns
+    -------
+    pd.DataFrame
+        One row for each user and k, as those of `cold_start` and `rank_catalogue`.
+
+    Raises
+    ------
+    ValueError
+        If no user has enough ratings.
+    LeakageError
+        If support and query share an item.
+
+    Plumbing
+    --------
+    `cold_start` and the command ``python -m metarec.evaluation``.
     """
-    at_once = max(USERS_AT_ONCE * 16 // max(k, 16), 1)
-    order = torch.arange(len(users))
-    # Of many, those of like length come together: they are padded less.
-    if len(users) > at_once:
-        order = histories.count(users).argsort(stable=True)
-    batches: Sequence[Tensor] = order.split(at_once)
-    return batches if len(users) else []
+    _, default, cut, measures = PROTOCOLS[protocol]
+    count, reserved = histories.count(users), histories.reserved
+    if sizes is None:
+        sizes = [k for k in default if cut is not _first or k <= reserved]
+    parts = []
+    for size in sizes:
+        n = cut(size, count, reserved)
+        k, after = (torch.as_tensor(each).expand(len(users)) for each in n)
+        judged = (after < count).nonzero()[:, 0]
+        at_once = max(USERS_AT_ONCE * 16 // max([16, *k.tolist()]), 1)
+        if protocol == "lists":  # what they have in common is asked of all of them
+            at_once = len(users)
+        # Of many, those of like length come together: they are padded less.
+        if len(judged) > at_once:
+            judged = judged[count[judged].argsort(stable=True)]
+        for some in judged.split(at_once) if len(judged) else []:
+            tasks = histories.tasks(users[some], k[some], after[some])
+            check_disjoint(tasks)
+            table = measures(predictor, tasks, histories, **settings)
+            table.insert(1, "k", size)
+            parts.append(table)
+    if not any(map(len, parts)):
+        raise ValueError(
+            f"no user has more ratings than stand before the query of {protocol} "
+            f"({reserved} are reserved), so none has a query: there is nothing to find"
+        )
+    # However the users were batched.
+    return pd.concat(parts).sort_values(["k", "user"], ignore_index=True)
 
 
 def predictions(

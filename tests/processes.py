@@ -30,6 +30,7 @@ SYSTEMS = {
     "MF, MetaMind": System("mf", "metamind"),
     "MF, Bayesian": System("mf", learner="bayesian"),
     "MLP, task attention": System("mlp", learner="attention"),
+    "MF, lists": System("mf", learner="bayesian", goal="lists"),
 }
 # Uneven parts, equal ones, and one process without a task.
 BATCHES = (7, 4, 1)
@@ -73,8 +74,10 @@ def gradients(workers: Workers) -> dict[str, list[Tensor]]:
     for name in SYSTEMS:
         for size in BATCHES:
             meta = system(name, known)
-            users = torch.arange(size)
-            sampler = TaskSampler(known, users, meta_batch=size, part=workers.part)
+            users = torch.arange(1, 1 + size)  # user 0 likes nothing late
+            lists = SYSTEMS[name].goal == "lists"
+            settings: dict[str, Any] = {"part": workers.part, "to_the_end": lists}
+            sampler = TaskSampler(known, users, meta_batch=size, **settings)
             (tasks,) = sampler(torch.Generator().manual_seed(5))
             loss = 0.0
             if len(tasks):

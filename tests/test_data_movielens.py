@@ -15,6 +15,7 @@ import zipfile
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -473,6 +474,13 @@ def test_command_on_a_csv_file(tmp_path, capsys):
     text = capsys.readouterr().out
     assert "mine: 3 ratings on the scale 1 to 10" in text
     assert re.findall("#+", text) == ["#" * 20, "#" * 40]
+    # Eleven different ratings and more stand in ten bins, where there are no steps.
+    rating = [1, 1.5, 2.2, 3.1, 3.2, 3.3, 5.6, 6.2, 7.7, 8.8, 9.9, 10]
+    lines = [f"u,{item},{stars}" for item, stars in enumerate(rating)]
+    path.write_text("\n".join(["who,item,stars", *lines]))
+    assert command.main([str(path), *columns, "--scale", "1", "10"]) == 0
+    counts = re.findall(r"] +(\d+) #*", capsys.readouterr().out)
+    assert [int(count) for count in counts] == np.histogram(rating, 10)[0].tolist()
 
 
 def test_command_quiet(cache, wheel, capsys):

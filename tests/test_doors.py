@@ -247,7 +247,6 @@ def test_numbers_of_numpy_are_numbers(data: RatingData, tmp_path: Path) -> None:
         ({"checkpoint": 3}, "checkpoint=3 will not do: pass the name of a file"),
         ({"progress": "no"}, "progress='no'"),
     ],
-    ids=str,
 )
 def test_fit_says_what_to_pass(
     data: RatingData, call: dict[str, Any], message: str

@@ -8,11 +8,10 @@ import torch
 
 from metarec.data import RatingData, rating_data
 from metarec.evaluation import check_no_leak, cold_start
-from metarec.evaluation.cold_start import PROTOCOLS, judge
 from metarec.factors import GaussianFactorModel, ItemMean, UserItemBias
 from metarec.features import UserFeatures
 from metarec.tasks import LeakageError, Tasks, UserHistories, split_users
-from metarec.validation import validation_score
+from metarec.validation import PROTOCOLS, judge, validation_score
 
 
 def test_the_protocol_is_its_slow_version(data: RatingData) -> None:

@@ -135,6 +135,21 @@ def test_without_ratings_the_answer_is_the_prior(likelihood: object) -> None:
 
 
 @likelihoods
+def test_beyond_training_many_ratings_count_as_fifteen(likelihood: object) -> None:
+    learner, model = drawn_learner(), model_of(likelihood)
+    x = torch.randint(N_ITEMS, (2, 15), generator=seeded(7))
+    y = torch.randint(1, 6, (2, 15), generator=seeded(8)).float()
+    profile = torch.randn(2, N_PROFILE, generator=seeded(9))
+    short, long = (
+        Examples(x.repeat(1, n), y.repeat(1, n), x.repeat(1, n) >= 0, profile)
+        for n in (1, 8)
+    )
+    one, two = (learner.posterior(model, PRIOR, each) for each in (short, long))
+    torch.testing.assert_close(one.mean, two.mean, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(one.covariance, two.covariance, atol=1e-4, rtol=1e-4)
+
+
+@likelihoods
 def test_untrained_it_takes_one_step_of_gradient_descent(likelihood: object) -> None:
     model, support = model_of(likelihood), supports()
     learner = InContext(N_ITEMS, DIM + 1, n_profile=N_PROFILE, generator=seeded())

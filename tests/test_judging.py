@@ -100,8 +100,15 @@ def test_bold_in_a_table_of_lists_is_above_the_rival(board: Leaderboard) -> None
     lines = {line.split("|")[1].strip(): line for line in str(board).split("\n")[:5]}
     assert "nDCG@10" in lines and "interval above 0" in str(board)
     assert "**" in lines["popularity"] and "**" not in lines["chance"]
-    other = Leaderboard(board.errors, "popularity", metric="ndcg")
-    assert "**" not in str(other).split("chance")[1].split("\n")[0]
+    # Bold is what the whole interval says, not a part of it.
+    for rival in METHODS:
+        other = Leaderboard(board.errors, rival, metric="ndcg")
+        low, high = other.wide("low"), other.wide("high")
+        for line in str(other).split("\n")[2:5]:
+            name, *cells = (cell.strip() for cell in line.strip("| ").split("|"))
+            bold = [cell.startswith("**") for cell in cells]
+            assert bold == (low.loc[name] > 0).tolist()
+        assert rival == "chance" or ((low < 0) & (high > 0)).any(axis=None)
     label = board.plot(5).get_xlabel()
     assert label == "nDCG@10 less that of chance at K = 5"
     assert list(board.per_user(5)) == METHODS == list(board.wide().index)

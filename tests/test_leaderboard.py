@@ -111,8 +111,8 @@ def test_the_protocol_itself_refuses_a_query_in_the_support(
     histories = UserHistories(data)
     honest = histories.tasks
 
-    def leaky(users: Tensor, k: int) -> Tasks:
-        tasks = honest(users, k)
+    def leaky(*cut: Tensor) -> Tasks:
+        tasks = honest(*cut)
         return replace(tasks, support=tasks.query)
 
     monkeypatch.setattr(histories, "tasks", leaky)

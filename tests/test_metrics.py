@@ -11,6 +11,8 @@ from sklearn.metrics import mean_absolute_error, ndcg_score, root_mean_squared_e
 from metarec.metrics import (
     auc,
     bootstrap_means,
+    chance_ndcg,
+    chance_precision,
     coverage,
     dcg,
     expected_calibration_error,
@@ -163,6 +165,34 @@ def test_shapes_that_broadcast_are_refused(name: str, other: tuple[int, ...]) ->
         arguments[0] = arguments[0].float()
         with pytest.raises(ValueError, match=r"shapes differ.*of one shape"):
             metric(*arguments)
+
+
+OF_A_ROW: dict[str, tuple[Callable[..., torch.Tensor], str]] = {
+    "user_rmse": (user_rmse, "stars stars mask"),
+    "user_mae": (user_mae, "stars stars mask"),
+    "log_loss": (log_loss, "share mask mask"),
+    "auc": (auc, "share mask mask"),
+    "dcg": (lambda gain: dcg(gain, 4), "stars"),
+    "ndcg": (lambda *each: ndcg(*each, 4), "share stars"),
+    "recall": (lambda *each: recall(*each, 4), "share mask"),
+    "precision": (lambda *each: precision(*each, 4), "share mask"),
+    "chance_ndcg": (lambda gain: chance_ndcg(gain, 4), "stars"),
+    "chance_precision": (lambda found: chance_precision(found, 4), "mask"),
+}
+
+
+@pytest.mark.parametrize("name", OF_A_ROW)
+def test_a_batch_of_users_is_judged_as_one_user_after_another(name: str) -> None:
+    metric, kinds = OF_A_ROW[name]
+    generator = torch.Generator().manual_seed(0)
+    share = torch.rand(len(kinds.split()), 5, 6, generator=generator)
+    make = {"share": share, "stars": (5 * share).ceil(), "mask": share > 0.4}
+    batch = [make[kind][place] for place, kind in enumerate(kinds.split())]
+    found = metric(*batch)
+    assert found.shape == (5,)
+    for row in range(5):
+        alone = metric(*(each[row : row + 1] for each in batch))
+        torch.testing.assert_close(found[row : row + 1], alone, equal_nan=True)
 
 
 def test_the_bootstrap_interval_is_the_normal_one_for_many_users() -> None:

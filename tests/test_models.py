@@ -127,7 +127,7 @@ def test_a_table_starts_small_and_at_the_mean_user() -> None:
     torch.testing.assert_close(table.heads.detach()[:, :3], 0.1 * drawn[:, :3])
     assert not table.heads[:, 3].any()
     with pytest.raises(IndexError, match="user 4 has no row among the 4"):
-        table(torch.tensor([4]), torch.tensor([0]))
+        table(torch.tensor([0, 4, 1]), torch.tensor([0, 0, 0]))
 
 
 def test_metamind_of_nobody_is_one_task_with_an_empty_profile() -> None:

@@ -16,6 +16,7 @@ from metarec.data import RatingData, SyntheticTruth
 from metarec.evaluation import check_no_leak, cold_start
 from metarec.meta import MAML
 from metarec.recommender import MetaRecommender, UnknownItemError
+from metarec.recommender.many import user_batches
 from metarec.tasks import UserHistories, UserSplit
 from metarec.training import TrainingConfig, meta_train
 
@@ -236,3 +237,13 @@ def test_fitting_twice_gives_the_same(
     again = fit(data).meta.state_dict()
     for name, value in recommender.meta.state_dict().items():
         assert torch.equal(value, again[name])
+
+
+@pytest.mark.parametrize(("wide", "most"), [(True, 2**18), (False, 2**21)])
+def test_users_are_cut_into_what_memory_holds(wide: bool, most: int) -> None:
+    for n_items in (most // 4, most // 3, 2 * most):
+        parts = list(user_batches(9, n_items, wide))
+        sizes = [last - first for first, last in parts]
+        assert [user for part in parts for user in range(*part)] == [*range(9)]
+        # As many as fit, or one alone.
+        assert sizes[0] == max(1, most // n_items)

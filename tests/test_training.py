@@ -10,7 +10,10 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.optim.optimizer import register_optimizer_step_pre_hook
+from torch.optim.optimizer import (
+    register_optimizer_step_post_hook,
+    register_optimizer_step_pre_hook,
+)
 
 from benchmarks.warm_table import UserTable, train_table
 from metarec.learners import GradientDescent, mean_squared_error
@@ -111,8 +114,35 @@ def test_training_has_one_thread_and_gives_back_those_that_were_set() -> None:
         torch.set_num_threads(before)
 
 
-def test_an_interrupted_run_goes_on_to_the_same_parameters(tmp_path: Path) -> None:
-    config = TrainingConfig(epochs=5)
+def test_what_is_judged_and_kept_is_the_average_of_the_weights() -> None:
+    meta, validated = learner(), []
+    expected = [value.detach().clone() for value in meta.parameters()]
+
+    def after_a_step(*_: object) -> None:
+        for value, now in zip(expected, meta.parameters(), strict=True):
+            value.copy_(0.9 * value + 0.1 * now.detach())
+
+    def validate() -> float:
+        validated.append([value.detach().clone() for value in meta.parameters()])
+        return 0.0
+
+    hook = register_optimizer_step_post_hook(after_a_step)
+    try:
+        config = TrainingConfig(epochs=2, average=0.9)
+        meta_train(meta, sinusoids, validate, config, progress=False)
+    finally:
+        hook.remove()
+    for shown in (validated[-1], list(meta.parameters())):
+        torch.testing.assert_close(shown, expected)
+    with pytest.raises(ValueError, match="never moves"):
+        TrainingConfig(average=1.0)
+
+
+@pytest.mark.parametrize("average", [0.0, 0.9])
+def test_an_interrupted_run_goes_on_to_the_same_parameters(
+    tmp_path: Path, average: float
+) -> None:
+    config = TrainingConfig(epochs=5, average=average)
     straight = learner()
     whole = meta_train(
         straight, sinusoids, lambda: validation(straight), config, progress=False

@@ -1,10 +1,9 @@
 """How the course judges: protocols, guards against leaks, the leaderboard."""
 
-from metarec.evaluation.cold_start import cold_start
+from metarec.evaluation.cold_start import cold_start, rank_catalogue
 from metarec.evaluation.fold import Fold
 from metarec.evaluation.leaderboard import Leaderboard
 from metarec.evaluation.leaks import check_no_leak
-from metarec.evaluation.lists import rank_catalogue
 from metarec.evaluation.methods import fitted, known_methods
 from metarec.evaluation.run import Protocol, run_methods
 from metarec.evaluation.tables import read_table, write_table

@@ -22,7 +22,7 @@ import shlex
 import shutil
 import sys
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import asdict, fields
 from functools import partial
 from pathlib import Path
 
@@ -30,7 +30,6 @@ import torch
 
 from metarec.data import source
 from metarec.data.custom import for_goal
-from metarec.evaluation.cold_start import PROTOCOLS
 from metarec.evaluation.leaderboard import Leaderboard
 from metarec.evaluation.methods import JUDGED, SYSTEMS, known_methods
 from metarec.evaluation.run import Protocol, run_methods
@@ -38,6 +37,7 @@ from metarec.evaluation.tables import write_table
 from metarec.plots import use_style
 from metarec.tasks import ORDERS
 from metarec.training import save_aside
+from metarec.validation import PROTOCOLS
 
 
 def parser() -> argparse.ArgumentParser:
@@ -61,19 +61,20 @@ def parser() -> argparse.ArgumentParser:
     kinds = [kind for kind in PROTOCOLS if kind not in JUDGED]
     add("--protocol", nargs="+", default=["cold-start"], choices=kinds, help=text)
     split = "folds of users drawn, or one of those who signed up last"
-    add("--split", choices=("users", "time"), default="users", help=split)
+    add("--split", choices=("users", "time"), help=split)
     add("--sizes", nargs="+", type=int, metavar="K", help="default: by protocol")
-    add("--order", choices=ORDERS, default="time", help="of a user's ratings")
-    add("--folds", type=int, default=5, help="default: %(default)s")
+    add("--order", choices=ORDERS, help="of a user's ratings")
+    add("--folds", type=int, help="default: %(default)s")
     reserved = (
         "first ratings of a user, which supports are cut from and no query holds "
         "(default: %(default)s); users with no more than that are not judged"
     )
-    add("--reserved", type=int, default=15, help=reserved)
-    add("--seed", type=int, default=0, help="default: %(default)s")
+    add("--reserved", type=int, help=reserved)
+    add("--seed", type=int, help="default: %(default)s")
     add("--out", type=Path, help="folder for the results (default: leaderboard-<data>)")
     add("--fresh", action="store_true", help="forget earlier results")
     add("--quiet", action="store_true", help="no progress bar, no table")
+    made.set_defaults(**asdict(Protocol()))
     return made
 
 
@@ -118,11 +119,10 @@ def _evaluate(options: argparse.Namespace) -> None:
     data = for_goal(data, options.goal)
     title = "leaderboard" if options.goal == "stars" else options.goal
     out = options.out or Path(f"{title}-{data.name}")
-    if options.fresh:
-        shutil.rmtree(out / "parts", ignore_errors=True)
-    names = [field.name for field in fields(Protocol)]
-    protocol = Protocol(**{name: getattr(options, name) for name in names})
     parts = out / "parts"
+    if options.fresh:
+        shutil.rmtree(parts, ignore_errors=True)
+    protocol = Protocol(*(getattr(options, each.name) for each in fields(Protocol)))
     kinds = options.protocol if options.goal == "stars" else [first]
     table = run_methods(data, methods, protocol, parts, not options.quiet, kinds)
     command = f"python -m metarec.evaluation {_arguments(options)}"
@@ -158,9 +158,9 @@ def _arguments(options: argparse.Namespace) -> str:
     words = ["--data", Path(options.data).name, "--methods", *options.methods]
     if options.goal == "stars":
         words += ["--protocol", *options.protocol]
-    names = "goal rival seeds order folds reserved seed split sizes".split()
-    for name in names:
-        if (value := getattr(options, name)) != parser().get_default(name):
+    default = parser().get_default
+    for name in "goal rival seeds order folds reserved seed split sizes".split():
+        if (value := getattr(options, name)) != default(name):
             several = value if isinstance(value, list) else [value]
             words += [f"--{name}", *map(str, several)]
     return shlex.join(words)

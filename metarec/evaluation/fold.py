@@ -6,19 +6,17 @@ from dataclasses import replace
 from functools import cached_property, partial
 
 import pandas as pd
-import torch
 from torch import Tensor
 
 from metarec.baselines import PooledMLP
 from metarec.data import RatingData
-from metarec.evaluation.cold_start import PROTOCOLS, judge
-from metarec.evaluation.lists import rank_catalogue
 from metarec.factors import GaussianFactorModel, WarmStart, cross_fit
+from metarec.factors.warm_start import choices
 from metarec.features import item_features
 from metarec.meta import MetaLearner
 from metarec.systems import Parts, System, fit_system, item_vectors
-from metarec.tasks import SUPPORT_SIZES, UserHistories, split_users
-from metarec.validation import Predictor, validation_score
+from metarec.tasks import UserHistories, split_users
+from metarec.validation import Predictor, judge, validation_score
 
 
 class Fold:
@@ -70,27 +68,23 @@ class Fold:
         split: str = "users",
         sizes: Sequence[int] | None = None,
     ) -> None:
-        self.number, self.seed, self.asked = number, seed, sizes
+        self.number, self.asked, came, part = number, sizes, None, number
         self._starts: dict[str, WarmStart] = {}
         if split == "time":
-            table = data.ratings
-            days = table.groupby("user")["timestamp"].min()
+            days = data.ratings.groupby("user")["timestamp"].min()
             came = days.reindex(range(data.n_users), fill_value=0).to_numpy()
-            self.split = split_users(
-                data.n_users, folds - 1, folds, seed=seed, came=came
-            )
-            test = self.split.test.numpy()
+            part = folds - 1
+        self.split = split_users(data.n_users, part, folds, seed=seed, came=came)
+        if came is not None:
+            table, test = data.ratings, self.split.test.numpy()
             early = table["timestamp"] < came[test].min()
             if not early.any():
                 raise ValueError("no user signed up before the others: no dates?")
             data = replace(data, ratings=table[early | table["user"].isin(test)])
-        else:
-            self.split = split_users(data.n_users, number, folds, seed=seed)
         self.histories = UserHistories(data, order, reserved, seed, self.split.train)
         # Whatever is fitted or chosen goes through this door: it cannot see test users.
         self.sealed = self.histories.seal(self.split.test)
         self.features = item_features(data)
-        self.sizes = [k for k in SUPPORT_SIZES if k <= reserved]
 
     @property
     def train_users(self) -> Tensor:
@@ -143,14 +137,22 @@ class Fold:
     @cached_property
     def choices(self) -> tuple[Tensor, Tensor, Tensor]:
         """Log-popularity (I,), and what training users rated and liked, (U, I) each."""
-        position, item, rating = self.sealed.ratings_of(self.split.train)
-        rated, liked = torch.zeros(2, len(self.split.train), self.sealed.n_items)
-        rated[position, item] = 1.0
-        liked[position, item] = (rating >= self.sealed.scale.like).float()
+        rated, liked = choices(self.sealed, self.split.train)
         return (liked.sum(0) + 0.5).log(), rated, liked
 
     def start(self, goal: str) -> WarmStart:
-        """What systems of a goal start from; made once for each goal."""
+        """What systems of a goal start from; made once for each goal.
+
+        Parameters
+        ----------
+        goal
+            What they are trained for, one of `GOALS`.
+
+        Returns
+        -------
+        WarmStart
+            Item vectors, and where the rest starts.
+        """
         if goal == "stars":
             return self.warm
         if goal not in self._starts:
@@ -199,11 +201,8 @@ class Fold:
         float
             The error, lower is better.
         """
-        sizes = [k for k in (1, 3, 5, 10, 15) if k in self.sizes]
-        if goal == "lists":
-            sizes = [1, 5, 10]
         users = self.split.validation
-        return validation_score(predictor, self.sealed, users, sizes, goal)
+        return validation_score(predictor, self.sealed, users, goal=goal)
 
     def judge(
         self,
@@ -228,11 +227,5 @@ class Fold:
             One row for each user and K (see `cold_start`, `rank_catalogue`).
         """
         sizes = self.asked if sizes is None else sizes
-        given = predictor, self.histories, self.split.test
-        if protocol == "lists":
-            table = rank_catalogue(*given, sizes or PROTOCOLS["lists"][1])
-        else:
-            if sizes is None and protocol in ("cold-start", "clicks"):
-                sizes = [k for k in PROTOCOLS[protocol][1] if k in self.sizes]
-            table = judge(*given, protocol, sizes)
+        table = judge(predictor, self.histories, self.split.test, protocol, sizes)
         return table.assign(fold=self.number)

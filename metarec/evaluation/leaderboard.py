@@ -254,11 +254,9 @@ class Leaderboard:
         ax.errorbar(gap, at, xerr=spread, fmt="o", markersize=4, linewidth=1.5)
         ax.axvline(0, color="black", linewidth=1)
         ax.set_yticks(at, rows.index.tolist(), fontsize=9)
-        at_k = self.label.format(k)
+        name, at_k = _NAMES[self.metric], self.label.format(k)
         unit = " (stars)" if self.metric == "rmse" else ""
-        ax.set_xlabel(
-            f"{_NAMES[self.metric]} less that of {self.rival} at {at_k}{unit}"
-        )
+        ax.set_xlabel(f"{name} less that of {self.rival} at {at_k}{unit}")
         return ax
 
 

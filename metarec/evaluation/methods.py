@@ -153,6 +153,7 @@ _EXTRA = (
     System("mf", "meta-sgd", "bayesian", full=True),
     System("mf", "maml", "bayesian", implicit=True),
     System("mlp", "maml", "bayesian", implicit=True),
+    System("mf", "maml", "in-context"),
 )
 _GRID = [System(*parts) for parts in GRID]
 SYSTEMS: dict[str, System] = {
@@ -161,8 +162,8 @@ SYSTEMS: dict[str, System] = {
     for system in (replace(one, goal=goal) for one in (*_GRID, *_EXTRA))
 }
 SYSTEMS["softmax MAML"] = System(implicit=True, steps=1, goal="lists")
-"""For each goal the 27 systems, the full scale, and the implicit shift on two of them,
-and one step of MAML on lists, by name.
+"""For each goal the 27 systems, the full scale, the implicit shift on two of them and
+the in-context learner; one step of MAML on lists; by name.
 
 Plumbing
 --------

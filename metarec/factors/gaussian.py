@@ -489,11 +489,10 @@ class GaussianFactorModel:
         users
             Indices of users, shape (U,).
         """
-        sizes = [k for k in (1, 3, 5, 10, 15) if k <= histories.reserved]
 
         def error(temper: float) -> float:
             self.temper = temper
-            return validation_score(self, histories, users, sizes)
+            return validation_score(self, histories, users)
 
         self.temper = min((1.0, 1.5, 2.0, 2.5, 3.0), key=error)
 

@@ -107,6 +107,15 @@ def cross_fit(
     )
 
 
+def choices(histories: UserHistories, users: Tensor) -> tuple[Tensor, Tensor]:
+    """Where ``users`` rated an item, and where they liked it: 1 or 0, (U, I) each."""
+    position, item, rating = histories.ratings_of(users)
+    rated, liked = torch.zeros(2, len(users), histories.n_items)
+    rated[position, item] = 1.0
+    liked[position, item] = (rating >= histories.scale.like).float()
+    return rated, liked
+
+
 def lift_vectors(histories: UserHistories, users: Tensor, dim: int = 16) -> WarmStart:
     """Item vectors whose products say how much oftener than by chance two items meet.
 
@@ -135,14 +144,12 @@ def lift_vectors(histories: UserHistories, users: Tensor, dim: int = 16) -> Warm
 
     Built in
     --------
-    leaderboard
+    lists
     """
-    n_items, like = histories.n_items, histories.scale.like
+    n_items = histories.n_items
     both, n_rated, n_liked = torch.zeros(n_items, n_items), *torch.zeros(2, n_items)
-    for some, position, item, rating in histories.in_chunks(users, 2**18):
-        rated, liked = torch.zeros(2, len(some), n_items)
-        rated[position, item] = 1.0
-        liked[position, item] = (rating >= like).float()
+    for some in users.split(2**11):
+        rated, liked = choices(histories, some)
         both += rated.T @ liked
         n_rated, n_liked = n_rated + rated.sum(0), n_liked + liked.sum(0)
     by_chance = n_rated[:, None] * n_liked / len(users)

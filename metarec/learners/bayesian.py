@@ -307,7 +307,6 @@ class Bayesian(PosteriorLearner):
         Bach (2010) for t: how fast a softmax can bend.
         """
         rows, mean = Rows.of(model, support), expand_mean(prior, support)
-        scale = scaled(prior.scale["head"], torch.eye(mean.shape[-1]).to(mean))
         one = torch.eye(mean.shape[-1]).to(mean)
         scale = scaled(prior.scale["head"], one)
 
@@ -326,10 +325,12 @@ class Bayesian(PosteriorLearner):
                 bend = bend.clamp(min=least.tiny)[:, None]
                 w = w + bend.log1p() / bend * move
                 hessian = rows.hessian(w)
-                # What a step leaves is of the order of its square.
-                if (bend < least.eps**0.5).all():
+                # What a step leaves is of the order of its square; one more follows.
+                if (bend < least.eps**0.25).all():
                     break
-            covariance = _covariance(one, scale, hessian)
+            total = one + scale @ hessian
+            covariance = torch.linalg.solve(total, scale.expand_as(hessian))
+            covariance = 0.5 * (covariance + covariance.mT)
         # The step is 0 at the maximum, and its derivative is that of the maximum.
         return Posterior(w + step(w, hessian), covariance, 0.0)
 
@@ -355,15 +356,11 @@ def posterior_covariance(prior: Prior, phi: Tensor, weight: Tensor) -> Tensor:
 
     Plumbing
     --------
-    What the posterior and Laplace's approximation share.
+    What the closed form and the chapters share.
     """
     one = torch.eye(phi.shape[-1], dtype=phi.dtype, device=phi.device)
     scale = scaled(prior.scale["head"], one)
-    return _covariance(one, scale, weighted_gram(phi, weight))
-
-
-def _covariance(one: Tensor, scale: Tensor, information: Tensor) -> Tensor:
-    """``(S^-1 + H)^-1 = (I + S H)^-1 S``, shape (B, D, D)."""
+    information = weighted_gram(phi, weight)
     total = one + scale @ information
     covariance: Tensor = torch.linalg.solve(total, scale.expand_as(information))
     # Symmetric in exact arithmetic; rounding must not break the online update.

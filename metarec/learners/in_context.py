@@ -7,10 +7,11 @@ from metarec.learners.bayesian import Posterior, PosteriorLearner
 from metarec.learners.heads import Rows, expand_mean, scaled
 from metarec.learners.prior import Prior
 from metarec.models import RatingModel, checked_profile
-from metarec.tasks import Examples
+from metarec.tasks import SUPPORT_SIZES, Examples
 
 HIDDEN = 64  # units of both layers
 LEVELS = 5  # points of the scale between which the network interpolates
+MOST = max(SUPPORT_SIZES)  # ratings of a support in training
 
 
 class InContext(PosteriorLearner, nn.Module):
@@ -31,7 +32,8 @@ class InContext(PosteriorLearner, nn.Module):
     between; ``d_j``, from 0, is what an item says as an input beyond what it is as an
     output; ``x_u`` is the user's profile. The sum knows no order. ``K^-1/4`` lies
     between a mean, which forgets how many ratings there are, and a sum, which grows
-    with them out of what was trained on. Without ratings the answer is the prior.
+    too fast with them; beyond the K of training it falls as ``1 / K``, so that no
+    length is out of reach. Without ratings the answer is the prior.
 
     Parameters
     ----------
@@ -112,6 +114,29 @@ class InContext(PosteriorLearner, nn.Module):
         one_hot = nn.functional.one_hot(below.long(), LEVELS).to(part)
         return (1 - part) * one_hot + part * one_hot.roll(1, -1)
 
+    def read(self, model: RatingModel, support: Examples) -> Tensor:
+        """``sum_j h_j``: what the network makes of each rating, summed, (B, 64).
+
+        Parameters
+        ----------
+        model
+            The model, with a linear head.
+        support
+            Ratings to adapt on, of B users or tasks.
+
+        Returns
+        -------
+        Tensor
+            Sums over the ratings, shape (B, 64).
+        """
+        x, mask = support.x, support.mask
+        item = model.features(x, support.profile) + self.items[x % model.n_items]
+        offset = (model.offset(x) - model.item_offset.mean())[..., None]
+        y = torch.where(mask, support.y, self.levels[0])  # no NaN in a product with 0
+        tokens = torch.cat([item, offset, self.stars(y)], -1)
+        each = (tokens @ self.first + self.first_bias).relu()
+        return torch.where(mask[..., None], each, 0.0).sum(-2)
+
     def posterior(
         self, model: RatingModel, prior: Prior, support: Examples
     ) -> Posterior:
@@ -131,19 +156,12 @@ class InContext(PosteriorLearner, nn.Module):
         Posterior
             The belief about B heads.
         """
-        x, mask, mean = support.x, support.mask, expand_mean(prior, support)
-        scale = prior.scale["head"]
-        count = mask.sum(-1, keepdim=True).to(mean)
-        share = count.clamp(min=1) ** -0.25
+        mean, scale = expand_mean(prior, support), prior.scale["head"]
+        count = support.mask.sum(-1, keepdim=True).to(mean)
+        # More ratings than in training count as that many that say the same on average.
+        share = count.clamp(max=MOST) ** 0.75 / count.clamp(min=1)
         slope = share * Rows.of(model, support).slope(mean) / prior.noise
-
-        item = model.features(x, support.profile) + self.items[x % model.n_items]
-        offset = (model.offset(x) - model.item_offset.mean())[..., None]
-        y = torch.where(mask, support.y, self.levels[0])  # no NaN in a product with 0
-        tokens = torch.cat([item, offset, self.stars(y)], -1)
-        each = (tokens @ self.first + self.first_bias).relu()
-        read = share * torch.where(mask[..., None], each, 0.0).sum(-2)
-        known = [read, scaled(scale, slope)]
+        known = [share * self.read(model, support), scaled(scale, slope)]
         if self.n_profile:
             known.append(checked_profile(support.profile, self.n_profile))
         hidden = torch.cat(known, -1)

@@ -218,7 +218,7 @@ def best_unseen(
     scores[:, torch.tensor(items["ratings"].to_numpy() < min_ratings)] = -torch.inf
     score = scores.cpu().numpy()
     row, rank, item = best_items(score, n)
-    named = {name: items[name].to_numpy()[item] for name in ("item_id", "title")}
+    named = {name: items[name].array[item] for name in ("item_id", "title")}
     places = {"row": row, "rank": rank + 1}
     return pd.DataFrame(places | named | {"score": score[row, item]})
 
