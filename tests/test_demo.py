@@ -297,6 +297,7 @@ def test_no_rating_of_a_person_is_exported() -> None:
     names |= {"citation", "starters", "shown", "mira", "lists", "like"}
     assert set(model()) == names
     network = {"factors", "inputs", "offset", "start", "scale", "first", "bias", "last"}
+    network |= {"most"}
     assert set(model()["lists"]) == network
     about = {"id", "title", "year", "genres", "count"}
     assert all(set(film) == about for film in model()["films"])

@@ -16,6 +16,7 @@ from torch import Tensor
 from metarec.data import load_movielens_100k
 from metarec.factors import WarmStart
 from metarec.features import item_features
+from metarec.learners.in_context import MOST
 from metarec.meta import MetaLearner
 from metarec.systems import (
     Parts,
@@ -29,7 +30,7 @@ from metarec.tasks import UserHistories
 from metarec.validation import validation_score
 
 DIM = 8  # of a film's vector for lists, genres apart
-EPOCHS = {"stars": 12, "lists": 40}  # at most
+EPOCHS = {"stars": 12, "lists": 25}  # at most
 MIN_RATINGS = 50  # of a film that the page knows
 DIGITS = 4
 
@@ -89,6 +90,7 @@ def exported(lists: Any, known: Any) -> dict[str, Any]:
         "inputs": whole(phi + net.items[known], 100),
         "offset": plain(offset),
         "start": plain(model.head),
+        "most": MOST,
         "scale": plain(lists.scale()["head"]),
         "first": whole(net.first.T, 1000),
         "bias": plain(net.first_bias + moved),
