@@ -111,7 +111,7 @@ def test_the_demo_says_of_its_lists_what_their_table_says() -> None:
     stars, popular = found.loc["by expected stars"], found.loc["popularity"]
     assert (best["low"] > 0).all() and best["over_popularity"][3] < 0.03
     for measure in ("ndcg", "recall"):
-        assert (yours[measure] < 0.8 * best[measure]).all()
+        assert (yours[measure] < best[measure]).all()
         assert (yours[measure] > stars[measure]).all()
     assert (yours["overlap"] < 3).all() and (yours["overlap"] < best["overlap"]).all()
     assert (yours["coverage"] > best["coverage"]).all()
