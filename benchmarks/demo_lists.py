@@ -27,8 +27,8 @@ from metarec.systems import System, item_vectors
 from metarec.tasks import Examples
 from metarec.validation import Predictor
 
-sys.path.append(str(Path(__file__).parents[1] / "book" / "_ext"))
-import demo
+sys.path.append(str(Path(__file__).parents[1] / "book" / "_tools"))
+from demo_model import EPOCHS, MIN_RATINGS, list_learner, trained
 
 SIZES = (3, 5, 10)
 MEASURES = ["ndcg", "recall", "hit", "coverage", "overlap"]
@@ -51,20 +51,20 @@ def methods(fold: Fold) -> dict[str, Predictor]:
     """The page's lists, trained without the test users, and popularity beside them."""
     histories, users = fold.sealed, fold.split.train
     group = histories, fold.train_users, fold.split.validation, fold.features
-    lists = demo.list_learner(group, users)
+    lists = list_learner(group, users)
     warm = item_vectors(histories, users, fold.features)
     system = System("mf", "meta-sgd", "bayesian")
     return {
         "popularity": fitted("popularity", fold),
         "best bets": lists,
         "most yours": Surprising(lists, 1.0),
-        "by expected stars": demo.trained(system, warm, group, demo.EPOCHS[0]),
+        "by expected stars": trained(system, warm, group, EPOCHS["stars"]),
     }
 
 
 def judge(fold: Fold) -> pd.DataFrame:
     """One row for each method, test user and K."""
-    known = fold.sealed.item_counts(fold.split.train) >= demo.MIN_RATINGS
+    known = fold.sealed.item_counts(fold.split.train) >= MIN_RATINGS
     tables = []
     for name, predictor in methods(fold).items():
         test = fold.histories, fold.split.test, SIZES

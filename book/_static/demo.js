@@ -132,12 +132,13 @@
   /*
    * The learner of the lists: the head of whoever gave these K ratings, by a network that
    * reads them as a set (metarec's InContext). A token for each: what its film says, its
-   * offset and its stars. Tokens pass a layer and are added, times K^-1/4. The answer:
-   * how far to go along the slope of the likes' log-likelihood, and what to add to it.
+   * offset and its stars. Tokens pass a layer and are added, times K^-1/4 (beyond the
+   * K of training, 1 / K). The answer: how far to go along the slope of the likes'
+   * log-likelihood, and what to add to it.
    */
   function listHead(model, ratings) {
-    const { bias, factors, first, inputs, last, offset, scale, start } = model.lists;
-    const share = Math.max(ratings.length, 1) ** -0.25;
+    const { bias, factors, first, inputs, last, most, offset, scale, start } = model.lists;
+    const share = Math.min(ratings.length, most) ** 0.75 / Math.max(ratings.length, 1);
     const middle = offset.reduce((a, b) => a + b) / offset.length;
     const levels = Array.from({ length: model.high - model.low + 1 }, (_, n) => model.low + n);
     const likes = ratings.filter(([, stars]) => stars >= model.like);
