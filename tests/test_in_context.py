@@ -1,12 +1,13 @@
 """The network that reads a support as a set, against a loop and against Bayes' rule."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
 import torch
 
 from metarec.data import synthetic_population
-from metarec.learners import InContext, Prior
+from metarec.learners import Bayesian, InContext, Prior
 from metarec.meta import MAML
 from metarec.models import (
     Bernoulli,
@@ -16,6 +17,7 @@ from metarec.models import (
     Softmax,
 )
 from metarec.tasks import Examples, Tasks
+from metarec.training import TrainingConfig, meta_train
 
 N_ITEMS, DIM, N_PROFILE = 12, 3, 2
 LIKELIHOODS = (Gaussian(), Bernoulli(4), Softmax(4))
@@ -216,3 +218,30 @@ def gaussian_users(n: int, k: int, seed: int) -> tuple[Tasks, RatingModel, Prior
     ]
     prior = Prior({"head": torch.zeros(2)}, {"head": covariance}, truth.sigma**2)
     return Tasks(*parts, torch.arange(n)), model, prior
+
+
+@pytest.mark.slow
+def test_it_does_what_bayes_rule_does_where_that_is_right() -> None:
+    _, model, prior = gaussian_users(2, 1, 0)
+    learner = InContext(60, 2, 1, 6, deep=True, generator=seeded())
+    learner.items.requires_grad_(False)
+    meta = MAML(model, learner, ["head"], scale=0.5)
+
+    def epoch(generator: torch.Generator) -> Iterator[Tasks]:
+        for seed in range(600):
+            k = int(torch.randint(3, (1,), generator=generator))
+            yield gaussian_users(128, (1, 2, 5)[k], 100 + seed)[0]
+
+    config = TrainingConfig(1, 0.01, average=0.98)
+    meta_train(meta, epoch, lambda: 0.0, config, progress=False)
+    for k in (1, 2, 5):
+        tasks, _, _ = gaussian_users(3000, k, 7)
+        support, query = tasks.support, tasks.query
+        with torch.no_grad():
+            own = meta.prior(support)
+            mean, variance = learner.predictive(model, own, support, query.x)
+            best, _ = Bayesian().predictive(model, prior, support, query.x)
+        rmse, exact = ((query.y - m).square().mean().sqrt() for m in (mean, best))
+        assert exact * 0.999 < rmse < 1.02 * exact
+        inside = ((query.y - mean).abs() < 1.6449 * variance.sqrt()).float().mean()
+        assert inside.item() == pytest.approx(0.9, abs=0.02)
