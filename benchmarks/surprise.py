@@ -73,8 +73,8 @@ def main() -> None:
         "MovieLens-100K, five folds by user (seed 0), test users; K = earliest K "
         "ratings, query = the rest, candidates = all items but the K, 10 places",
         "ranked by score - surprise x score at K = 0; score: a log-probability but for "
-        "a constant (softmax MAML, in-context), stars (mf + maml + gradient), log-likes "
-        "(popularity: the same for all, and at surprise 1 a random order)",
+        "a constant (softmax MAML, in-context), stars (mf + maml + gradient), log of "
+        "likes (popularity: the same for all, and at surprise 1 a random order)",
         "coverage: share of the catalogue on any list of a fold's test users; overlap: "
         "how many of ten items two users share, mean over pairs; averaged over folds",
     ]
