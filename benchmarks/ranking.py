@@ -21,8 +21,9 @@ RIVALS = [
     "naive-Bayes lift",
     "EASE + popularity",
 ]
+SYSTEM = "mf + maml + in-context + lists"
 LISTS = ["--goal", "lists", "--methods", "baselines", "gaussian", "softmax MAML"]
-LISTS += ["mf + maml + in-context + lists", "--seeds", "5", "--rival", *RIVALS]
+LISTS += [SYSTEM, f"{SYSTEM}, 5 seeds", "--rival", *RIVALS]
 CALLS = {
     "lists": LISTS,
     "lists-by-date": [*LISTS, "--split", "time"],

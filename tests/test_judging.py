@@ -24,6 +24,7 @@ from metarec.evaluation.__main__ import main
 from metarec.evaluation.methods import CLICKS, LISTS
 from metarec.metrics import bootstrap_means, holm, paired_bootstrap
 from metarec.tasks import split_users
+from metarec.training import TrainingConfig
 
 QUICK = Protocol(folds=3, sizes=(0, 5))
 METHODS = ["chance", "popularity", "item mean"]
@@ -271,6 +272,29 @@ def test_the_command_judges_clicks_with_the_rivals_of_clicks(
     assert table["method"].unique().tolist() == list(CLICKS)
     measures = {"log_loss", "auc", "pooled_auc", "calibration_error"}
     assert measures < set(table)
+
+
+def test_the_command_takes_a_mean_of_seeds_by_name(
+    small: RatingData,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    few = TrainingConfig(epochs=1)
+    monkeypatch.setattr("metarec.systems.default_config", lambda *_: few)
+    source, out = as_csv(small, tmp_path / "mine.csv"), tmp_path / "out"
+    words = ["--data", str(source), "--columns", "user=who", "item=what", "--quiet"]
+    words += ["--folds", "2", "--reserved", "5", "--out", str(out), "--rival", "biases"]
+    many = "mf + maml + gradient, 2 seeds"
+    assert main([*words, "--methods", many]) == 0
+    assert read_table(out / "summary.csv")["method"].unique().tolist() == [
+        many,
+        "biases",
+    ]
+    assert main([*words, "--methods", "biases, 2 seeds"]) == 1
+    assert "no method is called 'biases, 2 seeds'" in capsys.readouterr().err
+    assert main([*words, "--methods", "magic, 2 seeds"]) == 1
+    assert "no method is called 'magic, 2 seeds'" in capsys.readouterr().err
 
 
 def test_rivals_for_lists_work_on_any_table(small: RatingData, tmp_path: Path) -> None:

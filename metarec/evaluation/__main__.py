@@ -12,12 +12,13 @@ Files in OUT: errors.csv.xz (each user's error under each method), summary.csv,
 summary.md, costs.csv, plot.png, rivals.csv if there are several, and parts/ with what
 is done; another protocol than cold-start has a folder of its own in OUT. Examples:
 
-    python -m metarec.evaluation --methods baselines "mf + maml + bayesian"
+    python -m metarec.evaluation --methods baselines "mf + maml + bayesian, 5 seeds"
     python -m metarec.evaluation --protocol whole-life last-20
     python -m metarec.evaluation --goal lists --rival popularity "naive-Bayes lift"
 """
 
 import argparse
+import re
 import shlex
 import shutil
 import sys
@@ -56,7 +57,6 @@ def parser() -> argparse.ArgumentParser:
     add("--list", action="store_true", help="list the methods and stop")
     rival = "whom all are compared with; p-values of several are adjusted by Holm"
     add("--rival", nargs="+", metavar="METHOD", help=f"{rival} (default: by goal)")
-    add("--seeds", type=int, default=1, help="a further row for the mean of so many")
     text = "what is support and what is query (default: cold-start)"
     kinds = [kind for kind in PROTOCOLS if kind not in JUDGED]
     add("--protocol", nargs="+", default=["cold-start"], choices=kinds, help=text)
@@ -110,11 +110,9 @@ def _evaluate(options: argparse.Namespace) -> None:
     methods = [m for name in options.methods for m in groups.get(name, [name])]
     rivals = options.rival or [rival]
     methods = list(dict.fromkeys([*methods, *rivals]))
-    if unknown := [m for m in methods if m not in known_methods()]:
+    known = known_methods()
+    if unknown := [m for m in methods if re.sub(r", \d+ seeds$", "", m) not in known]:
         raise ValueError(f"no method is called {unknown[0]!r}: --list names them all")
-    if options.seeds > 1:
-        trained = [m for m in methods if m in SYSTEMS]
-        methods += [f"{m}, {options.seeds} seeds" for m in trained]
     data = source.load_source(options.data, options, progress=not options.quiet)
     data = for_goal(data, options.goal)
     title = "leaderboard" if options.goal == "stars" else options.goal
@@ -159,7 +157,7 @@ def _arguments(options: argparse.Namespace) -> str:
     if options.goal == "stars":
         words += ["--protocol", *options.protocol]
     default = parser().get_default
-    for name in "goal rival seeds order folds reserved seed split sizes".split():
+    for name in "goal rival order folds reserved seed split sizes".split():
         if (value := getattr(options, name)) != default(name):
             several = value if isinstance(value, list) else [value]
             words += [f"--{name}", *map(str, several)]
