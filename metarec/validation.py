@@ -312,9 +312,7 @@ def judge(
         if len(judged) > at_once:
             judged = judged[count[judged].argsort(stable=True)]
         for some in judged.split(at_once) if len(judged) else []:
-            # In a cold start all have one K, and the query begins where it always does.
-            own = (size,) if cut is _first else (k[some], after[some])
-            tasks = histories.tasks(users[some], *own)
+            tasks = histories.tasks(users[some], k[some], after[some])
             check_disjoint(tasks)
             table = measures(predictor, tasks, histories, **settings)
             table.insert(1, "k", size)
