@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from metarec.data import load_movielens_100k, synthetic_population
 from metarec.evaluation import Fold, Leaderboard, fitted, write_table
+from metarec.evaluation.methods import MeanScore
 from metarec.learners import Bayesian, InContext, Prior
 from metarec.meta import MAML, MetaLearner
 from metarec.models import MatrixFactorization
@@ -32,6 +33,7 @@ from metarec.validation import Predictor
 
 READER = System(learner="in-context", goal="lists")
 MANY, ONE = f"{READER}, 5 seeds", "one seed"
+PLAIN = "without the profile, 5 seeds"  # what the rivals know, and no more
 RIVALS = ["item-kNN + popularity", "popularity"]  # results/lists has the others
 STARS = ("mf + maml + bayesian", "gaussian")
 SIZES, STAR_SIZES = (0, 1, 5, 10, 20, 30, 50), (0, 1, 3, 5, 10, 15)
@@ -61,6 +63,7 @@ def train(
     shuffled: UserHistories | None = None,
     first: Callable[[torch.Generator], Iterator[Tasks]] | None = None,
     profile: bool = True,
+    seed: int = 0,
 ) -> MetaLearner:
     """The package's recipe with one thing changed."""
     histories, lists = fold.sealed, system.goal == "lists"
@@ -68,7 +71,8 @@ def train(
     known = histories, users, fold.features
     start = item_vectors(*known, 16, goal="lists") if lists else fold.warm
     parts = Parts.of(histories, users, start, fold.features)
-    meta = build_system(system, parts if profile else replace(parts, n_profile=0))
+    parts = parts if profile else replace(parts, n_profile=0)
+    meta = build_system(system, parts, seed)
     change(meta)
     sizes = (1, 2, 3, 5, 10, 15)
     given = (
@@ -81,7 +85,7 @@ def train(
         lists,
     )
     tasks = HalfRandom(*given, shuffled) if shuffled else TaskSampler(*given)
-    config = default_config(system)
+    config = default_config(system, seed)
     if first is not None:
         meta_train(meta, first, lambda: 0.0, config, progress=False)
     validate = partial(fold.validate, meta, goal=system.goal)
@@ -157,6 +161,11 @@ def pretrained(fold: Fold) -> MetaLearner:
     return train(fold, first=drawn_from(maker, fold))
 
 
+def without_profile(fold: Fold) -> Predictor:
+    """Five seeds that read ratings and nothing else of a user."""
+    return MeanScore([train(fold, profile=False, seed=seed) for seed in range(5)])
+
+
 Job = tuple[str, str, Callable[[], Predictor]]
 
 
@@ -172,6 +181,7 @@ def lists_of(fold: Fold) -> Iterator[Job]:
         yield "lists", f"{n} training users", fit
     yield "lists", "item vectors held", partial(train, fold, change=hold_items)
     yield "lists", "without the profile", partial(train, fold, profile=False)
+    yield "lists", PLAIN, partial(without_profile, fold)
     yield "lists", "half the supports random", partial(train, fold, shuffled=shuffled)
     yield "lists", "pretrained on drawn users", partial(pretrained, fold)
     for name in RIVALS:
@@ -255,9 +265,11 @@ def compared(errors: pd.DataFrame, part: str, metric: str) -> pd.DataFrame:
     gaps = board.against(rivals)
     if lists:
         # A variant has one seed, and is compared with the system of one seed.
-        gaps = gaps[gaps["method"].isin((MANY, ONE))]
+        gaps = gaps[gaps["method"].isin((MANY, PLAIN, ONE))]
         changed = board.against([ONE])
-        gaps = pd.concat([gaps, changed[~changed["method"].isin((MANY, *RIVALS))]])
+        gaps = pd.concat(
+            [gaps, changed[~changed["method"].isin((MANY, PLAIN, *RIVALS))]]
+        )
     columns = ["method", "k", "rival", "difference", "low", "high", "p_holm"]
     table = means.merge(gaps[columns], "left", ["method", "k"])
     return table.assign(part=part, metric=metric)

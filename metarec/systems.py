@@ -358,7 +358,7 @@ def build_system(system: System, parts: Parts, seed: int = 0) -> MetaLearner:
         sizes = model.n_items, len(model.head)
         learner = InContext(*sizes, *parts.ends, parts.n_profile, generator=generator)
         lists = system.goal == "lists"
-        # A user's stars tell of few items: vectors that train along overfit at once.
+        # A list teaches about every item at once; a user's stars, about a few.
         learner.items.requires_grad_(lists)
         if lists:
             # At K = 0 the list is popularity itself; what is learned, ratings add.
