@@ -50,7 +50,7 @@ class RatingScale:
 
     @property
     def like(self) -> float:
-        """The rating from which on an item counts as liked: ``low + 3/4 (high - low)``.
+        """The rating from which on an item is liked, ``low + 3/4 (high - low)``.
 
         4 and 5 of 1 to 5; of 0 and 1, the 1.
         """
