@@ -109,8 +109,8 @@ def test_in_double_precision_every_system_answers_as_in_single(
     single = MetaRecommender.load(tmp_path / "one")
     assert {p.dtype for p in single.meta.parameters()} == {torch.float32}
     agree(double, single, 1e-4)
-    # What is drawn at random differs; matrix factorisation draws nothing.
-    if cell[0] == "mf" and cell[1] != "metamind":
+    # What is drawn at random differs; matrix factorisation itself draws nothing.
+    if cell[0] == "mf" and cell[1] != "metamind" and cell[2] != "in-context":
         agree(double, fitted(cell), 1e-3)
 
 

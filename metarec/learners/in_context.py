@@ -26,7 +26,7 @@ class InContext(PosteriorLearner, nn.Module):
 
         h_j       = relu(W_1 [phi_j + d_j, offset_j, y_j] + b_1)
         h         = [K^-1/4 sum_j h_j, K^-1/4 s o g, x_u]
-        [a, u, v] = W_3 h,  or  W_3 relu(W_2 h + b_2)  if ``deep``
+        [a, u, v] = W_3 h,  or  W_3 relu(W_2 h + b_2)  if deep
 
     ``y_j`` are the stars, as weights of the five levels of the scale that they lie
     between; ``d_j``, from 0, is what an item says as an input beyond what it is as an

@@ -157,7 +157,7 @@ def stable_share(rate: Tensor | float, curvature: Tensor) -> Tensor | None:
     # The trace of A H is no less than lambda, and costs next to nothing: numbers alone,
     # as no gradient runs through a test.
     trace = (rate.detach() * part.detach()).flatten(1).sum(-1)
-    if not len(trace) or not trace.max() > 2:
+    if (trace <= 2).all():
         return None
     each = rate.to(curvature).expand_as(curvature[0] if full else curvature[0, 0])
     root = torch.linalg.cholesky(each) if full else each.sqrt().diag()
