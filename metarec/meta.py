@@ -9,17 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from metarec.learners import (
-    GradientDescent,
-    Parameters,
-    Prior,
-    Rows,
-    TaskBank,
-    TaskLearner,
-    answer,
-    likelihood_of,
-    predict,
-)
+from metarec.learners import GradientDescent, Parameters, Prior, TaskBank, TaskLearner
+from metarec.learners.functional import predict
+from metarec.learners.heads import Rows
+from metarec.learners.losses import answer, likelihood_of
 from metarec.models import Gaussian, RatingModel
 from metarec.tasks import Examples, Tasks
 

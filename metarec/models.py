@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -14,8 +14,7 @@ from metarec.tasks import Examples
 
 __all__ = ["Bernoulli", "Gaussian", "Likelihood", "Reading", "Softmax"]
 __all__ += ["FeatureAttention", "MLP", "MatrixFactorization", "RatingModel"]
-__all__ += ["checked_profile", "implicit_shift", "weighted_gram"]
-__all__ += ["weighted_sum", "with_one"]
+__all__ += ["checked_profile", "implicit_shift", "with_one"]
 
 
 HIDDEN = 32  # units of the MLP
@@ -47,13 +46,94 @@ class Reading(NamedTuple):
     total: Tensor
 
 
-class Likelihood(Protocol):
+class Likelihood:
     """What a score means: what ratings say of it, its loss and its prediction.
+
+    What is not said here for all holds where every rating has a target of its own.
 
     Plumbing
     --------
-    A type.
+    The base of the three likelihoods.
     """
+
+    def loss(self, score: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+        """Sum of ``-log p(target | score)`` over the last axis, up to a constant.
+
+        Parameters
+        ----------
+        score
+            Scores, shape (..., N).
+        target
+            What `read` makes of the ratings, shape (..., N).
+        mask
+            True where there is a target, shape (..., N).
+
+        Returns
+        -------
+        Tensor
+            The loss of each task, shape (...,).
+
+        Raises
+        ------
+        NotImplementedError
+            Always: each likelihood has its own.
+        """
+        raise NotImplementedError
+
+    def mean(self, score: Tensor) -> Tensor:
+        """The expected target at a score.
+
+        Parameters
+        ----------
+        score
+            Scores, shape (..., N).
+
+        Returns
+        -------
+        Tensor
+            The expected target, of the shape of the scores.
+
+        Raises
+        ------
+        NotImplementedError
+            Always: each likelihood has its own.
+        """
+        raise NotImplementedError
+
+    def curvature(self, score: Tensor) -> Tensor:
+        """Second derivative of the loss with respect to each score.
+
+        Parameters
+        ----------
+        score
+            Scores, shape (..., N).
+
+        Returns
+        -------
+        Tensor
+            The second derivative, of the shape of the scores.
+
+        Raises
+        ------
+        NotImplementedError
+            Where the scores share one sum, or the likelihood has not said.
+        """
+        raise NotImplementedError
+
+    def target(self, y: Tensor) -> Tensor:
+        """What a rating says: itself, if nothing else is said.
+
+        Parameters
+        ----------
+        y
+            Ratings, shape (..., N).
+
+        Returns
+        -------
+        Tensor
+            Targets, of the shape of the ratings.
+        """
+        return y
 
     def read(
         self, ratings: Examples, n_items: int, seen: Examples | None = None
@@ -74,38 +154,8 @@ class Likelihood(Protocol):
         Reading
             Items, targets, mask and total.
         """
-
-    def loss(self, score: Tensor, target: Tensor, mask: Tensor) -> Tensor:
-        """Sum of ``-log p(target | score)`` over the last axis, up to a constant.
-
-        Parameters
-        ----------
-        score
-            Scores, shape (..., N).
-        target
-            What `read` makes of the ratings, shape (..., N).
-        mask
-            True where there is a target, shape (..., N).
-
-        Returns
-        -------
-        Tensor
-            The loss of each task, shape (...,).
-        """
-
-    def mean(self, score: Tensor) -> Tensor:
-        """The expected target at a score.
-
-        Parameters
-        ----------
-        score
-            Scores, shape (..., N).
-
-        Returns
-        -------
-        Tensor
-            The expected target, of the shape of the scores.
-        """
+        total = ratings.mask.sum(-1).clamp(min=1)
+        return Reading(ratings.x, self.target(ratings.y), ratings.mask, total)
 
     def slope(self, score: Tensor, target: Tensor) -> Tensor:
         """First derivative of ``log p(target | score)``: observed less expected.
@@ -122,9 +172,10 @@ class Likelihood(Protocol):
         Tensor
             The derivative, shape (B, N).
         """
+        return target - self.mean(score)
 
     def hessian(self, phi: Tensor, score: Tensor, target: Tensor) -> Tensor:
-        """Second derivative of ``-log p(target | score)`` with respect to a head.
+        """``Phi' diag(curvature) Phi``: how the loss bends with a head.
 
         Parameters
         ----------
@@ -140,40 +191,10 @@ class Likelihood(Protocol):
         Tensor
             The second derivative, shape (B, D, D).
         """
-
-
-class _OneByOne:
-    """A likelihood under which every rating has a target of its own."""
-
-    def mean(self, score: Tensor) -> Tensor:
-        """The expected target at a score."""
-        raise NotImplementedError
-
-    def curvature(self, score: Tensor) -> Tensor:
-        """Second derivative of the loss with respect to each score."""
-        raise NotImplementedError
-
-    def target(self, y: Tensor) -> Tensor:
-        """What a rating says."""
-        return y
-
-    def read(
-        self, ratings: Examples, n_items: int, seen: Examples | None = None
-    ) -> Reading:
-        """Each rating is a target of its own, whatever was seen before."""
-        total = ratings.mask.sum(-1).clamp(min=1)
-        return Reading(ratings.x, self.target(ratings.y), ratings.mask, total)
-
-    def slope(self, score: Tensor, target: Tensor) -> Tensor:
-        """``y - mean``, shape (B, N)."""
-        return target - self.mean(score)
-
-    def hessian(self, phi: Tensor, score: Tensor, target: Tensor) -> Tensor:
-        """``Phi' diag(curvature) Phi``, shape (B, D, D)."""
         return weighted_gram(phi, self.curvature(score))
 
 
-class Gaussian(_OneByOne):
+class Gaussian(Likelihood):
     """Stars: half the sum of squared errors, in units of the noise's variance.
 
     ``r ~ N(score, sigma^2)``, so ``L = 1/2 sum (r - score)^2 / sigma^2``, up to a
@@ -236,7 +257,7 @@ class Gaussian(_OneByOne):
 
 
 @dataclass(frozen=True)
-class Bernoulli(_OneByOne):
+class Bernoulli(Likelihood):
     """Clicks: ``y ~ Bernoulli(sigmoid(score))``, and L is the cross-entropy, summed.
 
     ``y = 1`` for a rating of ``like`` or more, else 0.
@@ -322,7 +343,7 @@ class Bernoulli(_OneByOne):
 
 
 @dataclass(frozen=True)
-class Softmax:
+class Softmax(Likelihood):
     """Lists: each like is a draw from the candidates, by a softmax of the scores.
 
     ``p_i = e^(s_i) / sum_j e^(s_j)``.
@@ -540,8 +561,6 @@ class RatingModel(nn.Module):
     rating-models
     """
 
-    head: nn.Parameter
-
     def __init__(
         self, factors: Tensor, offset: Tensor, n_items: int | None = None
     ) -> None:
@@ -549,6 +568,7 @@ class RatingModel(nn.Module):
         self.item_factors = nn.Parameter(factors.clone())
         self.item_offset = nn.Parameter(offset.clone())
         self.n_items = len(factors) if n_items is None else n_items
+        self.head = nn.Parameter(factors.new_zeros(self.dim + 1))
         self.likelihood: Likelihood = Gaussian()
         self.implicit: nn.Parameter | None = None
 
@@ -701,7 +721,6 @@ class MatrixFactorization(RatingModel):
     ) -> None:
         noise = torch.randn(n_items, dim, generator=generator)
         super().__init__(0.1 * noise, torch.zeros(n_items))
-        self.head = nn.Parameter(torch.zeros(dim + 1))
 
     @classmethod
     def from_items(
@@ -723,10 +742,8 @@ class MatrixFactorization(RatingModel):
         MatrixFactorization
             The model.
         """
-        model = cls(*factors.shape)
-        model.item_factors = nn.Parameter(factors.clone())
-        model.item_offset = nn.Parameter(offset.clone())
-        model.n_items = len(factors) if n_items is None else n_items
+        model = cls.__new__(cls)
+        RatingModel.__init__(model, factors, offset, n_items)
         model.freeze_items()
         return model
 
@@ -786,7 +803,6 @@ class FeatureModel(RatingModel):
         self.freeze_items()
         self.register_buffer("item_features", item_features.to(factors))
         self.n_profile = n_profile
-        self.head = nn.Parameter(factors.new_zeros(self.dim + 1))
         self.start(generator)
 
     def start(self, generator: torch.Generator | None) -> None:
@@ -947,11 +963,8 @@ class FeatureAttention(FeatureModel):
         """
         f, n_features = self.item_features, self.item_features.shape[1]
         if not n_features:
-            warnings.warn(
-                "no item features: attention has only the item itself to attend to, "
-                "and the model equals matrix factorisation",
-                stacklevel=3,
-            )
+            text = "no item features: all attention goes to the item itself, and the "
+            warnings.warn(f"{text}model equals matrix factorisation", stacklevel=3)
         ridge = f.T @ f + 10 * torch.eye(n_features).to(f)
         q = self.item_factors[: self.n_items].detach()
         self.values = nn.Parameter(torch.linalg.solve(ridge, f.T @ q))
@@ -1095,8 +1108,6 @@ def checked_profile(profile: Tensor | None, length: int) -> Tensor:
     """
     if profile is None or profile.shape[-1] != length:
         have = "none" if profile is None else f"{profile.shape[-1]}"
-        raise ValueError(
-            f"the model was built for {length} user features and got {have}: pass the "
-            "profile, zeros for a user of whom nothing is known"
-        )
+        text = f"the model was built for {length} user features and got {have}: "
+        raise ValueError(f"{text}pass zeros for a user of whom nothing is known")
     return profile

@@ -11,38 +11,14 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
+from metarec import learners, models
 from metarec.factors import GaussianFactorModel, WarmStart, cross_fit, lift_vectors
-from metarec.learners import (
-    Bayesian,
-    GradientDescent,
-    InContext,
-    TaskAttention,
-    TaskBank,
-    TaskLearner,
-)
 from metarec.meta import MAML, MetaLearner, MetaMind, MetaSGD
-from metarec.models import (
-    MLP,
-    Bernoulli,
-    FeatureAttention,
-    MatrixFactorization,
-    RatingModel,
-    Softmax,
-)
 from metarec.tasks import SUPPORT_SIZES, Examples, TaskSampler, UserHistories
 from metarec.training import TrainingConfig, Workers, check, meta_train
 
-__all__ = [
-    "GOALS",
-    "GRID",
-    "LEARNERS",
-    "METAS",
-    "MODELS",
-    "Parts",
-    "System",
-    "default_config",
-]
-__all__ += ["build_system", "fit_system", "hold_out", "item_vectors"]
+__all__ = ["GOALS", "GRID", "LEARNERS", "METAS", "MODELS", "Parts", "System"]
+__all__ += ["build_system", "default_config", "fit_system", "hold_out", "item_vectors"]
 
 MODELS = {
     "mf": "matrix factorisation",
@@ -56,7 +32,7 @@ Plumbing
 A constant.
 """
 
-METAS = {"maml": MetaLearner, "meta-sgd": MetaSGD, "metamind": MetaMind}
+METAS = {"maml": MAML, "meta-sgd": MetaSGD, "metamind": MetaMind}
 """The meta-learners by name.
 
 Plumbing
@@ -283,13 +259,9 @@ class Parts:
     def sizes(self) -> dict[str, int]:
         """All that `blank` needs: what a file must say beside the numbers."""
         n_items, n_features = self.item_features.shape
-        return {
-            "n_items": n_items,
-            "dim": self.warm.factors.shape[1],
-            "n_features": n_features,
-            "n_profile": self.n_profile,
-            "n_tasks": self.n_tasks,
-        }
+        sizes = {"n_items": n_items, "dim": self.warm.factors.shape[1]}
+        sizes |= {"n_features": n_features, "n_profile": self.n_profile}
+        return sizes | {"n_tasks": self.n_tasks}
 
 
 def build_system(system: System, parts: Parts, seed: int = 0) -> MetaLearner:
@@ -319,45 +291,42 @@ def build_system(system: System, parts: Parts, seed: int = 0) -> MetaLearner:
     full-system
     """
     generator = torch.Generator().manual_seed(seed)
-    model: RatingModel
-    warm = parts.warm
+    model: models.RatingModel
+    warm, features = parts.warm, parts.item_features
     table = warm.factors, warm.offset
     if system.model == "mf":
-        model = MatrixFactorization.from_items(*table, len(parts.item_features))
+        model = models.MatrixFactorization.from_items(*table, len(features))
     else:
-        kind = MLP if system.model == "mlp" else FeatureAttention
-        model = kind(*table, parts.item_features, parts.n_profile, generator=generator)
+        kind = models.MLP if system.model == "mlp" else models.FeatureAttention
+        model = kind(*table, features, parts.n_profile, generator=generator)
     if system.implicit:
         if warm.implicit is None:
-            raise ValueError(
-                "implicit=True needs vectors of the items' choice: call "
-                "learn_implicit on the Gaussian factor model before cross_fit"
-            )
+            raise ValueError("implicit=True needs learn_implicit before cross_fit")
         model.use_implicit(warm.implicit)
+    lists = system.goal == "lists"
     if system.goal == "clicks":
-        model.likelihood = Bernoulli(parts.like)
-    elif system.goal == "lists":
+        model.likelihood = models.Bernoulli(parts.like)
+    elif lists:
         # The root of popularity: a list is short, and its head is what counts.
         weight = (0.5 * (warm.offset - warm.offset.max())).exp()
-        model.likelihood = Softmax(parts.like, weight)
+        model.likelihood = models.Softmax(parts.like, weight)
         # A list teaches about every item at once: here item vectors can be trained.
         model.requires_grad_()
     with torch.no_grad():
         # At K = 0 the mean user is the best guess.
         model.head[-1] = warm.mean_bias
-    learner: TaskLearner
+    learner: learners.TaskLearner
     adapt = ["head"]
     if system.learner == "gradient":
-        learner = GradientDescent(system.steps)
+        learner = learners.GradientDescent(system.steps)
         # What a user attends to is theirs as well, where steps can reach it; for a list
         # each step would attend anew, to every item of the catalogue.
-        adapt += ["query"] * (system.model == "attention" and system.goal != "lists")
+        adapt += ["query"] * (system.model == "attention" and not lists)
     elif system.learner == "bayesian":
-        learner = Bayesian()
+        learner = learners.Bayesian()
     elif system.learner == "in-context":
-        sizes = model.n_items, len(model.head)
-        learner = InContext(*sizes, *parts.ends, parts.n_profile, generator=generator)
-        lists = system.goal == "lists"
+        sizes = model.n_items, len(model.head), *parts.ends, parts.n_profile
+        learner = learners.InContext(*sizes, generator=generator)
         # A list teaches about every item at once; a user's stars, about a few.
         learner.items.requires_grad_(lists)
         if lists:
@@ -366,16 +335,15 @@ def build_system(system: System, parts: Parts, seed: int = 0) -> MetaLearner:
             model.head.requires_grad_(False)
     else:
         history = None if parts.history is None else parts.history()
-        bank = TaskBank(history, parts.n_tasks, len(model.head))
-        learner = TaskAttention(bank)
+        bank = learners.TaskBank(history, parts.n_tasks, len(model.head))
+        learner = learners.TaskAttention(bank)
     scale = _SCALES.get(system.goal, {}).get(system.learner)
     if scale is not None and system.learner == "gradient":
         scale /= max(system.steps, 1)  # what all steps together may move
-    if system.meta == "metamind":
-        return MetaMind(model, learner, adapt, scale, generator=generator)
-    if system.meta == "meta-sgd":
-        return MetaSGD(model, learner, adapt, scale, full=system.full)
-    return MAML(model, learner, adapt, scale)
+    more: dict[str, dict[str, Any]] = {"metamind": {"generator": generator}}
+    more |= {"meta-sgd": {"full": system.full}, "maml": {}}
+    kind_of_meta: type[MetaLearner] = METAS[system.meta]
+    return kind_of_meta(model, learner, adapt, scale, **more[system.meta])
 
 
 def item_vectors(
@@ -510,7 +478,7 @@ def fit_system(
     config = default_config(system, seed) if config is None else config
     score = partial(validate, meta)
     meta_train(meta, tasks, score, config, checkpoint, progress, workers, run)
-    assert isinstance(meta.model, RatingModel)  # what the build puts in
+    assert isinstance(meta.model, models.RatingModel)  # what the build puts in
     meta.model.keep_first_copy()
     return meta
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from metarec.learners import likelihood_of
+from metarec.learners.losses import likelihood_of
 from metarec.meta import MetaLearner
 from metarec.models import RatingModel
 from metarec.tasks import Tasks, one_thread

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from metarec import systems
 from metarec.data import RatingScale
 from metarec.data.custom import as_ratings, for_goal
 from metarec.factors import ItemMean, UserItemBias, WarmStart
@@ -24,15 +25,6 @@ from metarec.meta import MetaLearner
 from metarec.models import MatrixFactorization, RatingModel
 from metarec.recommender import files, many
 from metarec.recommender.personal import PersonalModel
-from metarec.systems import (
-    Parts,
-    System,
-    build_system,
-    default_config,
-    fit_system,
-    hold_out,
-    item_vectors,
-)
 from metarec.tasks import SUPPORT_SIZES, Examples, UserHistories, one_thread
 from metarec.training import TrainingConfig, Workers, check
 from metarec.validation import Predictor, validation_score
@@ -111,10 +103,10 @@ class MetaRecommender:
         goal: str = "stars",
         **options: Any,
     ) -> None:
-        self.system = System(model, meta, learner, goal=goal, **options)
+        self.system = systems.System(model, meta, learner, goal=goal, **options)
         dim = (16 if goal == "lists" else 8) if dim is None else dim
         check(dim=dim, reserved=reserved, seed=seed)
-        self.config = default_config(self.system, seed) if config is None else config
+        self.config = config or systems.default_config(self.system, seed)
         check(config=self.config)
         try:
             self.device = torch.zeros(1, device=device).device
@@ -177,36 +169,33 @@ class MetaRecommender:
         users = _as_users(users, data.n_users)
         histories = UserHistories(data, reserved=self.reserved, vocabulary=users)
         if (usable := len(histories.usable(users))) < 20:
-            raise ValueError(
-                f"{usable} users have more than {self.reserved} ratings, and "
-                "meta-learning needs at least 20: lower `reserved` or bring more users"
-            )
-        train, validation = hold_out(histories, users, self.seed)
+            text = f"{usable} users have more than {self.reserved} ratings, and meta-"
+            text += "learning needs at least 20: lower `reserved` or bring more users"
+            raise ValueError(text)
+        train, validation = systems.hold_out(histories, users, self.seed)
         # Item vectors that know the validation users would flatter every epoch.
         others = users[~torch.isin(users, validation)]
         ends = [r.aminmax() for *_, r in histories.in_chunks(others) if len(r)]
-        alike = (low := min(e.min for e in ends)) == max(e.max for e in ends)
-        if alike and goal != "lists":  # choices teach as well
+        low, high = min(e.min for e in ends), max(e.max for e in ends)
+        if low == high and goal != "lists":  # choices teach as well
             warnings.warn(f"all ratings are {low:g}: nothing to learn", stacklevel=3)
-        if goal != "stars" and max(e.max for e in ends) < data.scale.like:
-            raise ValueError(
-                f"nothing is liked: no rating is {data.scale.like:g} or more, on the "
-                f'scale {data.scale}; say another scale, or goal="stars"'
-            )
+        if goal != "stars" and high < (like := data.scale.like):
+            text = f"nothing is liked: no rating is {like:g} or more, on the scale "
+            raise ValueError(f'{text}{data.scale}; say another, or goal="stars"')
         features = item_features(data)
         run = {} if checkpoint is None else self._run(histories, users, features)
         settings = self.dim, self.system.implicit, self.seed, progress
-        start = partial(item_vectors, histories, others, features, *settings)
-        vectors = partial(start, goal=goal)
-        warm = files.kept_vectors(checkpoint, run, vectors)
-        parts = Parts.of(histories, train, warm, features)
+        start = partial(systems.item_vectors, histories, others, features, *settings)
+        warm = files.kept_vectors(checkpoint, run, partial(start, goal=goal))
+        parts = systems.Parts.of(histories, train, warm, features)
         sizes = [k for k in SUPPORT_SIZES if 0 < k <= self.reserved]
 
         def score(predictor: Predictor) -> float:
             return validation_score(predictor, histories, validation, sizes, goal)
 
         recipe = self.system, parts, histories, train, score, self.config, self.seed
-        meta = fit_system(*recipe, checkpoint, progress, workers, run, self.device)
+        how = checkpoint, progress, workers, run, self.device
+        meta = systems.fit_system(*recipe, *how)
         if workers is None or workers.first:
             rival, named = _simplest(goal, histories, others, warm)
             if (own := score(meta)) >= (least := score(rival)):
@@ -497,8 +486,8 @@ class MetaRecommender:
             items = about["items"]
             items["item_id"] = list(map(files.label_of, items["item_id"]))
             items = pd.DataFrame(items).assign(ratings=tensors.pop("count").numpy())
-            parts = Parts.blank(about["sizes"], self.scale.like)
-            meta = build_system(self.system, parts, self.seed)
+            parts = systems.Parts.blank(about["sizes"], self.scale.like)
+            meta = systems.build_system(self.system, parts, self.seed)
             meta.load_state_dict(tensors)
         except (LookupError, TypeError, AttributeError, RuntimeError) as error:
             raise ValueError(f"{path} is damaged: {error!r}") from error
@@ -522,8 +511,6 @@ def _as_users(users: Any, n_users: int) -> Tensor:
     rows = np.arange(n_users) if users is None else np.asarray(users)
     right = rows.ndim == 1 and rows.dtype.kind in "iu"
     if not right or len(np.intersect1d(rows, np.arange(n_users))) < len(rows):
-        raise ValueError(
-            f"users={users!r:.60} is no choice: pass rows of data.users, 0 to "
-            f"{n_users - 1} and each once, such as torch.arange({n_users})"
-        )
+        text = f"users={users!r:.60} is no choice: pass rows of data.users, each once, "
+        raise ValueError(f"{text}such as torch.arange({n_users})")
     return torch.from_numpy(rows.astype(np.int64))
