@@ -7,11 +7,11 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-__all__ = ["coverage", "gaussian_nll", "mae", "rmse", "user_mae", "user_rmse"]
-__all__ += ["Reliability", "auc", "expected_calibration_error", "log_loss"]
-__all__ += ["reliability", "chance_ndcg", "chance_precision", "dcg", "ndcg"]
-__all__ += ["precision", "recall", "Interval", "bootstrap_means", "paired_bootstrap"]
-__all__ += ["Ranking", "holm", "listed", "overlap", "rank_candidates", "share_shown"]
+__all__ = ["coverage", "mae", "rmse", "user_mae", "user_rmse", "auc", "log_loss"]
+__all__ += ["expected_calibration_error", "chance_ndcg", "chance_precision", "dcg"]
+__all__ += ["ndcg", "precision", "recall", "Interval", "bootstrap_means", "holm"]
+__all__ += ["paired_bootstrap", "Ranking", "listed", "overlap", "rank_candidates"]
+__all__ += ["share_shown"]
 
 # How far predicted stars, and their intervals, lie from the ratings.
 
@@ -120,34 +120,6 @@ def user_mae(prediction: Tensor, rating: Tensor, mask: Tensor) -> Tensor:
     """
     _same_shape(prediction, rating, mask)
     return _mean((prediction - rating).abs(), mask)
-
-
-def gaussian_nll(mean: Tensor, variance: Tensor, rating: Tensor) -> Tensor:
-    """``-log N(r; mean, variance)``, in nats, of each rating; arguments have one shape.
-
-    ``1/2 [(r - mean)^2 / variance + log(2 pi variance)]``.
-
-    Parameters
-    ----------
-    mean
-        Predicted means, in stars, shape (...,).
-    variance
-        Predicted variances, of the shape of the means (...,).
-    rating
-        Ratings, of the shape of the means (...,).
-
-    Returns
-    -------
-    Tensor
-        In nats, of the shape of the ratings.
-
-    Built in
-    --------
-    bayesian
-    """
-    _same_shape(mean, variance, rating)
-    square = (rating - mean).square() / variance
-    return 0.5 * (square + (2 * torch.pi * variance).log())
 
 
 def coverage(mean: Tensor, variance: Tensor, rating: Tensor, level: float) -> float:
@@ -271,70 +243,6 @@ def auc(score: Tensor, click: Tensor, mask: Tensor) -> Tensor:
     return won / (clicked.sum(-1) * not_clicked.sum(-1))
 
 
-class Reliability(NamedTuple):
-    """Mean prediction, share of clicks and number of cases in each bin that has any.
-
-    Parameters
-    ----------
-    predicted
-        Mean prediction in each bin, shape (bins,).
-    observed
-        Share of clicks in each bin, shape (bins,).
-    cases
-        Number of cases in each bin, shape (bins,).
-
-    Plumbing
-    --------
-    What `reliability` returns.
-    """
-
-    predicted: Tensor
-    observed: Tensor
-    cases: Tensor
-
-
-def reliability(probability: Tensor, click: Tensor, bins: int = 10) -> Reliability:
-    """Put predictions into ``bins`` of equal width and compare with what happened.
-
-    Arguments have shape (N,).
-
-    Parameters
-    ----------
-    probability
-        Predicted probabilities, shape (N,).
-    click
-        1 for a click, 0 for none, shape (N,).
-    bins
-        Number of bins of equal width.
-
-    Returns
-    -------
-    Reliability
-        One row for each bin that has any case.
-
-    Raises
-    ------
-    ValueError
-        For a probability outside [0, 1].
-
-    Source
-    ------
-    Niculescu-Mizil & Caruana (2005).
-
-    Built in
-    --------
-    lists
-    """
-    _same_shape(probability, click)
-    p = _probability(probability).double()
-    place = (p * bins).long().clamp(max=bins - 1)
-    count = torch.bincount(place, minlength=bins)
-    some = count > 0
-    predicted = (torch.bincount(place, p, bins) / count)[some]
-    observed = (torch.bincount(place, click.double(), bins) / count)[some]
-    return Reliability(predicted, observed, count[some])
-
-
 def expected_calibration_error(
     probability: Tensor, click: Tensor, bins: int = 10
 ) -> float:
@@ -358,6 +266,11 @@ def expected_calibration_error(
     float
         The error, between 0 and 1.
 
+    Raises
+    ------
+    ValueError
+        If shapes differ, or for probabilities outside [0, 1].
+
     Source
     ------
     Guo et al. (2017).
@@ -366,9 +279,12 @@ def expected_calibration_error(
     --------
     lists
     """
-    table = reliability(probability, click, bins)
-    gap = (table.predicted - table.observed).abs()
-    return float((gap * table.cases).sum() / table.cases.sum())
+    _same_shape(probability, click)
+    p = _probability(probability).double()
+    place = (p * bins).long().clamp(max=bins - 1)
+    # A bin's gap of means times its cases is its gap of sums.
+    gap = torch.bincount(place, p - click.double())
+    return float(gap.abs().sum() / len(p))
 
 
 # How good a list is, and what chance scores.

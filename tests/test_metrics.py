@@ -16,7 +16,6 @@ from metarec.metrics import (
     coverage,
     dcg,
     expected_calibration_error,
-    gaussian_nll,
     holm,
     log_loss,
     mae,
@@ -24,7 +23,6 @@ from metarec.metrics import (
     paired_bootstrap,
     precision,
     recall,
-    reliability,
     rmse,
     user_mae,
     user_rmse,
@@ -142,11 +140,9 @@ OF_ONE_SHAPE: dict[str, tuple[Callable[..., object], int]] = {
     "mae": (mae, 2),
     "user_rmse": (user_rmse, 3),
     "user_mae": (user_mae, 3),
-    "gaussian_nll": (gaussian_nll, 3),
     "coverage": (lambda *each: coverage(*each, 0.9), 3),
     "log_loss": (log_loss, 3),
     "auc": (auc, 3),
-    "reliability": (reliability, 2),
     "expected_calibration_error": (expected_calibration_error, 2),
     "ndcg": (ndcg, 2),
     "recall": (lambda *each: recall(*each, 2), 2),
@@ -230,14 +226,6 @@ def test_strata_take_their_spread_out_of_the_interval() -> None:
     assert paired_bootstrap(a, np.zeros(400)).high > 0.05
     with pytest.raises(ValueError, match="same users"):
         paired_bootstrap(a, np.zeros(3))
-
-
-def test_the_log_density_is_that_of_scipy() -> None:
-    g = torch.Generator().manual_seed(0)
-    mean, rating = torch.randn(2, 50, generator=g).double()
-    variance = torch.rand(50, generator=g).double() + 0.1
-    expected = -stats.norm.logpdf(rating, mean, variance.sqrt())
-    assert np.allclose(gaussian_nll(mean, variance, rating), expected)
 
 
 def test_coverage_counts_the_closed_central_interval() -> None:

@@ -155,7 +155,7 @@ def test_item_neighbours_are_those_of_a_slow_loop(
 def test_user_neighbours_are_those_of_a_slow_loop(
     data: RatingData, histories: UserHistories, tasks: Tasks
 ) -> None:
-    model = UserKNN.fit(histories, USERS, shrinkage=4, doubt=0.5)
+    model = replace(UserKNN.fit(histories, USERS), shrinkage=4, doubt=0.5)
     table = residuals(data, model.bias, range(150)).to_numpy()
     support, x = tasks.support, tasks.query.x
     base = model.bias.predict(support, x)
@@ -257,7 +257,9 @@ def test_genres_are_weighed_by_ridge_regression(
     histories: UserHistories, tasks: Tasks
 ) -> None:
     features = traits(histories.n_items)
-    model = GenreRidge.fit(histories, USERS, features, penalty=4, shrinkage=2)
+    penalty = torch.tensor([4.0, 4.0, 4.0, 2.0]).double().diag()
+    model = GenreRidge.fit(histories, USERS, features)
+    model = replace(model, penalty=penalty)
     mean = ItemMean.fit(histories, USERS)
     support, x = tasks.support, tasks.query.x
     z = np.column_stack([features.numpy(), np.ones(len(features))])

@@ -141,17 +141,11 @@ class UserKNN:
     bias: UserItemBias
     rest: Tensor
     rated: Tensor
-    shrinkage: float
-    doubt: float
+    shrinkage: float = 20.0
+    doubt: float = 3.0
 
     @classmethod
-    def fit(
-        cls,
-        histories: UserHistories,
-        users: Tensor,
-        shrinkage: float = 20.0,
-        doubt: float = 3.0,
-    ) -> Self:
+    def fit(cls, histories: UserHistories, users: Tensor) -> Self:
         """Keep the residuals of ``users``: there is nothing else to learn.
 
         Parameters
@@ -160,10 +154,6 @@ class UserKNN:
             Ratings of all users, each user's in one order.
         users
             Indices of users, shape (U,).
-        shrinkage
-            Number of common items at which a similarity is halved.
-        doubt
-            What is added to the sum of similarities.
 
         Returns
         -------
@@ -172,7 +162,7 @@ class UserKNN:
         """
         bias = UserItemBias.fit(histories, users)
         table = _table(histories.everything(users, histories.n_items), bias)
-        return cls(bias, *table, shrinkage, doubt)
+        return cls(bias, *table)
 
     def predict(self, support: Examples, x: Tensor) -> Tensor:
         """Scores (B, N): the biases and a weighted mean of other users' residuals.

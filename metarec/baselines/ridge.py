@@ -166,9 +166,9 @@ class GenreRidge(RidgeFoldIn):
 
     ``r_hat_ui = mu_i + (f_i, 1) . w_u`` with ``mu_i`` the shrunk item mean and
     ``w_u = argmin_w sum_S (r - mu_i - (f_i, 1) . w)^2 + w' R w``, R diagonal:
-    ``penalty`` for the features ``f_i`` (I, F), ``shrinkage`` for the constant. K = 0
-    gives the item mean. Both have the values that suit validation users of
-    MovieLens-100K. Nothing is learned from other users but the means.
+    30 for each of the features ``f_i`` (I, F), 15 for the constant. K = 0 gives the
+    item mean. Both have the values that suit validation users of MovieLens-100K.
+    Nothing is learned from other users but the means.
 
     Parameters
     ----------
@@ -185,14 +185,7 @@ class GenreRidge(RidgeFoldIn):
     """
 
     @classmethod
-    def fit(
-        cls,
-        histories: UserHistories,
-        users: Tensor,
-        features: Tensor,
-        penalty: float = 30.0,
-        shrinkage: float = 15.0,
-    ) -> Self:
+    def fit(cls, histories: UserHistories, users: Tensor, features: Tensor) -> Self:
         """Learn the item means from ``users`` alone; keep the ``features`` (I, F).
 
         Parameters
@@ -203,16 +196,12 @@ class GenreRidge(RidgeFoldIn):
             Indices of users, shape (U,).
         features
             Features of the items, shape (I, F).
-        penalty
-            Weight of the squares of the features' weights.
-        shrinkage
-            Weight of the square of the constant.
 
         Returns
         -------
         GenreRidge
             The fitted object.
         """
-        ridge = torch.tensor([penalty] * features.shape[1] + [shrinkage]).double()
+        ridge = torch.tensor([30.0] * features.shape[1] + [15.0]).double()
         mean = ItemMean.fit(histories, users)
         return cls(mean.offset, with_one(features.double()), ridge.diag())
