@@ -121,9 +121,8 @@ class System:
         for part, known in parts.items():
             name = getattr(self, part)
             if name not in list(known):
-                raise ValueError(
-                    f"{part}={name!r} does not exist: choose one of {', '.join(known)}"
-                )
+                some = f"choose one of {', '.join(known)}"
+                raise ValueError(f"{part}={name!r} does not exist: {some}")
         check(steps=self.steps, implicit=self.implicit, full=self.full)
         if self.full and self.meta != "meta-sgd":
             raise ValueError('full=True is an option of meta="meta-sgd" alone')

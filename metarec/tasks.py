@@ -123,11 +123,8 @@ class Examples:
     def __post_init__(self) -> None:
         """Refuse shapes that would broadcast into a wrong answer."""
         if self.y.shape != self.mask.shape or self.x.shape[:2] != self.y.shape:
-            raise ValueError(
-                "x, y and mask must agree in tasks and examples, but have shapes "
-                f"{tuple(self.x.shape)}, {tuple(self.y.shape)}, "
-                f"{tuple(self.mask.shape)}"
-            )
+            shapes = [tuple(each.shape) for each in (self.x, self.y, self.mask)]
+            raise ValueError(f"x, y and mask must agree, but have shapes {shapes}")
 
     def __len__(self) -> int:
         """Count the tasks."""
@@ -289,10 +286,8 @@ def split_users(
     rest = np.random.default_rng((seed, fold)).permutation(rest)
     train, validation = rest[n_validation:], rest[:n_validation]
     if min(len(train), len(validation), len(parts[fold])) == 0:
-        raise ValueError(
-            f"{n_users} users are too few for {n_folds} folds and {n_validation} "
-            "validation users: ask for fewer folds or fewer validation users"
-        )
+        text = f"{n_folds} folds and {n_validation} validation users: ask for fewer"
+        raise ValueError(f"{n_users} users are too few for {text}")
     as_users = [torch.from_numpy(np.sort(p)) for p in (train, validation, parts[fold])]
     return UserSplit(*as_users)
 
@@ -362,10 +357,7 @@ class UserHistories:
             columns = data.item, data.rating, data.start
             self.item, self.rating, self.start = map(torch.from_numpy, columns)
         else:
-            raise ValueError(
-                f"a store keeps ratings in order of time, not in {order!r}: ask for "
-                'order="time", or read the ratings into a RatingData'
-            )
+            raise ValueError(f'a store is in order="time", and cannot be in {order!r}')
         self.reserved = reserved
         self.n_items = data.n_items
         self.scale = data.scale
@@ -433,10 +425,8 @@ class UserHistories:
         """Where the ratings of ``users`` begin: everything is read through here."""
         if self._sealed[users].any():
             user = int(users[self._sealed[users]][0])
-            raise LeakageError(
-                f"ratings of user {user} were asked for, who is sealed (a test user) "
-                "here: fit on training users and choose on validation users"
-            )
+            text = f"ratings of user {user} were asked for, who is sealed (a test user)"
+            raise LeakageError(f"{text} here: fit and choose on others")
         return self.start[users]
 
     def count(self, users: Tensor) -> Tensor:
@@ -625,11 +615,10 @@ class UserHistories:
             raise ValueError(f"K must lie in 0..{most}, the reserved ratings")
         rest = self.count(users) - after
         if len(short := (rest <= 0).nonzero()):
-            raise ValueError(
-                f"user {int(users[short[0]])} has no more than {int(after[short[0]])} "
-                "ratings, so no query: choose users with `usable(users)` or lower "
-                "`reserved`"
+            text = (
+                f"user {int(users[short[0]])} has no more than {int(after[short[0]])}"
             )
+            raise ValueError(f"{text} ratings, so no query: ask `usable(users)`")
         support = replace(self._window(users, 0, k), profile=self.profile[users])
         return Tasks(support, self._window(users, after, rest), users)
 

@@ -344,10 +344,8 @@ def _one_epoch(
         # The penalty is a part of each process's mean, so the mean counts it once.
         loss, n = workers.all_reduce(group["params"], own, len(tasks))
         if not isfinite(loss):
-            raise FloatingPointError(
-                "the meta-loss is not finite: the inner loop diverged; start from a "
-                "smaller inner rate or take fewer inner steps"
-            )
+            text = "the inner loop diverged; take a smaller inner rate or fewer steps"
+            raise FloatingPointError(f"the meta-loss is not finite: {text}")
         # Second-order gradients have long tails: one batch must not undo an epoch.
         nn.utils.clip_grad_norm_(meta.parameters(), config.clip)
         optimizer.step()
@@ -368,10 +366,7 @@ def _own_gradient(meta: MetaLearner, tasks: Tasks, config: TrainingConfig) -> fl
 
 
 # With one of its two files left, a recommender's run would be refused again.
-_WAY_OUT = (
-    "delete it to start afresh (of a recommender's run, FILE and FILE.items, both), or "
-    "name another file"
-)
+_WAY_OUT = "delete it to start afresh (and FILE.items beside it), or name another file"
 
 
 def read_run(
@@ -391,15 +386,12 @@ def read_run(
         kept = dict(torch.load(path, map_location="cpu", weights_only=True))
         there = dict(kept["run"])
     except Exception as error:
-        raise ValueError(
-            f"{path} holds no {what} that can be read ({error}); {_WAY_OUT}"
-        ) from error
+        text = f"{path} holds no {what} that can be read ({error}); {_WAY_OUT}"
+        raise ValueError(text) from error
     if other := [n for n in {**run, **there} if there.get(n) != run.get(n)]:
         differs = [f"{n} is {run.get(n)!r} and was {there.get(n)!r}" for n in other]
-        raise ValueError(
-            f"{path} was written by another run or for other ratings: "
-            f"{', '.join(differs)}; {_WAY_OUT}"
-        )
+        text = f"another run or for other ratings: {', '.join(differs)}; {_WAY_OUT}"
+        raise ValueError(f"{path} was written by {text}")
     return kept
 
 

@@ -318,10 +318,8 @@ def judge(
             table.insert(1, "k", size)
             parts.append(table)
     if not any(map(len, parts)):
-        raise ValueError(
-            f"no user has more ratings than stand before the query of {protocol} "
-            f"({reserved} are reserved), so none has a query: there is nothing to find"
-        )
+        text = f"{protocol} ({reserved} ratings are reserved): there is nothing to find"
+        raise ValueError(f"no user has a query in {text}")
     # However the users were batched.
     return pd.concat(parts).sort_values(["k", "user"], ignore_index=True)
 
@@ -349,10 +347,8 @@ def predictions(
     with torch.no_grad():
         scores = predictor.predict(tasks.support, tasks.query.x)
     if bad := int((scores.isnan() & tasks.query.mask).sum()):
-        raise ValueError(
-            f"{bad} of {int(tasks.query.mask.sum())} predictions are nan: a method "
-            "must answer for every user and item, with a mean if it knows nothing"
-        )
+        text = "predictions are nan: a method must answer for every user and item"
+        raise ValueError(f"{bad} of {int(tasks.query.mask.sum())} {text}")
     return scores, scores.clamp(histories.scale.low, histories.scale.high)
 
 
@@ -380,8 +376,6 @@ def check_disjoint(tasks: Tasks) -> None:
     same = support.x[:, :, None] == query.x[:, None, :]
     same = same & support.mask[:, :, None] & query.mask[:, None, :]
     if same.any():
-        task = int(same.any(2).any(1).nonzero()[0])
-        raise LeakageError(
-            f"user {int(tasks.user[task])} has an item of the support in the query "
-            f"({int(same.any(1).sum())} such ratings in all): the answer was given away"
-        )
+        user, n = int(tasks.user[same.flatten(1).any(1)][0]), int(same.any(1).sum())
+        text = f"user {user} has an item of the support in the query ({n} in all)"
+        raise LeakageError(f"{text}: the answer was given away")

@@ -449,16 +449,9 @@ def for_goal(data: Ratings, goal: str) -> Ratings:
     rating = data.rating if isinstance(data, RatingColumns) else data.ratings["rating"]
     if data.scale != RatingScale(0, 1, 1) or not (rating == 1).all():
         return data
-    if goal == "stars":
-        raise ValueError(
-            "every rating is 1: there are no stars to predict; what was chosen teaches "
-            'lists: goal="lists"'
-        )
     if goal == "lists":
         return data
-    if isinstance(data, RatingColumns):
-        raise ValueError(
-            "every rating of the store is 1, and clicks need some 0: write them into "
-            'the store, or take goal="lists"'
-        )
-    return clicks(data, at=1, unseen=4)
+    if goal == "clicks" and isinstance(data, RatingData):
+        return clicks(data, at=1, unseen=4)
+    missing = "stars to predict" if goal == "stars" else "0 in the store"
+    raise ValueError(f'every rating is 1: there are no {missing}; take goal="lists"')

@@ -68,19 +68,15 @@ class Leaderboard:
         needed = {"method", "k", self.metric, *_KEYS, *_NEEDED[self.metric]}
         if missing := needed - set(self.errors):
             raise ValueError(f"the table of errors has no column {sorted(missing)}")
-        if self.rival not in set(self.errors["method"]):
-            raise ValueError(
-                f"the rival {self.rival!r} was not run: it is among none of "
-                f"{', '.join(self.errors['method'].unique())}"
-            )
+        if self.rival not in self.methods:
+            ran = ", ".join(self.methods)
+            raise ValueError(f"the rival {self.rival!r} was not run, but {ran}")
         # A hole in this table is a method that was not judged on somebody: no pair.
         wide = self.errors.pivot_table(self.metric, [*_KEYS, "k"], "method")
         if wide.isna().any(axis=None):
-            short = wide.columns[wide.isna().any()].tolist()
-            raise ValueError(
-                f"{', '.join(short)}: not judged on the same folds, users and K as the "
-                "rest, so nothing can be paired: finish the run or leave them out"
-            )
+            short = ", ".join(wide.columns[wide.isna().any()])
+            text = f"{short}: not judged on the same folds, users and K as the rest: "
+            raise ValueError(f"{text}finish the run or leave them out")
 
     def __str__(self) -> str:
         """What methods are compared by over K, as a table."""

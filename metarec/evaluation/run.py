@@ -151,7 +151,5 @@ def _refuse_another(mark: Path, settings: dict[str, Any]) -> None:
     if mark.exists():
         theirs = json.loads(mark.read_text())
         if differ := sorted(k for k in settings if settings[k] != theirs.get(k)):
-            raise ValueError(
-                f"{mark.parent} holds results under another {', '.join(differ)}: name "
-                "another folder or begin anew with --fresh"
-            )
+            text = f"{mark.parent} holds results under another {', '.join(differ)}: "
+            raise ValueError(f"{text}name another folder or begin anew with --fresh")

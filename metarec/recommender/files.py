@@ -42,10 +42,8 @@ def as_json(about: Any) -> str:
             return value.item()
         if (kind := type(value).__name__) in _LABELS:
             return {kind: str(value)}
-        raise ValueError(
-            f"items named by a {kind}, such as {value!r:.60}, cannot be saved: name "
-            f"them by text, numbers, {', '.join(_LABELS)} or tuples of these"
-        )
+        text = f"items named by a {kind}, {value!r:.60}, cannot be saved: name them by "
+        raise ValueError(f"{text}text, numbers or tuples, or as {', '.join(_LABELS)}")
 
     return json.dumps(about, default=other)
 
@@ -84,10 +82,8 @@ def read_file(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     except (SafetensorError, ValueError) as error:
         raise ValueError(f"{path} is no saved recommender: {error}") from error
     if about.get("format") not in (_FORMAT, _WITHOUT_SIZES):
-        raise ValueError(
-            f"{path} is no saved recommender of this version: it calls itself "
-            f"{about.get('format')!r}, not {_FORMAT!r}"
-        )
+        itself = f"it calls itself {about.get('format')!r}, not {_FORMAT!r}"
+        raise ValueError(f"{path} is no saved recommender of this version: {itself}")
     if about["format"] == _WITHOUT_SIZES:
         about["sizes"] = _sizes_of(about, tensors)
         # Meta-SGD's scales had a name of their own.

@@ -144,7 +144,7 @@ def _as_pairs(ratings: Any) -> list[tuple[Any, float]]:
         return []
     if hasattr(ratings, "columns"):
         table = _columns(ratings, "item_id", "rating")
-        ratings = zip(table["item_id"].tolist(), table["rating"].tolist(), strict=True)
+        ratings = table.itertuples(index=False, name=None)
     pairs = ratings.items() if hasattr(ratings, "items") else ratings
     try:
         return [(label, float(stars)) for label, stars in pairs]
@@ -158,11 +158,9 @@ def _columns(table: Any, *needed: str) -> pd.DataFrame:
     """A table as one of pandas, with the columns that are needed, each once."""
     frame = to_frame(table)
     if missing := [name for name in needed if list(frame.columns).count(name) != 1]:
-        raise ValueError(
-            f"the table of ratings has no column {missing}, or two; it has "
-            f"{list(frame.columns)}: rename its columns to {' and '.join(needed)}"
-        )
-    return frame
+        there = f"it has {[*frame.columns]}, and needs {' and '.join(needed)}"
+        raise ValueError(f"a table of ratings has no column {missing}, or two: {there}")
+    return frame[[*needed]]
 
 
 def finite(*values: Tensor) -> None:
