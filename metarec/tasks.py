@@ -188,11 +188,9 @@ class Tasks:
         Returns
         -------
         Tasks
-            The tasks; themselves where nothing changes.
+            The tasks.
         """
         support, query = self.support.like(weight), self.query.like(weight)
-        if support is self.support and query is self.query:
-            return self
         return type(self)(support, query, self.user.to(weight.device))
 
 

@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
-from math import isfinite
+from math import inf, isfinite, nextafter
 from os import PathLike
 from pathlib import Path
 from typing import Any, TypeVar
@@ -78,23 +78,23 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         """Refuse what no run could have meant."""
         check(**vars(self))
-        if self.average >= 1:
-            raise ValueError(f"average={self.average} never moves: pass less than 1")
 
 
 _WHOLE, _NUMBER = int | np.integer, int | float | np.integer | np.floating
-# Names of arguments, what to pass for them, its kind, and the least where that is told.
-_RULES: list[tuple[str, str, Any, float | None]] = [
-    ("dim reserved n", "a whole number from 1 up", _WHOLE, 1),
-    ("seed steps epochs patience min_ratings", "a whole number from 0 up", _WHOLE, 0),
-    ("learning_rate clip penalty average", "a number from 0 up", _NUMBER, 0),
-    ("surprise", "a number from 0 to 1", _NUMBER, 0),
-    ("progress implicit full return_std", "True or False", bool | np.bool_, None),
-    ("path", "the name of a file", str | PathLike, None),
-    ("checkpoint", "the name of a file, or None", str | PathLike | None, None),
-    ("config", "a TrainingConfig", TrainingConfig, None),
-    ("ratings", "a mapping from user to ratings, or a table", Mapping, None),
-    ("user users", "a mapping of what is known, or None", Mapping | None, None),
+# Names of arguments, what to pass for them, its kind, and the ends of a number.
+_RULES: list[tuple[Any, ...]] = [
+    ("dim reserved n", "a whole number from 1 up", _WHOLE, 1, 2**63 - 1),
+    ("seed steps epochs patience", "a whole number from 0 up", _WHOLE, 0, 2**63 - 1),
+    ("min_ratings", "a whole number from 0 up", _WHOLE, 0, 2**63 - 1),
+    ("learning_rate clip penalty", "a number from 0 up", _NUMBER, 0, inf),
+    ("average", "a number from 0 to less than 1", _NUMBER, 0, nextafter(1, 0)),
+    ("surprise", "a number from 0 to 1", _NUMBER, 0, 1),
+    ("progress implicit full return_std", "True or False", bool | np.bool_),
+    ("path", "the name of a file", str | PathLike),
+    ("checkpoint", "the name of a file, or None", str | PathLike | None),
+    ("config", "a TrainingConfig", TrainingConfig),
+    ("ratings", "a mapping from user to ratings, or a table", Mapping),
+    ("user users", "a mapping of what is known, or None", Mapping | None),
 ]
 
 
@@ -105,13 +105,10 @@ def check(**given: Any) -> None:
     --------
     What the doors of the recommender call on whatever a person hands in.
     """
-    for names, what, kind, least in _RULES:
+    for names, what, kind, *ends in _RULES:
         for name in given.keys() & names.split():
             value, right = given[name], isinstance(given[name], kind)
-            if right and least is not None:
-                right = least <= value < 2**63 or value == np.inf
-                right = right and (name != "surprise" or value <= 1)
-            if not right:
+            if not right or (ends and not ends[0] <= value <= ends[1]):
                 raise ValueError(f"{name}={value!r:.60} will not do: pass {what}")
 
 
@@ -265,13 +262,11 @@ def meta_train(
     >>> len(log.loss)
     3
     """
-    config = TrainingConfig() if config is None else config
-    workers = Workers() if workers is None else workers
+    config, workers = config or TrainingConfig(), workers or Workers()
     trained = [p for p in meta.parameters() if p.requires_grad]
     optimizer = torch.optim.Adam(trained, lr=config.learning_rate)
     generator = torch.Generator().manual_seed(int(config.seed))
     log = TrainingLog()
-    kept: dict[str, Any] = {"meta": meta, "optimizer": optimizer}
     path = None if checkpoint is None else Path(checkpoint)
     parts = meta, meta.model, meta.learner, likelihood_of(meta.model)
     settings = asdict(config) | {"parts": [type(part).__name__ for part in parts]}
@@ -283,11 +278,11 @@ def meta_train(
     meta.load_state_dict(workers.once(meta.state_dict))
     best, average = _copy(meta), _copy(meta)
     if state is not None:
-        for name, part in kept.items():
-            part.load_state_dict(state[name])
+        meta.load_state_dict(state["meta"])
+        optimizer.load_state_dict(state["optimizer"])
         generator.set_state(state["generator"])
-        log, best = TrainingLog(**state["log"]), state["best"]
-        average = state["average"]
+        log = TrainingLog(**state["log"])
+        best, average = state["best"], state["average"]
         if len(log.loss) > config.epochs:
             more = f"{len(log.loss)} epochs, more than epochs={config.epochs}"
             raise ValueError(f"{path} has {more}: ask for as many, or {_WAY_OUT}")
@@ -311,7 +306,7 @@ def meta_train(
             best = _copy(meta)
         meta.load_state_dict(now)
         if path is not None:
-            state = {name: part.state_dict() for name, part in kept.items()}
+            state = {"meta": now, "optimizer": optimizer.state_dict()}
             state |= {"generator": generator.get_state(), "log": asdict(log)}
             state |= {"run": settings, "best": best, "average": average}
             workers.once(partial(save_aside, path, partial(torch.save, state)))
