@@ -22,7 +22,7 @@ from common import FOLDS, SIZES
 from tqdm import tqdm
 
 from metarec.data import load_movielens_100k
-from metarec.evaluation import Fold, write_table
+from metarec.evaluation import Fold, Protocol, write_table
 from metarec.metrics import holm, paired_bootstrap
 from metarec.systems import System
 from metarec.validation import Predictor
@@ -109,7 +109,7 @@ def main() -> None:
     for seed in tqdm(range(1, arguments.partitions + 1), desc="fresh partitions"):
         mine, theirs = [], []
         for number in FOLDS:
-            fold = Fold(data, number, seed)
+            fold = Fold(data, number, Protocol(seed=seed))
             mine.append(fold.judge(train(fold, chosen)))
             theirs.append(fold.judge(fold.gaussian))
         fresh = compare(pd.concat(mine), pd.concat(theirs)).assign(partition=seed)

@@ -7,7 +7,7 @@ import torch
 
 from metarec.challenges import item_histories, transposed
 from metarec.data import RatingData
-from metarec.evaluation import Fold
+from metarec.evaluation import Fold, Protocol
 from metarec.features import UserFeatures
 from metarec.tasks import UserSplit
 
@@ -49,7 +49,7 @@ class ItemFold(Fold):
         order: str = "random",
         newest: bool = False,
     ) -> None:
-        super().__init__(transposed(data), number, order=order)
+        super().__init__(transposed(data), number, Protocol(order=order))
         if newest:
             self.split = newest_items(data)
         self.histories = item_histories(data, self.split.train, order)

@@ -424,7 +424,7 @@ class UserHistories:
         if self._sealed[users].any():
             user = int(users[self._sealed[users]][0])
             text = f"ratings of user {user} were asked for, who is sealed (a test user)"
-            raise LeakageError(f"{text} here: fit and choose on others")
+            raise LeakageError(f"{text} here: choose on validation users")
         return self.start[users]
 
     def count(self, users: Tensor) -> Tensor:

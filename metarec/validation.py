@@ -318,8 +318,8 @@ def judge(
             table.insert(1, "k", size)
             parts.append(table)
     if not any(map(len, parts)):
-        text = f"{protocol} ({reserved} ratings are reserved): there is nothing to find"
-        raise ValueError(f"no user has a query in {text}")
+        text = f"of these users none has a query in {protocol} ({reserved} ratings are "
+        raise ValueError(f"{text}reserved): there is nothing to find")
     # However the users were batched.
     return pd.concat(parts).sort_values(["k", "user"], ignore_index=True)
 
@@ -377,5 +377,5 @@ def check_disjoint(tasks: Tasks) -> None:
     same = same & support.mask[:, :, None] & query.mask[:, None, :]
     if same.any():
         user, n = int(tasks.user[same.flatten(1).any(1)][0]), int(same.any(1).sum())
-        text = f"user {user} has an item of the support in the query ({n} in all)"
-        raise LeakageError(f"{text}: the answer was given away")
+        text = f"user {user} has an item of the support in the query ({n} such ratings "
+        raise LeakageError(f"{text}in all): the answer was given away")

@@ -169,13 +169,14 @@ def test_columns_of_a_recommender(data: RatingData) -> None:
 def test_a_fold_judges_at_the_sizes_that_are_asked_for(
     data: RatingData, histories: UserHistories
 ) -> None:
-    fold, model = Fold(data, 2, folds=4), ItemMean.fit(histories, torch.arange(150))
+    model = ItemMean.fit(histories, torch.arange(150))
+    fold = Fold(data, 2, Protocol(folds=4))
     table = fold.judge(model, sizes=(0, 3))
     assert table["k"].unique().tolist() == [0, 3]
     assert table["fold"].unique().tolist() == [2]
     assert sorted(table["user"].unique()) == fold.split.test.tolist()
     assert fold.judge(model)["k"].unique().tolist() == [0, 1, 2, 3, 5, 10, 15]
-    few = Fold(data, reserved=5)
+    few = Fold(data, 0, Protocol(reserved=5))
     assert few.judge(model)["k"].unique().tolist() == [0, 1, 2, 3, 5]
     asked = pd.concat([cold_start(model, fold.histories, fold.split.test, (0, 3))])
     assert np.array_equal(table["rmse"], asked["rmse"])

@@ -134,7 +134,7 @@ def test_labels_that_no_file_holds_are_refused_before_training(
     frame = table(data)
     frame["item"] = [frozenset([n]) for n in frame["item"]]
     names = pd.DataFrame({"item_id": [frozenset([n]) for n in range(data.n_items)]})
-    monkeypatch.setattr("metarec.recommender.meta_recommender.fit_system", None)
+    monkeypatch.setattr("metarec.systems.fit_system", None)
     with pytest.raises(ValueError, match=r"named by a frozenset.*name them by text"):
         short().fit(rating_data(frame, items=names))
 

@@ -47,7 +47,7 @@ def test_a_run_of_lists_is_its_folds_each_judged(
     parts = []
     for method in METHODS:
         for number in range(3):
-            fold = Fold(data, number, folds=3)
+            fold = Fold(data, number, Protocol(folds=3))
             given = fitted(method, fold), fold.histories, fold.split.test
             table = rank_catalogue(*given, (0, 5))
             parts.append(table.assign(method=method, fold=number))
@@ -146,7 +146,7 @@ def test_several_rivals_are_corrected_for(
 def test_clicks_are_judged_by_their_slow_version(data: RatingData) -> None:
     # Whole stars: 4 is a like.
     data = replace(data, ratings=data.ratings.round({"rating": 0}))
-    fold = Fold(data, folds=3, reserved=5)
+    fold = Fold(data, 0, Protocol(folds=3, reserved=5))
     model = fitted("item's like-rate", fold)
     table = fold.judge(model, protocol="clicks")
     assert sorted(table["k"].unique()) == [0, 1, 3, 5]
@@ -189,14 +189,14 @@ def test_who_signed_up_last_is_tested_on_what_was_known_before(
     data = replace(data, ratings=data.ratings.assign(timestamp=lives))
     table = data.ratings
     came = table.groupby("user")["timestamp"].min()
-    fold = Fold(data, split="time", folds=4)
+    fold = Fold(data, 0, Protocol(split="time", folds=4))
     test = fold.split.test.numpy()
     first = came[test].min()
     assert len(test) == data.n_users // 4
     rest = np.setdiff1d(came.index, test)
     assert came[rest].max() <= first
     assert len(fold.split.validation) == data.n_users // 10
-    whole = Fold(data, folds=4).histories
+    whole = Fold(data, 0, Protocol(folds=4)).histories
     assert torch.equal(
         fold.histories.count(fold.split.test), whole.count(fold.split.test)
     )
@@ -205,19 +205,19 @@ def test_who_signed_up_last_is_tested_on_what_was_known_before(
     assert fold.histories.count(torch.from_numpy(rest)).tolist() == kept.tolist()
     assert 0 < kept.sum() < whole.count(torch.from_numpy(rest)).sum()
     # Who validates is drawn.
-    other = Fold(data, split="time", folds=4, seed=1)
+    other = Fold(data, 0, Protocol(split="time", folds=4, seed=1))
     assert torch.equal(other.split.test, fold.split.test)
     assert not torch.equal(other.split.validation, fold.split.validation)
     undated = replace(data, ratings=table.assign(timestamp=0))
     with pytest.raises(ValueError, match="no dates"):
-        Fold(undated, split="time")
+        Fold(undated, 0, Protocol(split="time"))
 
 
 def test_a_split_by_date_is_one_fold(data: RatingData, tmp_path: Path) -> None:
     protocol = replace(QUICK, split="time")
     table = run_methods(data, ["popularity"], protocol, tmp_path, False, ["lists"])
     assert table["fold"].unique().tolist() == [0]
-    fold = Fold(data, 0, folds=3, split="time")
+    fold = Fold(data, 0, Protocol(folds=3, split="time"))
     assert {*table["user"]} <= {*fold.split.test.tolist()}
     with pytest.raises(ValueError, match="another split"):
         run_methods(data, ["popularity"], QUICK, tmp_path, False, ["lists"])

@@ -304,7 +304,7 @@ def test_a_run_is_its_folds_each_judged(data: RatingData, tmp_path: Path) -> Non
     expected = []
     for method in methods:
         for number in range(3):
-            fold = Fold(data, number, 4, "random", 3, 5)
+            fold = Fold(data, number, Protocol(3, "random", 5, 4))
             table = fold.judge(fitted(method, fold))
             expected.append(table.assign(method=method))
     judged = ["method", "fold", "user", "k", "rmse", "mae", "unclipped", "n"]

@@ -14,7 +14,7 @@ from torch import Tensor
 from metarec.baselines import BesidePopularity
 from metarec.baselines.lists import cosine, ease, implicit_als, lift
 from metarec.data import RatingData, clicks
-from metarec.evaluation import Fold, check_no_leak, fitted, rank_catalogue
+from metarec.evaluation import Fold, Protocol, check_no_leak, fitted, rank_catalogue
 from metarec.evaluation.methods import CLICKS, LISTS, list_rival
 from metarec.factors import ItemMean
 from metarec.systems import System
@@ -125,7 +125,7 @@ def data(data: RatingData) -> RatingData:
 
 @pytest.fixture(scope="module")
 def fold(data: RatingData) -> Fold:
-    return Fold(data, folds=3)
+    return Fold(data, 0, Protocol(folds=3))
 
 
 def scores(model: Predictor, fold: Fold, k: int) -> Tensor:
@@ -199,7 +199,7 @@ def test_validation_is_the_mean_quality_of_lists(fold: Fold) -> None:
 def test_the_like_rate_is_the_shrunk_item_mean_of_likes(
     data: RatingData, fold: Fold
 ) -> None:
-    likes = Fold(clicks(data), folds=3)
+    likes = Fold(clicks(data), 0, Protocol(3))
     expected = ItemMean.fit(likes.sealed, likes.split.train).offset
     assert torch.allclose(fitted("item's like-rate", fold).offset, expected)
     assert torch.allclose(fitted("item's like-rate", likes).offset, expected)
@@ -242,11 +242,11 @@ def test_a_rival_learns_from_training_users_alone(name: str, data: RatingData) -
             return 1 + 4 * self.model.predict(support, x).sigmoid()
 
     def fit(data: RatingData) -> OnScale:
-        fold = Fold(data, folds=3)
+        fold = Fold(data, 0, Protocol(folds=3))
         fold.validate = lambda model, goal: getattr(model, "weight", 0.0)
         return OnScale(fitted(name, fold))
 
-    check_no_leak(fit, data, Fold(data, folds=3).split)
+    check_no_leak(fit, data, Fold(data, 0, Protocol(folds=3)).split)
 
 
 def test_the_mean_of_seeds_is_that_of_their_scores(
@@ -267,7 +267,7 @@ def test_the_mean_of_seeds_is_that_of_their_scores(
 
 
 def test_one_seed_is_not_another(data: RatingData) -> None:
-    fold = Fold(data, folds=3)
+    fold = Fold(data, 0, Protocol(folds=3))
     fold.train_users  # noqa: B018
     one, again, other = (
         scores(fold.train(System("mlp", "maml", "bayesian"), seed), fold, 3)
@@ -277,4 +277,4 @@ def test_one_seed_is_not_another(data: RatingData) -> None:
 
 
 def test_what_is_liked_follows_the_scale(data: RatingData, fold: Fold) -> None:
-    assert torch.equal(fold.choices[2], Fold(clicks(data), folds=3).choices[2])
+    assert torch.equal(fold.choices[2], Fold(clicks(data), 0, Protocol(3)).choices[2])

@@ -31,9 +31,10 @@ import torch
 
 from metarec.data import source
 from metarec.data.custom import for_goal
+from metarec.evaluation.fold import Protocol
 from metarec.evaluation.leaderboard import Leaderboard
 from metarec.evaluation.methods import JUDGED, SYSTEMS, known_methods
-from metarec.evaluation.run import Protocol, run_methods
+from metarec.evaluation.run import run_methods
 from metarec.evaluation.tables import write_table
 from metarec.plots import use_style
 from metarec.tasks import ORDERS

@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 
 import pandas as pd
@@ -19,6 +19,40 @@ from metarec.tasks import UserHistories, split_users
 from metarec.validation import Predictor, judge, validation_score
 
 
+@dataclass(frozen=True)
+class Protocol:
+    """Settings of one evaluation: what a result depends on beside data and method.
+
+    Parameters
+    ----------
+    folds
+        Number of folds of the users.
+    order
+        Order of a user's ratings, one of `ORDERS`.
+    reserved
+        Ratings from which the support is cut.
+    seed
+        Seed of everything that is drawn.
+    split
+        What cuts the users into folds: "users", a draw of them; "time", the day that
+        they signed up. Then the last are the test, and nothing that happened after the
+        first of them came is trained on; there is one such fold, the 0th.
+    sizes
+        Support sizes K to judge at; those of the kind of protocol if not given.
+
+    Plumbing
+    --------
+    The command ``python -m metarec.evaluation``.
+    """
+
+    folds: int = 5
+    order: str = "time"
+    reserved: int = 15
+    seed: int = 0
+    split: str = "users"
+    sizes: Sequence[int] | None = None
+
+
 class Fold:
     """One fold of the protocol: who is trained on, who chooses, who is judged.
 
@@ -32,20 +66,8 @@ class Fold:
         The ratings.
     number
         Which fold is the test, from 0.
-    seed
-        Seed of everything that is drawn.
-    order
-        Order of a user's ratings, one of `ORDERS`.
-    folds
-        Number of folds.
-    reserved
-        Ratings of a user from which the support is cut: K is at most that.
-    split
-        What cuts the users into folds: "users", a draw of them; "time", the day that
-        they signed up. Then the last are the test, and nothing that happened after the
-        first of them came is trained on; there is one such fold, the 0th.
-    sizes
-        Support sizes K to judge at; those of the protocol if not given.
+    protocol
+        How users are cut into folds, and their ratings into support and query.
 
     Raises
     ------
@@ -58,30 +80,25 @@ class Fold:
     """
 
     def __init__(
-        self,
-        data: RatingData,
-        number: int = 0,
-        seed: int = 0,
-        order: str = "time",
-        folds: int = 5,
-        reserved: int = 15,
-        split: str = "users",
-        sizes: Sequence[int] | None = None,
+        self, data: RatingData, number: int = 0, protocol: Protocol | None = None
     ) -> None:
-        self.number, self.asked, came, part = number, sizes, None, number
+        how = protocol or Protocol()
+        self.number, self.asked, came, part = number, how.sizes, None, number
         self._starts: dict[str, WarmStart] = {}
-        if split == "time":
+        if how.split == "time":
             days = data.ratings.groupby("user")["timestamp"].min()
             came = days.reindex(range(data.n_users), fill_value=0).to_numpy()
-            part = folds - 1
-        self.split = split_users(data.n_users, part, folds, seed=seed, came=came)
+            part = how.folds - 1
+        n = data.n_users
+        self.split = split_users(n, part, how.folds, seed=how.seed, came=came)
         if came is not None:
             table, test = data.ratings, self.split.test.numpy()
             early = table["timestamp"] < came[test].min()
             if not early.any():
                 raise ValueError("no user signed up before the others: no dates?")
             data = replace(data, ratings=table[early | table["user"].isin(test)])
-        self.histories = UserHistories(data, order, reserved, seed, self.split.train)
+        settings = how.order, how.reserved, how.seed, self.split.train
+        self.histories = UserHistories(data, *settings)
         # Whatever is fitted or chosen goes through this door: it cannot see test users.
         self.sealed = self.histories.seal(self.split.test)
         self.features = item_features(data)
@@ -110,14 +127,21 @@ class Fold:
     @cached_property
     def with_implicit(self) -> GaussianFactorModel:
         """The same, shifted by which items a user rated."""
-        return self._shifted(self.gaussian)
+        return self.shifted(self.gaussian)
 
-    @cached_property
-    def with_both(self) -> GaussianFactorModel:
-        """The Gaussian model with all that is known, users' features and choices."""
-        return self._shifted(self.with_users)
+    def shifted(self, model: GaussianFactorModel) -> GaussianFactorModel:
+        """A copy of ``model``, shifted by which items a user rated.
 
-    def _shifted(self, model: GaussianFactorModel) -> GaussianFactorModel:
+        Parameters
+        ----------
+        model
+            One of this fold.
+
+        Returns
+        -------
+        GaussianFactorModel
+            The copy.
+        """
         model = copy.copy(model)
         model.learn_implicit(self.sealed, self.split.train)
         model.choose_temper(self.sealed, self.split.validation)

@@ -42,7 +42,7 @@ BASELINES: dict[str, Callable[[Fold], Predictor]] = {
     "gaussian": lambda f: f.gaussian,
     "gaussian + users": lambda f: f.with_users,
     "gaussian + implicit": lambda f: f.with_implicit,
-    "gaussian + users + implicit": lambda f: f.with_both,
+    "gaussian + users + implicit": lambda f: f.shifted(f.with_users),
 }
 """The baselines by name, each a function that fits it on a fold.
 

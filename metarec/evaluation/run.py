@@ -4,7 +4,7 @@ import json
 import re
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -15,41 +15,9 @@ import torch
 from tqdm import tqdm
 
 from metarec.data import RatingData
-from metarec.evaluation.fold import Fold
+from metarec.evaluation.fold import Fold, Protocol
 from metarec.evaluation.methods import fitted
 from metarec.training import save_aside
-
-
-@dataclass(frozen=True)
-class Protocol:
-    """Settings of one evaluation: what a result depends on beside data and method.
-
-    Parameters
-    ----------
-    folds
-        Number of folds of the users.
-    order
-        Order of a user's ratings, one of `ORDERS`.
-    reserved
-        Ratings from which the support is cut.
-    seed
-        Seed of everything that is drawn.
-    split
-        What cuts the users into folds: "users", or "time" for one fold, see `Fold`.
-    sizes
-        Support sizes K; those of the kind of protocol if not given.
-
-    Plumbing
-    --------
-    The command ``python -m metarec.evaluation``.
-    """
-
-    folds: int = 5
-    order: str = "time"
-    reserved: int = 15
-    seed: int = 0
-    split: str = "users"
-    sizes: Sequence[int] | None = None
 
 
 def run_methods(
@@ -117,7 +85,7 @@ def run_methods(
         if left := [k for k in kinds if not path(k, method, number).exists()]:
             # Methods of one fold come in a row, and share what it has fitted.
             if fold is None or fold.number != number:
-                fold = Fold(data, number, **asdict(protocol))
+                fold = Fold(data, number, protocol)
             tables = _judged(fold, method, left)
             # The mark is written before the first result, which is known to be of this
             # run however it ends; a run that fails earlier claims nothing.

@@ -158,8 +158,8 @@ def _columns(table: Any, *needed: str) -> pd.DataFrame:
     """A table as one of pandas, with the columns that are needed, each once."""
     frame = to_frame(table)
     if missing := [name for name in needed if list(frame.columns).count(name) != 1]:
-        there = f"it has {[*frame.columns]}, and needs {' and '.join(needed)}"
-        raise ValueError(f"a table of ratings has no column {missing}, or two: {there}")
+        text = f"a table of ratings has no column {missing}, or two, in {[*frame]}: "
+        raise ValueError(f"{text}rename its columns to {' and '.join(needed)}")
     return frame[[*needed]]
 
 

@@ -511,6 +511,6 @@ def _as_users(users: Any, n_users: int) -> Tensor:
     rows = np.arange(n_users) if users is None else np.asarray(users)
     right = rows.ndim == 1 and rows.dtype.kind in "iu"
     if not right or len(np.intersect1d(rows, np.arange(n_users))) < len(rows):
-        text = f"users={users!r:.60} is no choice: pass rows of data.users, each once, "
-        raise ValueError(f"{text}such as torch.arange({n_users})")
+        text = f"users={users!r:.60} is no choice: pass rows of data.users, 0 to "
+        raise ValueError(f"{text}{n_users - 1}, each once, as torch.arange({n_users})")
     return torch.from_numpy(rows.astype(np.int64))
