@@ -21,9 +21,10 @@ RIVALS = [
     "naive-Bayes lift",
     "EASE + popularity",
 ]
-SYSTEM = "mf + maml + in-context + lists"
-LISTS = ["--goal", "lists", "--methods", "baselines", "gaussian", "softmax MAML"]
-LISTS += [SYSTEM, f"{SYSTEM}, 5 seeds", "--rival", *RIVALS]
+SYSTEMS = ["softmax MAML", "mf + maml + in-context + lists"]
+LISTS = ["--goal", "lists", "--methods", "baselines", "gaussian"]
+LISTS += [name + seeds for name in SYSTEMS for seeds in ("", ", 5 seeds")]
+LISTS += ["--rival", *RIVALS]
 CALLS = {
     "lists": LISTS,
     "lists-by-date": [*LISTS, "--split", "time"],

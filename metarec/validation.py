@@ -137,8 +137,8 @@ def clicks_of(
     """For each task user, log_loss (nats), auc and n.
 
     A click is a like (see `RatingScale`); auc is nan for who likes all or nothing.
-    Beside them, of the predictions of all tasks together, pooled_auc and
-    calibration_error.
+    Beside them the predictions and clicks of each, of which `judge` makes pooled_auc
+    and calibration_error: those of all users together.
 
     Parameters
     ----------
@@ -155,16 +155,24 @@ def clicks_of(
     """
     mask, click = tasks.query.mask, tasks.query.y >= histories.scale.like
     p = predictions(predictor, tasks, histories)[0]
-    every = p[mask], click[mask]
-    pooled = metrics.auc(*(one[None] for one in (*every, mask[mask])))
     return _table(
         user=tasks.user,
         log_loss=metrics.log_loss(p, click, mask),
         auc=metrics.auc(p, click, mask),
         n=mask.sum(-1),
-        pooled_auc=float(pooled),
-        calibration_error=metrics.expected_calibration_error(*every),
+        every=[(p[row][m], click[row][m]) for row, m in enumerate(mask)],
     )
+
+
+def _pooled(table: pd.DataFrame) -> pd.DataFrame:
+    """For each k what is asked of the predictions of all users together."""
+    for _, rows in table.groupby("k"):
+        p, click = map(torch.cat, zip(*rows["every"], strict=True))
+        auc = metrics.auc(p[None], click[None], torch.ones_like(click)[None])
+        table.loc[rows.index, "pooled_auc"] = float(auc)
+        error = metrics.expected_calibration_error(p, click)
+        table.loc[rows.index, "calibration_error"] = error
+    return table.drop(columns="every")
 
 
 @torch.no_grad()
@@ -321,7 +329,8 @@ def judge(
         text = f"of these users none has a query in {protocol} ({reserved} ratings are "
         raise ValueError(f"{text}reserved): there is nothing to find")
     # However the users were batched.
-    return pd.concat(parts).sort_values(["k", "user"], ignore_index=True)
+    table = pd.concat(parts).sort_values(["k", "user"], ignore_index=True)
+    return _pooled(table) if "every" in table else table
 
 
 def predictions(

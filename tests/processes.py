@@ -31,6 +31,8 @@ SYSTEMS = {
     "MF, Bayesian": System("mf", learner="bayesian"),
     "MLP, task attention": System("mlp", learner="attention"),
     "MF, lists": System("mf", learner="bayesian", goal="lists"),
+    "MF, in-context": System("mf", learner="in-context"),
+    "MF, in-context lists": System("mf", learner="in-context", goal="lists"),
 }
 # Uneven parts, equal ones, and one process without a task.
 BATCHES = (7, 4, 1)

@@ -143,7 +143,9 @@ def test_several_rivals_are_corrected_for(
         assert np.allclose(rows["p_holm"], holm(rows["p"]))
 
 
-def test_clicks_are_judged_by_their_slow_version(data: RatingData) -> None:
+def test_clicks_are_judged_by_their_slow_version(
+    data: RatingData, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # Whole stars: 4 is a like.
     data = replace(data, ratings=data.ratings.round({"rating": 0}))
     fold = Fold(data, 0, Protocol(folds=3, reserved=5))
@@ -168,6 +170,11 @@ def test_clicks_are_judged_by_their_slow_version(data: RatingData) -> None:
     bins = np.minimum((p * 10).astype(int), 9)
     gap = [(bins == b).mean() * abs((y - p)[bins == b].mean()) for b in set(bins)]
     assert np.allclose(rows["calibration_error"], sum(gap), atol=1e-6)
+    # All users are pooled, however few are in memory at once.
+    with monkeypatch.context() as patch:
+        patch.setattr("metarec.validation.USERS_AT_ONCE", 7)
+        parts = fold.judge(model, protocol="clicks")
+    pd.testing.assert_frame_equal(parts, table, rtol=1e-6)
     loss = fold.validate(model, "clicks")
     tasks = fold.sealed.tasks(fold.split.validation, 1)
     p = model.predict(tasks.support, tasks.query.x)

@@ -75,11 +75,8 @@ def test_a_list_starts_at_the_logarithm_of_its_likes(
     torch.testing.assert_close(start.offset, torch.tensor(np.log(count + 0.5)).float())
 
 
-def test_the_start_of_a_list_counts_who_meets_whom(
-    stars: RatingData, histories: UserHistories
-) -> None:
-    """Item vectors are the best factors of rank dim of the shrunk log-lift."""
-    start = lift_vectors(histories, torch.arange(150), dim=80)
+def lifts(stars: RatingData) -> np.ndarray:
+    """Who rated the row's item likes the column's how much oftener than by chance."""
     own = stars.ratings[stars.ratings["user"] < 150]
     rated = pd.crosstab(own["user"], own["item"]).reindex(columns=range(80))
     rated = rated.fillna(0).to_numpy(float)
@@ -87,7 +84,14 @@ def test_the_start_of_a_list_counts_who_meets_whom(
     at = own["rating"] >= 4
     liked[own["user"][at], own["item"][at]] = 1
     chance = rated.sum(0)[:, None] * liked.sum(0) / 150
-    lift = np.log((rated.T @ liked + 20) / (chance + 20))
+    return np.log((rated.T @ liked + 20) / (chance + 20))
+
+
+def test_the_start_of_a_list_counts_who_meets_whom(
+    stars: RatingData, histories: UserHistories
+) -> None:
+    """Item vectors are the best factors of rank dim of the shrunk log-lift."""
+    start, lift = lift_vectors(histories, torch.arange(150), dim=80), lifts(stars)
     value, vector = np.linalg.eigh((lift + lift.T) / 2)
     expected = vector * value.clip(0) @ vector.T
     q = start.factors.double().numpy()
@@ -95,3 +99,23 @@ def test_the_start_of_a_list_counts_who_meets_whom(
     few = lift_vectors(histories, torch.arange(150), dim=3).factors.double().numpy()
     best = vector[:, -3:] * value[-3:] @ vector[:, -3:].T
     np.testing.assert_allclose(few @ few.T, best, atol=1e-5)
+
+
+def test_items_beyond_those_whose_pairs_are_counted_come_near_to_their_row(
+    stars: RatingData, histories: UserHistories, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own, lift = stars.ratings[stars.ratings["user"] < 150], lifts(stars)
+    count = np.bincount(own["item"], minlength=80)
+    by_count = (-count).argsort()
+    falls = (np.diff(count[by_count]) < 0).nonzero()[0] + 1  # no tie at the border
+    paired = int(falls[falls >= 40][0])
+    most, rest = by_count[:paired], by_count[paired:]
+    monkeypatch.setattr("metarec.factors.warm_start.PAIRED", paired)
+    q = lift_vectors(histories, torch.arange(150), dim=3).factors.double().numpy()
+    square = lift[np.ix_(most, most)]
+    value, vector = np.linalg.eigh((square + square.T) / 2)
+    best = vector[:, -3:] * value[-3:] @ vector[:, -3:].T
+    np.testing.assert_allclose(q[most] @ q[most].T, best, atol=1e-5)
+    nearest = np.linalg.lstsq(q[most], lift[np.ix_(rest, most)].T)[0].T
+    np.testing.assert_allclose(q[rest], nearest, atol=1e-5)
+    assert np.abs(q[rest]).max() > 0.1
