@@ -9,10 +9,8 @@ from metarec.data.custom import Duplicates, read_csv
 from metarec.data.table import RatingData
 
 SOURCE_HELP = f"{', '.join(movielens.NAMES)} (or NAME=PATH where it is on disk), or a "
-SOURCE_HELP += (
-    "file of ratings: text with separators, .parquet or .jsonl, perhaps .gz, "
-)
-SOURCE_HELP += ".bz2 or .zip (default: %(default)s)"
+SOURCE_HELP += "file of ratings: text with separators, .parquet or .jsonl, perhaps "
+SOURCE_HELP += "compressed (default: %(default)s)"
 _FLAGS = ["columns", "scale", "sep", "encoding", "header", "duplicates", "not_rated"]
 _FLAGS += ["time_format", "users", "items"]
 # An argument as the errors write it, name=value.
