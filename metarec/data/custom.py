@@ -451,7 +451,7 @@ def for_goal(data: Ratings, goal: str) -> Ratings:
         return data
     if goal == "lists":
         return data
-    if goal == "clicks" and isinstance(data, RatingData):
+    if goal == "clicks" and not isinstance(data, RatingColumns):
         return clicks(data, at=1, unseen=4)
     missing = "stars to predict" if goal == "stars" else "0 in the store"
     raise ValueError(f'every rating is 1: there are no {missing}; take goal="lists"')
