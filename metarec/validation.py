@@ -318,8 +318,8 @@ def judge(
             table.insert(1, "k", size)
             parts.append(table)
     if not any(map(len, parts)):
-        text = f"before the query of {protocol} ({reserved} are reserved), so none has a "
-        raise ValueError(f"no user has ratings {text}query: there is nothing to find")
+        text = f"before the query of {protocol} ({reserved} reserved): none has a query"
+        raise ValueError(f"no user has ratings {text}, there is nothing to find")
     # However the users were batched.
     return pd.concat(parts).sort_values(["k", "user"], ignore_index=True)
 

@@ -52,10 +52,12 @@ def rating_data(
         path of a file that `read_csv` reads without being told how.
     columns
         Role (user, item, rating, timestamp) to name of the column, or its position from
-        0; None leaves rating or timestamp out. A role that is not given has its own
-        name or, in a table without names, its place in this order.
+        0; None (on a command line ``rating=``) leaves rating or timestamp out. A role
+        that is not given has its own name or, in a table without names, its place in
+        this order.
     scale
-        The ratings that are allowed, also as (low, high) or (low, high, step).
+        The ratings that are allowed, also as (low, high) or (low, high, step); 1 to 5
+        if not given.
     name
         Name of the data set.
     users
@@ -155,7 +157,7 @@ def read_csv(
     duplicates
         What to do with two ratings of a pair: "error", "first", "last" or "mean".
     sep
-        What separates the columns.
+        What separates the columns: by default a comma.
     encoding
         How characters are written.
     header

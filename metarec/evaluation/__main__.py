@@ -61,14 +61,10 @@ def parser() -> argparse.ArgumentParser:
     text = "what is support and what is query (default: cold-start)"
     kinds = [kind for kind in PROTOCOLS if kind not in JUDGED]
     add("--protocol", nargs="+", default=["cold-start"], choices=kinds, help=text)
-    split = "folds of users drawn, or one of those who signed up last"
-    add("--split", choices=("users", "time"), help=split)
-    add("--sizes", nargs="+", type=int, metavar="K", help="default: by protocol")
-    add("--order", choices=ORDERS, help="of a user's ratings")
-    add("--folds", type=int, help="default: %(default)s")
-    reserved = "first ratings of a user, which supports are cut from and no query holds"
-    add("--reserved", type=int, help=f"{reserved} (default: %(default)s)")
-    add("--seed", type=int, help="default: %(default)s")
+    number, sizes = {"type": int}, {"nargs": "+", "type": int, "metavar": "K"}
+    flags = {"split": {"choices": ("users", "time")}, "order": {"choices": ORDERS}}
+    flags |= {"sizes": sizes, "folds": number, "reserved": number, "seed": number}
+    source.add_flags(add, Protocol, **flags)
     add("--out", type=Path, help="folder for the results (default: leaderboard-<data>)")
     add("--fresh", action="store_true", help="forget earlier results")
     add("--quiet", action="store_true", help="no progress bar, no table")
