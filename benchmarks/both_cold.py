@@ -12,7 +12,6 @@ from torch import Tensor
 
 from metarec.data import RatingData
 from metarec.factors import GaussianFactorModel
-from metarec.factors.gaussian import SHRINKAGE
 from metarec.tasks import SUPPORT_SIZES, Tasks, UserHistories, UserSplit
 from metarec.validation import Predictor, check_disjoint, errors_of
 
@@ -101,7 +100,7 @@ def learn_offset(
     about: ``ridge`` is in ratings.
     """
     n = histories.item_counts(users).double()
-    drawn = SHRINKAGE / (n + SHRINKAGE)
+    drawn = 5 / (n + 5)  # of `UserItemBias`
     f = model.features
     penalty = ridge * torch.eye(f.shape[1], dtype=f.dtype)
     penalty[0, 0] = 1e-5

@@ -229,7 +229,8 @@ class UserFeatures:
         ValueError
             For a column that the features do not have, or a word for a number.
         """
-        known = known or {}
+        if not known:
+            return torch.zeros(1, len(self.names))
         columns = {name.partition("=")[0] for name in self.names}
         if unknown := set(known) - columns:
             hint = f"a user may be described by {sorted(columns) or 'nothing'} here"

@@ -378,11 +378,9 @@ class MetaMind(MetaLearner):
     ``a = softmax_m(k_m . c + b_m)`` and the task's code ``c = Phi' e / (K + 5)``, what
     its support says about the head.
 
-    The M slots are learned ``prototypes`` (``k_m``, ``Delta_m`` and ``b_m`` all
-    learned) or, with a ``bank``, the training tasks themselves: key ``W Delta_t`` and
-    value ``V Delta_t`` with ``Delta_t`` what task t learned, W and V learned matrices;
-    a task never attends to itself, and a null slot stands for none of them. The scale
-    is one number, as for `MAML`.
+    The M slots are ``prototypes``, with ``k_m``, ``Delta_m`` and ``b_m`` all learned;
+    the chapter takes the training tasks themselves as well. The scale is one number, as
+    for `MAML`.
 
     "MetaMind" is the course's name; see the chapter for what else is meant by it.
 
@@ -399,9 +397,7 @@ class MetaMind(MetaLearner):
     learn_scale
         Whether the scale is learned, as its logarithm, or fixed.
     prototypes
-        Number M of learned slots; ignored with a bank.
-    bank
-        The training tasks as slots; learned prototypes if not given.
+        Number M of slots.
     generator
         Source of the random numbers.
 
@@ -436,17 +432,10 @@ class MetaMind(MetaLearner):
         scale: float | None = None,
         learn_scale: bool = True,
         prototypes: int = 4,
-        bank: TaskBank | None = None,
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__(model, learner, adapt, scale, learn_scale)
         dim = len(model.head)
-        self.bank = bank
-        if bank is not None:
-            self.keys = nn.Parameter(torch.eye(dim))
-            self.values = nn.Parameter(0.1 * torch.eye(dim))
-            self.bias = nn.Parameter(torch.zeros(1))
-            return
         self.keys = nn.Parameter(torch.randn(prototypes, dim, generator=generator))
         self.bias = nn.Parameter(torch.zeros(prototypes))
         self.deltas = nn.ParameterDict()
@@ -474,7 +463,7 @@ class MetaMind(MetaLearner):
         return Rows.of(self.model, support).slope(head) / (count + 5)
 
     def attention(self, support: Examples) -> Tensor:
-        """The weights ``a_m`` of each task, (B, M); a bank's null slot is the last.
+        """The weights ``a_m`` of each task, (B, M).
 
         Parameters
         ----------
@@ -486,14 +475,7 @@ class MetaMind(MetaLearner):
         Tensor
             Weights, shape (B, M).
         """
-        code = self.code(support)
-        if self.bank is None:
-            return (code @ self.keys.T + self.bias).softmax(-1)
-        logits = code @ self.keys @ self.bank.deltas.T
-        # A task that attends to itself would find its own answer.
-        logits = logits.masked_fill(self.bank.own(support), -torch.inf)
-        null = self.bias.expand(len(support), 1)
-        return torch.cat([logits, null], -1).softmax(-1)
+        return (self.code(support) @ self.keys.T + self.bias).softmax(-1)
 
     def mean(self, support: Examples | None = None) -> Parameters:
         """``theta_0 + sum_m a_m Delta_m`` for each task, with a leading task axis.
@@ -516,9 +498,6 @@ class MetaMind(MetaLearner):
             # A task without ratings still attends: the prior of somebody unknown.
             support = Examples(empty.long(), empty, empty > 0, nobody)
         weight = self.attention(support)
-        if self.bank is not None:
-            moved = weight[:, :-1] @ self.bank.deltas @ self.values
-            return {**theta, "head": theta["head"] + moved}
         return {
             name: start + torch.tensordot(weight, self.deltas[_key(name)], 1)
             for name, start in theta.items()

@@ -584,11 +584,9 @@ class RatingModel(nn.Module):
 
     def keep_first_copy(self) -> None:
         """Drop all copies of the item table but the first, the one for new users."""
-        for name in ("item_factors", "item_offset"):
-            table = getattr(self, name)
+        for table in (self.item_factors, self.item_offset):
             # The first copy has seen all training users: new users are served by it.
-            kept = nn.Parameter(table[: self.n_items].detach(), table.requires_grad)
-            setattr(self, name, kept)
+            table.data = table.data[: self.n_items].clone()
 
     def offset(self, items: Tensor) -> Tensor:
         """``mu + b_i``: the part of the score that no user changes.

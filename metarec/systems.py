@@ -56,12 +56,9 @@ Plumbing
 A constant.
 """
 
-GOALS = {
-    "stars": "how many stars a user would give",
-    "clicks": "whether a user would like it",
-    "lists": "what a user will choose and like, out of all",
-}
-"""What a system is trained for, by name.
+GOALS = ("stars", "clicks", "lists")
+"""What a system is trained for: how many stars a user would give, whether they would
+like it, or what they will choose and like out of all.
 
 Plumbing
 --------
@@ -393,12 +390,11 @@ def item_vectors(
         return lift_vectors(histories, users, dim)
     if goal == "clicks":
         histories = histories.likes()
-    model = GaussianFactorModel.fit(
-        histories, users, dim, features, seed=seed, progress=progress
-    )
+    how: dict[str, Any] = {"seed": seed, "progress": progress}
+    model = GaussianFactorModel.fit(histories, users, dim, features, **how)
     if implicit:
         model.learn_implicit(histories, users, seed=seed)
-    warm = cross_fit(model, histories, users, seed=seed, progress=progress)
+    warm = cross_fit(model, histories, users, **how)
     if goal == "stars":
         return warm
     # A probability of 1/2 moves by a quarter of what the log-odds move by. The 4 is in

@@ -19,9 +19,8 @@ from torch import Tensor
 from metarec.data import RatingColumns, RatingData, RatingScale
 from metarec.features import UserFeatures
 
-__all__ = ["ORDERS", "SUPPORT_SIZES", "Examples", "LeakageError"]
-__all__ += ["Tasks", "TaskSampler"]
-__all__ += ["UserHistories", "UserSplit", "split_users"]
+__all__ = ["ORDERS", "SUPPORT_SIZES", "Examples", "LeakageError", "Tasks"]
+__all__ += ["TaskSampler", "UserHistories", "UserSplit", "split_users"]
 
 SUPPORT_SIZES = (0, 1, 2, 3, 5, 10, 15)
 """The sizes K of the support set at which the course judges a recommender.
@@ -359,10 +358,8 @@ class UserHistories:
         self.reserved = reserved
         self.n_items = data.n_items
         self.scale = data.scale
-        described = data.users
-        if vocabulary is not None:
-            described = described.iloc[vocabulary.numpy()]
-        self.user_features = UserFeatures.fit(described)
+        some = slice(None) if vocabulary is None else vocabulary.numpy()
+        self.user_features = UserFeatures.fit(data.users.iloc[some])
         self.profile = self.user_features.encode(data.users)
         self._sealed = torch.zeros(data.n_users, dtype=torch.bool)
         self._like: float | None = None
@@ -613,10 +610,9 @@ class UserHistories:
             raise ValueError(f"K must lie in 0..{most}, the reserved ratings")
         rest = self.count(users) - after
         if len(short := (rest <= 0).nonzero()):
-            text = (
-                f"user {int(users[short[0]])} has no more than {int(after[short[0]])}"
-            )
-            raise ValueError(f"{text} ratings, so no query: ask `usable(users)`")
+            user, most = int(users[short[0]]), int(after[short[0]])
+            text = f"user {user} has no more than {most} ratings, so no query: "
+            raise ValueError(f"{text}ask `usable(users)`, or lower `reserved`")
         support = replace(self._window(users, 0, k), profile=self.profile[users])
         return Tasks(support, self._window(users, after, rest), users)
 

@@ -326,8 +326,8 @@ def judge(
             table.insert(1, "k", size)
             parts.append(table)
     if not any(map(len, parts)):
-        text = f"of these users none has a query in {protocol} ({reserved} ratings are "
-        raise ValueError(f"{text}reserved): there is nothing to find")
+        text = f"before the query of {protocol} ({reserved} reserved): none has a query"
+        raise ValueError(f"no user has ratings {text}, there is nothing to find")
     # However the users were batched.
     table = pd.concat(parts).sort_values(["k", "user"], ignore_index=True)
     return _pooled(table) if "every" in table else table

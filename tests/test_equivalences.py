@@ -270,40 +270,6 @@ def test_a_task_never_attends_to_itself() -> None:
     assert (weight[torch.arange(5), torch.arange(5)] == 0).all()
     stranger = learner.attention(made, prior, Examples(own.x, own.y, own.mask))
     assert (stranger[torch.arange(5), torch.arange(5)] > 0).all()
-    mind = MetaMind(made, Bayesian(), ["head"], bank=bank)
-    weight = mind.attention(own)
-    assert (weight[torch.arange(5), torch.arange(5)] == 0).all()
-    torch.testing.assert_close(weight.sum(-1), torch.ones(5))
-
-
-def test_metamind_with_a_bank_moves_to_what_the_attended_tasks_learned() -> None:
-    made = model()
-    history = support(9, 40)
-    history = Examples(history.x, history.y, history.mask, user=torch.arange(40))
-    bank = TaskBank(history, 40, DIM + 1)
-    bank.refresh(made)
-    mind = MetaMind(made, Bayesian(), ["head"], bank=bank)
-    g = torch.Generator().manual_seed(0)
-    for learned in (mind.keys, mind.values, mind.bias):
-        learned.data = torch.randn(learned.shape, generator=g)
-    tasks = Examples(*(p[:5] for p in (history.x, history.y, history.mask)))
-    tasks = Examples(tasks.x, tasks.y, tasks.mask, user=torch.arange(5))
-    found = mind.mean(tasks)["head"]
-    for t in range(5):
-        task = alone(tasks, t)
-        phi, code = made.features(task.x)[0], torch.zeros(DIM + 1)
-        for row, stars, item in zip(phi, task.y[0], task.x[0], strict=True):
-            code = code + row * (stars - made.offset(item) - row @ made.head)
-        code = code / (len(phi) + 5)
-        others = [m for m in range(40) if m != t]
-        logits = [(code @ mind.keys) @ bank.deltas[m] for m in others]
-        weight = torch.stack([*logits, mind.bias[0]]).softmax(-1)
-        torch.testing.assert_close(mind.attention(tasks)[t, others], weight[:-1])
-        expected = made.head.clone()
-        for a, m in zip(weight, others, strict=False):
-            expected = expected + a * (bank.deltas[m] @ mind.values)
-        torch.testing.assert_close(found[t], expected, rtol=0, atol=1e-10)
-        assert (expected - made.head).norm() > 1e-3
 
 
 def test_a_full_scale_is_its_root_times_the_roots_transpose() -> None:
@@ -449,16 +415,12 @@ def test_a_click_brings_no_noise_of_its_own() -> None:
         torch.testing.assert_close(losses[t], expected)
 
 
-@pytest.mark.parametrize("name", ["attention", "metamind"])
-def test_the_meta_loss_reads_a_bank_of_now_without_the_task_itself(name: str) -> None:
+def test_the_meta_loss_reads_a_bank_of_now_without_the_task_itself() -> None:
     made = model()
     history = support(9, 40)
     history = Examples(history.x, history.y, history.mask, user=torch.arange(40))
     bank = TaskBank(history, 40, DIM + 1)  # as it was made: of zeros
-    if name == "attention":
-        meta = MAML(made, TaskAttention(bank), ["head"])
-    else:
-        meta = MetaMind(made, Bayesian(), ["head"], bank=bank)
+    meta = MAML(made, TaskAttention(bank), ["head"])
     own = Examples(*(p[:5] for p in (history.x, history.y, history.mask)))
     tasks = Tasks(own, support(3, 5), torch.arange(5))
     found = meta.loss(tasks)

@@ -321,12 +321,10 @@ def metas(model: RatingModel, learner: TaskLearner) -> dict[str, MetaLearner]:
     if isinstance(model, FeatureAttention) and isinstance(learner, GradientDescent):
         names.append("query")
     generator = torch.Generator().manual_seed(0)
-    bank = TaskBank(rated([20] * 30, seed=5), 30, DIM + 1)
     made: dict[str, MetaLearner] = {
         "maml": MAML(model, learner, names),
         "meta-sgd": MetaSGD(model, learner, names),
         "metamind": MetaMind(model, learner, names, generator=generator),
-        "bank": MetaMind(model, learner, names, bank=bank),
     }
     if names == ["head"]:
         made["full"] = MetaSGD(model, learner, names, full=True)

@@ -176,7 +176,7 @@ def test_a_tenth_of_the_usable_users_validates(data: RatingData) -> None:
     assert not torch.equal(validation, other[1])
 
 
-def test_metamind_starts_near_maml(parts: Parts, histories: UserHistories) -> None:
+def test_metamind_starts_near_maml(parts: Parts) -> None:
     model = build_system(System(), parts).model
     g = torch.Generator().manual_seed(5)
     mind = MetaMind(model, adapt=["head"], prototypes=6, generator=g)
@@ -184,11 +184,6 @@ def test_metamind_starts_near_maml(parts: Parts, histories: UserHistories) -> No
     assert torch.equal(mind.keys, torch.randn(6, DIM + 1, generator=g))
     assert torch.equal(mind.deltas["head"], 0.05 * torch.randn(6, DIM + 1, generator=g))
     assert mind.bias.tolist() == [0] * 6
-    bank = TaskBank(histories.everything(torch.arange(9), 64), 9, DIM + 1)
-    mind = MetaMind(model, adapt=["head"], bank=bank)
-    assert torch.equal(mind.keys, torch.eye(DIM + 1))
-    assert torch.equal(mind.values, 0.1 * torch.eye(DIM + 1))
-    assert mind.bias.tolist() == [0]
 
 
 def test_a_bank_holds_ridge_estimates_around_their_mean(

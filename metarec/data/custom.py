@@ -52,10 +52,12 @@ def rating_data(
         path of a file that `read_csv` reads without being told how.
     columns
         Role (user, item, rating, timestamp) to name of the column, or its position from
-        0; None leaves rating or timestamp out. A role that is not given has its own
-        name or, in a table without names, its place in this order.
+        0; None (on a command line ``rating=``) leaves rating or timestamp out. A role
+        that is not given has its own name or, in a table without names, its place in
+        this order.
     scale
-        The ratings that are allowed, also as (low, high) or (low, high, step).
+        The ratings that are allowed, also as (low, high) or (low, high, step); 1 to 5
+        if not given.
     name
         Name of the data set.
     users
@@ -155,7 +157,7 @@ def read_csv(
     duplicates
         What to do with two ratings of a pair: "error", "first", "last" or "mean".
     sep
-        What separates the columns.
+        What separates the columns: by default a comma.
     encoding
         How characters are written.
     header
@@ -451,7 +453,7 @@ def for_goal(data: Ratings, goal: str) -> Ratings:
         return data
     if goal == "lists":
         return data
-    if goal == "clicks" and isinstance(data, RatingData):
+    if goal == "clicks" and not isinstance(data, RatingColumns):
         return clicks(data, at=1, unseen=4)
     missing = "stars to predict" if goal == "stars" else "0 in the store"
     raise ValueError(f'every rating is 1: there are no {missing}; take goal="lists"')

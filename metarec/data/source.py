@@ -2,17 +2,17 @@
 
 import argparse
 import re
+from collections.abc import Callable
+from inspect import getdoc
 from typing import Any, get_args
 
 from metarec.data import movielens
-from metarec.data.custom import Duplicates, read_csv
+from metarec.data.custom import Duplicates, rating_data, read_csv
 from metarec.data.table import RatingData
 
 SOURCE_HELP = f"{', '.join(movielens.NAMES)} (or NAME=PATH where it is on disk), or a "
-SOURCE_HELP += (
-    "file of ratings: text with separators, .parquet or .jsonl, perhaps .gz, "
-)
-SOURCE_HELP += ".bz2 or .zip (default: %(default)s)"
+SOURCE_HELP += "file of ratings: text with separators, .parquet or .jsonl, perhaps "
+SOURCE_HELP += "compressed (default: %(default)s)"
 _FLAGS = ["columns", "scale", "sep", "encoding", "header", "duplicates", "not_rated"]
 _FLAGS += ["time_format", "users", "items"]
 # An argument as the errors write it, name=value.
@@ -20,26 +20,26 @@ _VALUE = r"(\{.*?\}|\w*\(.*?\)|'.*?'|\".*?\"|[\w.-]+)"
 _ARGUMENT = re.compile(rf"\b({'|'.join(_FLAGS)})={_VALUE}")
 
 
+def add_flags(add: Callable[..., Any], thing: Any, **flags: dict[str, Any]) -> None:
+    """Add a flag for each named argument of ``thing``: its docstring is the help."""
+    for name, how in flags.items():
+        said = re.search(rf"^{name}\n((?: +.+\n)+)", getdoc(thing) or "", re.MULTILINE)
+        words = said[1].replace("%", "%%").replace("`", "").split() if said else []
+        add(f"--{name.replace('_', '-')}", help=" ".join(words), **how)
+
+
 def add_reading_flags(parser: argparse.ArgumentParser) -> None:
     """Add the flags that say how a file is to be read: the arguments of `read_csv`."""
     add = parser.add_argument_group("for a file of your own").add_argument
-    text = "column of a user, item, rating or timestamp, by name or by number from 0; "
-    text += "rating= (no name) says that there are no stars, and a row is a click"
-    add("--columns", nargs="+", metavar="ROLE=NAME", help=text)
-    numbers: Any = {"nargs": "+", "type": float, "metavar": "NUMBER"}
-    add("--scale", **numbers, help="lowest rating, highest rating, step (default: 1 5)")
-    text = r"what stands between columns, \t for a tab (default: ,)"
-    add("--sep", type=lambda word: word.replace(r"\t", "\t"), help=text)
-    add("--encoding", help="of the characters (default: utf-8)")
+    file, numbers = {"metavar": "FILE"}, {"nargs": "+", "type": float, "metavar": "N"}
+    columns = {"nargs": "+", "metavar": "ROLE=NAME"}
+    add_flags(add, rating_data, columns=columns, scale=numbers)
+    sep = {"type": lambda word: word.replace(r"\t", "\t")}
+    add_flags(add, read_csv, sep=sep, encoding={})
     text = "the first line is no names; columns are numbered from 0"
     add("--no-header", dest="header", action="store_false", default=None, help=text)
-    text = "of pairs that are rated again (default: error)"
-    add("--duplicates", choices=get_args(Duplicates), help=text)
-    add("--not-rated", **numbers, help="numbers among the ratings that mean: none")
-    text = "s, ms, us or ns since 1970, or a format of dates such as %%d.%%m.%%Y"
-    add("--time-format", metavar="FORMAT", help=text)
-    add("--users", metavar="FILE", help="table with a column user_id")
-    add("--items", metavar="FILE", help="table with a column item_id")
+    more = {"duplicates": {"choices": get_args(Duplicates)}, "not_rated": numbers}
+    add_flags(add, rating_data, **more, time_format={}, users=file, items=file)
 
 
 def load_source(

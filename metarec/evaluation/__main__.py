@@ -26,6 +26,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, fields
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -41,14 +42,13 @@ from metarec.tasks import ORDERS
 from metarec.training import save_aside
 from metarec.validation import PROTOCOLS
 
+_COMMAND = "python -m metarec.evaluation"
+
 
 def parser() -> argparse.ArgumentParser:
     """Describe the command."""
-    made = argparse.ArgumentParser(
-        "python -m metarec.evaluation",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    how: Any = {"formatter_class": argparse.RawDescriptionHelpFormatter}
+    made = argparse.ArgumentParser(_COMMAND, description=__doc__, **how)
     add = made.add_argument
     add("--data", default="ml-100k", metavar="SOURCE", help=source.SOURCE_HELP)
     source.add_reading_flags(made)
@@ -61,17 +61,10 @@ def parser() -> argparse.ArgumentParser:
     text = "what is support and what is query (default: cold-start)"
     kinds = [kind for kind in PROTOCOLS if kind not in JUDGED]
     add("--protocol", nargs="+", default=["cold-start"], choices=kinds, help=text)
-    split = "folds of users drawn, or one of those who signed up last"
-    add("--split", choices=("users", "time"), help=split)
-    add("--sizes", nargs="+", type=int, metavar="K", help="default: by protocol")
-    add("--order", choices=ORDERS, help="of a user's ratings")
-    add("--folds", type=int, help="default: %(default)s")
-    reserved = (
-        "first ratings of a user, which supports are cut from and no query holds "
-        "(default: %(default)s); users with no more than that are not judged"
-    )
-    add("--reserved", type=int, help=reserved)
-    add("--seed", type=int, help="default: %(default)s")
+    number, sizes = {"type": int}, {"nargs": "+", "type": int, "metavar": "K"}
+    flags = {"split": {"choices": ("users", "time")}, "order": {"choices": ORDERS}}
+    flags |= {"sizes": sizes, "folds": number, "reserved": number, "seed": number}
+    source.add_flags(add, Protocol, **flags)
     add("--out", type=Path, help="folder for the results (default: leaderboard-<data>)")
     add("--fresh", action="store_true", help="forget earlier results")
     add("--quiet", action="store_true", help="no progress bar, no table")
@@ -107,7 +100,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     first, baselines, rival, metric = JUDGED[options.goal]
     systems = [name for name, s in SYSTEMS.items() if s.goal == options.goal]
     groups = {"baselines": [*baselines], "systems": systems}
-    groups["all"] = groups["baselines"] + groups["systems"]
+    groups["all"] = [*baselines, *systems]
     methods = [m for name in options.methods for m in groups.get(name, [name])]
     rivals = options.rival or [rival]
     methods = list(dict.fromkeys([*methods, *rivals]))
@@ -118,13 +111,13 @@ def _evaluate(options: argparse.Namespace) -> None:
     data = for_goal(data, options.goal)
     title = "leaderboard" if options.goal == "stars" else options.goal
     out = options.out or Path(f"{title}-{data.name}")
-    parts = out / "parts"
     if options.fresh:
-        shutil.rmtree(parts, ignore_errors=True)
+        shutil.rmtree(out / "parts", ignore_errors=True)
     protocol = Protocol(*(getattr(options, each.name) for each in fields(Protocol)))
     kinds = options.protocol if options.goal == "stars" else [first]
-    table = run_methods(data, methods, protocol, parts, not options.quiet, kinds)
-    command = f"python -m metarec.evaluation {_arguments(options)}"
+    how = protocol, out / "parts", not options.quiet, kinds
+    table = run_methods(data, methods, *how)
+    command = f"{_COMMAND} {_arguments(options)}"
     notes = [
         f"{data.name}, hash {data.content_hash()[:16]}, {protocol}",
         f"difference, low, high: {metric} less that of {rivals[0]}, 95% interval",

@@ -26,11 +26,12 @@ class Protocol:
     Parameters
     ----------
     folds
-        Number of folds of the users.
+        Number of folds of the users; 5 if not given.
     order
         Order of a user's ratings, one of `ORDERS`.
     reserved
-        Ratings from which the support is cut.
+        First ratings of a user, 15 if not given, which supports are cut from and no
+        query holds; users with no more than that are not judged.
     seed
         Seed of everything that is drawn.
     split

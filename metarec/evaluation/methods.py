@@ -92,15 +92,12 @@ def list_rival(
     return min(candidates, key=partial(fold.validate, goal="lists"))
 
 
+_IALS = tuple(product((0.5, 2, 8), (3, 10, 30, 100), (16,)))
 _GRIDS: dict[str, tuple[Any, Sequence[Any], Sequence[float]]] = {
     "EASE + popularity": (ease, (300, 1e3, 3e3, 1e4, 3e4), (3, 10, 30, 100, 300, 1e3)),
     "item-kNN + popularity": (cosine, (0, 10, 30, 100), (1, 2, 4, 8)),
     "naive-Bayes lift": (lift, (5, 10, 20, 50, 100), (0.1, 0.2, 0.4, 0.8, 1.6)),
-    "iALS fold-in + popularity": (
-        implicit_als,
-        [*product((0.5, 2, 8), (3, 10, 30, 100), (16,))],
-        (3, 10, 30),
-    ),
+    "iALS fold-in + popularity": (implicit_als, _IALS, (3, 10, 30)),
 }
 LISTS: dict[str, Callable[[Fold], Predictor]] = {
     # All alike, so in every order alike.
@@ -155,12 +152,8 @@ _EXTRA = (
     System("mlp", "maml", "bayesian", implicit=True),
     System("mf", "maml", "in-context"),
 )
-_GRID = [System(*parts) for parts in GRID]
-SYSTEMS: dict[str, System] = {
-    str(system): system
-    for goal in GOALS
-    for system in (replace(one, goal=goal) for one in (*_GRID, *_EXTRA))
-}
+_ALL = product(GOALS, [*(System(*parts) for parts in GRID), *_EXTRA])
+SYSTEMS = {str(s): s for s in (replace(one, goal=goal) for goal, one in _ALL)}
 SYSTEMS["softmax MAML"] = System(implicit=True, steps=1, goal="lists")
 """For each goal the 27 systems, the full scale, the implicit shift on two of them and
 the in-context learner; one step of MAML on lists; by name.

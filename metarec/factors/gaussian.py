@@ -21,7 +21,6 @@ from metarec.validation import validation_score
 
 Map = Callable[..., Iterable[SufficientStatistics]]
 Tables = list[Callable[[], RatingSums]]
-SHRINKAGE = 5.0  # of an item's bias, in ratings: that of `UserItemBias`
 FLOOR = 1e-11  # of a variance, where ratings leave none and rounding might turn it
 
 
@@ -135,7 +134,7 @@ class GaussianFactorModel:
         n_items = histories.n_items
         ones = torch.ones(n_items, 1, dtype=torch.float64)
         model.features = ones if features is None else torch.cat([ones, features], 1)
-        bias = UserItemBias.fit(histories, users, item_shrinkage=SHRINKAGE)
+        bias = UserItemBias.fit(histories, users)
         model.offset = bias.offset.double()
         model.mu = mean_rating(histories, users, torch.float64)
         model._start(n_items, seed)
@@ -232,17 +231,16 @@ class GaussianFactorModel:
     def _whiten(self) -> None:
         """Change units so that p_u ~ N(0, I); the mean of p_u moves into b_i."""
         dim = self.dim
-        root = torch.eye(dim + 1, dtype=torch.float64)
+        change = torch.eye(dim + 1, dtype=torch.float64)
         # p . q is the same in any units of p: these make one prior variance fit all.
-        root[:dim, :dim] = torch.linalg.cholesky(self.user_covariance[:dim, :dim])
-        change = root.clone()
+        change[:dim, :dim] = torch.linalg.cholesky(self.user_covariance[:dim, :dim])
+        back = change.inverse()
+        self.user_covariance = back @ self.user_covariance @ back.T
         change[:dim, dim] = self.user_mean[:dim]
         self.v = self.v @ change
         self.item_mean = self.item_mean @ change
         self.v_cov = change.T @ self.v_cov @ change
         self.item_covariance = change.T @ self.item_covariance @ change
-        back = root.inverse()
-        self.user_covariance = back @ self.user_covariance @ back.T
 
     def posterior(self, support: Examples, weight: Tensor | None = None) -> Posterior:
         """Posterior of ``w_u = (p_u, b_u)``, of length dim + 1, given the support.

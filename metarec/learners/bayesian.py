@@ -8,18 +8,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from metarec.learners.heads import (
-    Rows,
-    dot,
-    expand_mean,
-    needs_head,
-    residual,
-    scaled,
-)
+from metarec.learners.heads import Rows, dot, expand_mean, needs_head, scaled
 from metarec.learners.losses import likelihood_of
 from metarec.learners.prior import Parameters, Prior
 from metarec.learners.task_learner import TaskLearner
-from metarec.models import Gaussian, RatingModel, weighted_gram
+from metarec.models import Gaussian, RatingModel
 from metarec.tasks import Examples, Tasks
 
 
@@ -272,12 +265,9 @@ class Bayesian(PosteriorLearner):
         """
         if not isinstance(likelihood_of(model), Gaussian):
             return self.laplace(model, prior, support)
-        mean = expand_mean(prior, support)
-        phi, error = residual(model, mean, support)
-        evidence = dot(phi.mT, error)
-        weight = torch.ones_like(error) / prior.noise
-        covariance = posterior_covariance(prior, phi, weight)
-        step = dot(covariance, evidence / prior.noise)
+        rows, mean = Rows.of(model, support), expand_mean(prior, support)
+        covariance = posterior_covariance(prior, rows.hessian(mean) / prior.noise)
+        step = dot(covariance, rows.slope(mean) / prior.noise)
         return Posterior(mean + step, covariance, prior.noise)
 
     def laplace(self, model: RatingModel, prior: Prior, support: Examples) -> Posterior:
@@ -328,26 +318,20 @@ class Bayesian(PosteriorLearner):
                 # What a step leaves is of the order of its square; one more follows.
                 if (bend < least.eps**0.25).all():
                     break
-            total = one + scale @ hessian
-            covariance = torch.linalg.solve(total, scale.expand_as(hessian))
-            covariance = 0.5 * (covariance + covariance.mT)
+            covariance = posterior_covariance(prior, hessian)
         # The step is 0 at the maximum, and its derivative is that of the maximum.
         return Posterior(w + step(w, hessian), covariance, 0.0)
 
 
-def posterior_covariance(prior: Prior, phi: Tensor, weight: Tensor) -> Tensor:
-    """``(S^-1 + Phi' diag(weight) Phi)^-1 = (I + S Phi' diag(weight) Phi)^-1 S``.
-
-    ``phi`` (B, K, D), a rating's precision ``weight`` (B, K); returns (B, D, D).
+def posterior_covariance(prior: Prior, information: Tensor) -> Tensor:
+    """``(S^-1 + H)^-1 = (I + S H)^-1 S``: a prior need not be inverted.
 
     Parameters
     ----------
     prior
         Where adaptation starts, and how far it trusts the ratings.
-    phi
-        Features of the support, zero where it is padded, shape (B, K, D).
-    weight
-        Precision of each rating, shape (B, K).
+    information
+        H, what the ratings say, such as ``Phi' Phi / sigma^2``, shape (B, D, D).
 
     Returns
     -------
@@ -356,11 +340,10 @@ def posterior_covariance(prior: Prior, phi: Tensor, weight: Tensor) -> Tensor:
 
     Plumbing
     --------
-    What the closed form and the chapters share.
+    What the closed form and Laplace's approximation share.
     """
-    one = torch.eye(phi.shape[-1], dtype=phi.dtype, device=phi.device)
+    one = torch.eye(information.shape[-1]).to(information)
     scale = scaled(prior.scale["head"], one)
-    information = weighted_gram(phi, weight)
     total = one + scale @ information
     covariance: Tensor = torch.linalg.solve(total, scale.expand_as(information))
     # Symmetric in exact arithmetic; rounding must not break the online update.

@@ -227,36 +227,6 @@ class Rows(NamedTuple):
         return self.likelihood.hessian(self.phi, self.score(w), self.y)
 
 
-def residual(
-    model: RatingModel, mean: Tensor, support: Examples
-) -> tuple[Tensor, Tensor]:
-    """Features and what the mean leaves of the ratings: ``Phi`` (B, N, D), e (B, N).
-
-    ``e = y - offset - Phi m``, 0 where there is no rating, and so are the rows of
-    ``Phi``.
-
-    Parameters
-    ----------
-    model
-        The model, with a linear head.
-    mean
-        Prior mean of each task's head, shape (B, D).
-    support
-        Ratings to adapt on, of B users or tasks.
-
-    Returns
-    -------
-    tuple[Tensor, Tensor]
-        Features (B, N, D), and residuals (B, N).
-
-    Plumbing
-    --------
-    Shared by the task-learners that need a linear head.
-    """
-    phi, rest = masked_rows(model, support)
-    return phi, rest - dot(phi, mean)
-
-
 def masked_rows(model: RatingModel, support: Examples) -> tuple[Tensor, Tensor]:
     """``Phi`` (B, N, D) and ``y - offset`` (B, N), 0 where there is no rating.
 

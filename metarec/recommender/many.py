@@ -1,7 +1,7 @@
 """Many users at once: their ratings into batches, and scores into lists."""
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -59,14 +59,9 @@ class UserRatings(NamedTuple):
 
 def rows_of(known: Mapping[Any, int], labels: Sequence[Any]) -> np.ndarray:
     """The row of each label, shape (n,), and -1 of one that is not known."""
-
-    def row(label: Any) -> int:
-        try:
-            return known.get(label, -1)
-        except TypeError:  # a list, say, which cannot name anything
-            return -1
-
-    return np.array([row(label) for label in labels], dtype=np.int64)
+    # A list, say, cannot name anything.
+    rows = [known.get(x, -1) if isinstance(x, Hashable) else -1 for x in labels]
+    return np.array(rows, dtype=np.int64)
 
 
 def unknown_item(

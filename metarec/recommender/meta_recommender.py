@@ -398,15 +398,11 @@ class MetaRecommender:
         self, given: many.UserRatings, first: int, last: int, users: Mapping[Any, Known]
     ) -> Examples:
         """What users ``first`` to ``last`` rated, with what is known of them."""
-        known = [self._profile(users.get(label)) for label in given.user[first:last]]
-        support = replace(given.batch(first, last), profile=torch.cat(known))
-        return support.like(self.model.head)
-
-    def _profile(self, user: Known) -> Tensor:
-        if user is None:
-            return torch.zeros(1, len(self.user_features.names))
-        check(user=user)
-        return self.user_features.encode_one(user)
+        known = [users.get(label) for label in given.user[first:last]]
+        for user in known:
+            check(user=user)
+        profile = torch.cat(list(map(self.user_features.encode_one, known)))
+        return replace(given.batch(first, last), profile=profile).like(self.model.head)
 
     def indices(self, labels: Sequence[Any]) -> list[int]:
         """Rows of the given item labels; raises `UnknownItemError` for others.
@@ -429,7 +425,7 @@ class MetaRecommender:
         rows = many.rows_of(self._rows, labels)
         if (bad := rows < 0).any():
             raise many.unknown_item(self._rows, labels, bad)
-        return [int(row) for row in rows]
+        return list(map(int, rows))
 
     def save(self, path: str | Path) -> None:
         """Write everything that ``adapt`` needs into one file, aside, then renamed.
