@@ -91,9 +91,9 @@ class PosteriorLearner(TaskLearner):
     ``N(score, phi' C phi + sigma^2)`` where the likelihood is a Gaussian; else that of
     the mean.
 
-    Plumbing
+    Built in
     --------
-    What `Bayesian` and `InContext` share.
+    in-context
     """
 
     def posterior(

@@ -56,9 +56,9 @@ class InContext(PosteriorLearner, nn.Module):
     ------
     Zaheer et al. (2017) for the sum; Garnelo et al. (2018), neural processes.
 
-    Plumbing
+    Built in
     --------
-    The fourth task-learner.
+    in-context
     """
 
     levels: Tensor
