@@ -20,7 +20,7 @@ _VALUE = r"(\{.*?\}|\w*\(.*?\)|'.*?'|\".*?\"|[\w.-]+)"
 _ARGUMENT = re.compile(rf"\b({'|'.join(_FLAGS)})={_VALUE}")
 
 
-def add_flags(add: Callable[..., Any], thing: Any, **flags: dict[str, Any]) -> None:
+def add_flags(add: Callable[..., Any], thing: Any, **flags: Any) -> None:
     """Add a flag for each named argument of ``thing``: its docstring is the help."""
     for name, how in flags.items():
         said = re.search(rf"^{name}\n((?: +.+\n)+)", getdoc(thing) or "", re.MULTILINE)
