@@ -40,13 +40,11 @@ def transposed(data: RatingData) -> RatingData:
     filled = [name for name in blank if set(data.items[name]) == {blank[name]}]
     missing = {n: [v] * data.n_users for n, v in blank.items() if n not in data.users}
     items = data.users.rename(columns={"user_id": "item_id"}).assign(**missing)
+    items["year"] = items["year"].astype("Int64")
+    users = data.items.drop(columns=filled).rename(columns={"item_id": "user_id"})
     ratings = data.ratings.rename(columns={"user": "item", "item": "user"})
-    return replace(
-        data,
-        ratings=ratings[data.ratings.columns],
-        users=data.items.drop(columns=filled).rename(columns={"item_id": "user_id"}),
-        items=items.astype({"year": "Int64"}),
-    )
+    ratings = ratings[data.ratings.columns]
+    return replace(data, ratings=ratings, users=users, items=items)
 
 
 def item_histories(

@@ -394,8 +394,6 @@ class MetaMind(MetaLearner):
         Names of the parameters that are a user's own; all of the model's if not given.
     scale
         Where the prior's scale starts; the learner's default if not given.
-    learn_scale
-        Whether the scale is learned, as its logarithm, or fixed.
     prototypes
         Number M of slots.
     generator
@@ -430,11 +428,10 @@ class MetaMind(MetaLearner):
         learner: TaskLearner | None = None,
         adapt: Sequence[str] | None = None,
         scale: float | None = None,
-        learn_scale: bool = True,
         prototypes: int = 4,
         generator: torch.Generator | None = None,
     ) -> None:
-        super().__init__(model, learner, adapt, scale, learn_scale)
+        super().__init__(model, learner, adapt, scale)
         dim = len(model.head)
         self.keys = nn.Parameter(torch.randn(prototypes, dim, generator=generator))
         self.bias = nn.Parameter(torch.zeros(prototypes))

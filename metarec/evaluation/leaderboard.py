@@ -123,8 +123,9 @@ class Leaderboard:
         table = by_size.mean()
         table.insert(1, "sd_folds", by_size[self.metric].std())
         if self.metric == "rmse":
-            pooled = errors.groupby(["k", "method"])[["rmse", "n"]].apply(_pooled)
-            table = table.assign(pooled_rmse=pooled)
+            both = errors.assign(square=errors["n"] * errors["rmse"] ** 2)
+            both = both.groupby(["k", "method"])[["square", "n"]].sum()
+            table = table.assign(pooled_rmse=(both["square"] / both["n"]) ** 0.5)
         table = table.join(self._against(self.rival).drop(columns="p"))
         rows = pd.MultiIndex.from_product([sorted({*errors["k"]}), self.methods])
         return table.loc[rows].swaplevel().reset_index(names=["method", "k"])
@@ -254,7 +255,3 @@ class Leaderboard:
         unit = " (stars)" if self.metric == "rmse" else ""
         ax.set_xlabel(f"{name} less that of {self.rival} at {at_k}{unit}")
         return ax
-
-
-def _pooled(rows: pd.DataFrame) -> float:
-    return float(np.average(rows["rmse"] ** 2, weights=rows["n"]) ** 0.5)

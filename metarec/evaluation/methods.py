@@ -146,6 +146,7 @@ Plumbing
 A constant.
 """
 
+_RIVALS = BASELINES | LISTS | CLICKS
 _EXTRA = (
     System("mf", "meta-sgd", "bayesian", full=True),
     System("mf", "maml", "bayesian", implicit=True),
@@ -223,7 +224,7 @@ def known_methods() -> list[str]:
     --------
     For the command's help and for its errors.
     """
-    return [*BASELINES, *LISTS, *CLICKS, *SYSTEMS]
+    return [*_RIVALS, *SYSTEMS]
 
 
 def fitted(name: str, fold: Fold) -> Predictor:
@@ -258,5 +259,4 @@ def fitted(name: str, fold: Fold) -> Predictor:
         return MeanScore([fold.train(system, seed) for seed in seeds])
     if name not in (known := known_methods()):
         raise ValueError(f"no method is called {name!r}: choose {', '.join(known)}")
-    rivals = BASELINES | LISTS | CLICKS
-    return rivals[name](fold) if name in rivals else fold.train(SYSTEMS[name])
+    return _RIVALS[name](fold) if name in _RIVALS else fold.train(SYSTEMS[name])
