@@ -320,7 +320,8 @@ def dcg(relevance: Tensor, k: int | None = None, exponential: bool = False) -> T
     """
     top = relevance[..., :k].double()
     gain = torch.exp2(top) - 1 if exponential else top
-    return (gain * _discount(top.shape[-1])).sum(-1)
+    place = torch.arange(top.shape[-1], dtype=torch.float64)
+    return (gain / torch.log2(place + 2)).sum(-1)
 
 
 def ndcg(
@@ -557,10 +558,10 @@ def rank_candidates(
     first = (top[:, None, :] > top[:, :, None]).sum(-1)
     left = size - torch.arange(top.shape[-1]) + first
     miss = ((left - total).clamp(min=0) / left.double()).prod(-1)
-    n_relevant = relevant.sum(-1)
-    gain = (expected * _discount(expected.shape[-1])).sum(-1)
-    recall = expected.sum(-1) / n_relevant
-    return Ranking(gain / _ideal(n_relevant, at), recall, 1 - miss)
+    n_relevant = relevant.sum(-1, keepdim=True)
+    ideal = dcg(torch.arange(at) < n_relevant)
+    recall = expected.sum(-1) / n_relevant[:, 0]
+    return Ranking(dcg(expected) / ideal, recall, 1 - miss)
 
 
 def listed(score: Tensor, candidates: Tensor, at: int = 10) -> Tensor:
@@ -716,8 +717,7 @@ def paired_bootstrap(
     """
     a, b = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
     if a.shape != b.shape or a.ndim != 1:
-        text = f"a and b have shapes {a.shape} and {b.shape}, where each must hold one "
-        raise ValueError(text + "number for each of the same users")
+        raise ValueError(f"a and b, {a.shape} and {b.shape}, are not of the same users")
     means = bootstrap_means((a - b)[:, None], strata, draws, seed)[:, 0]
     tail = (1 - level) / 2
     low, high = np.quantile(means, [tail, 1 - tail])
@@ -824,13 +824,8 @@ def _of_ideal(found: Tensor, relevance: Tensor, *how: Any) -> Tensor:
 
 def _probability(p: Tensor) -> Tensor:
     if not ((p >= 0) & (p <= 1)).all():
-        text = "a probability lies outside [0, 1]: pass probabilities, not scores"
-        raise ValueError(text)
+        raise ValueError("a probability lies outside [0, 1]: these are scores")
     return p
-
-
-def _discount(places: int) -> Tensor:
-    return 1 / torch.log2(torch.arange(places, dtype=torch.float64) + 2)
 
 
 def _with_candidates_first(score: Tensor, candidates: Tensor) -> Tensor:
@@ -839,9 +834,3 @@ def _with_candidates_first(score: Tensor, candidates: Tensor) -> Tensor:
         raise ValueError("a score is nan, so its item has no place in the ranking")
     lowest = torch.finfo(score.dtype).min
     return torch.where(candidates, score.clamp(min=lowest), -torch.inf)
-
-
-def _ideal(n_relevant: Tensor, at: int) -> Tensor:
-    """DCG@n of the best order with so many relevant items, nan for none."""
-    ideal = torch.cat([torch.tensor([torch.nan]).double(), _discount(at).cumsum(0)])
-    return ideal[n_relevant.long().clamp(max=at)]
