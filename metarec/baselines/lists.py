@@ -7,6 +7,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
+from metarec.baselines.ridge import ridge_rows
 from metarec.tasks import Examples, UserHistories
 
 Move = Callable[[Tensor], Tensor]  # from who chose what, (B, I), to scores, (B, I)
@@ -144,11 +145,9 @@ def implicit_als(
 
     def half(chosen: Tensor, other: Tensor) -> Tensor:
         """The vectors of the rows, those of the columns held fixed."""
-        outer = (other[:, :, None] * other[:, None, :]).flatten(1)
+        # What was not chosen counts once, as a 0.
         gram = other.T @ other + penalty * torch.eye(dim)
-        gram = gram + weight * (chosen @ outer).view(-1, dim, dim)
-        vectors: Tensor = torch.linalg.solve(gram, (1 + weight) * chosen @ other)
-        return vectors
+        return ridge_rows(weight * chosen, (1 + weight) * chosen, other, gram)
 
     generator = torch.Generator().manual_seed(0)
     items = 0.1 * torch.randn(seen.shape[1], dim, generator=generator)

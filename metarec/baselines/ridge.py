@@ -5,12 +5,22 @@ from typing import Self
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from metarec.factors.biases import ItemMean, UserItemBias
-from metarec.factors.sums import RatingSums, evidence, packed_moments, unpacked
 from metarec.models import with_one
 from metarec.tasks import Examples, UserHistories, one_thread
+
+
+def ridge_rows(weight: Tensor, target: Tensor, z: Tensor, penalty: Tensor) -> Tensor:
+    """A ridge regression for each row of a table: ``w_u``, shape (U, D).
+
+    ``(sum_i weight_ui z_i z_i' + penalty) w_u = sum_i target_ui z_i``, with ``weight``
+    and ``target`` (U, I), ``z`` (I, D) and ``penalty`` (D, D).
+    """
+    outer = (z[:, :, None] * z[:, None, :]).flatten(1)
+    gram = (weight @ outer).view(-1, *penalty.shape) + penalty
+    w: Tensor = torch.linalg.solve(gram, target @ z)
+    return w
 
 
 @dataclass(frozen=True)
@@ -117,7 +127,6 @@ class ALS(RidgeFoldIn):
         dim: int = 8,
         penalty: float = 10.0,
         sweeps: int = 20,
-        seed: int = 0,
     ) -> Self:
         """Take ``sweeps`` turns on the ratings of ``users`` alone.
 
@@ -133,8 +142,6 @@ class ALS(RidgeFoldIn):
             Weight of the squares of vectors.
         sweeps
             Number of turns.
-        seed
-            Seed of everything that is drawn.
 
         Returns
         -------
@@ -143,21 +150,17 @@ class ALS(RidgeFoldIn):
         """
         bias = UserItemBias.fit(histories, users)
         user, item, rating = histories.ratings_of(users)
-        rest = (rating - bias.offset[item] - bias.mean_bias).double()
-        table = RatingSums(user, item, rest, len(users), histories.n_items)
+        rated, rest = torch.zeros(2, len(users), histories.n_items).double()
+        rated[user, item] = 1.0
+        rest[user, item] = (rating - bias.offset[item] - bias.mean_bias).double()
         ridge = torch.tensor([penalty] * dim + [bias.user_shrinkage]).double().diag()
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch.Generator().manual_seed(0)
         q = 0.3 * torch.randn(histories.n_items, dim, generator=generator).double()
-        no_doubt = torch.zeros(1, dim + 1, dim + 1).double()
         for _ in range(sweeps):
-            items = packed_moments(F.pad(q, (0, 1)), no_doubt.expand(len(q), -1, -1))
-            gram, target = evidence(table.of_user, *items)
             # With one side held fixed the other is a ridge regression for each row.
-            w = torch.linalg.solve(unpacked(gram) + ridge, target)
-            people = packed_moments(w, no_doubt.expand(len(w), -1, -1))
-            gram, target = evidence(table.of_item, *people)
-            both = (unpacked(gram) + ridge)[:, :-1, :-1]
-            q = torch.linalg.solve(both, target[:, :-1])
+            w = ridge_rows(rated, rest, with_one(q), ridge)
+            taste = (rest - rated * w[:, -1:]).T
+            q = ridge_rows(rated.T, taste, w[:, :-1], ridge[:-1, :-1])
         return cls(bias.offset + bias.mean_bias, with_one(q), ridge)
 
 

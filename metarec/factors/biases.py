@@ -41,7 +41,7 @@ class GlobalMean:
         GlobalMean
             The fitted object.
         """
-        return cls(mean_rating(histories, users))
+        return cls(mean_rating(histories, users).float())
 
     def predict(self, support: Examples, x: Tensor) -> Tensor:
         """The mean, whatever is asked; shape (B, N).
@@ -215,9 +215,7 @@ class UserItemBias:
         return self.offset[x] + b_u[:, None]
 
 
-def mean_rating(
-    histories: UserHistories, users: Tensor, dtype: torch.dtype = torch.float32
-) -> Tensor:
+def mean_rating(histories: UserHistories, users: Tensor) -> Tensor:
     """Mean of all ratings of ``users``, a number.
 
     Parameters
@@ -226,13 +224,11 @@ def mean_rating(
         Ratings of all users, each user's in one order.
     users
         Indices of users, shape (U,).
-    dtype
-        Type of the result.
 
     Returns
     -------
     Tensor
-        A number.
+        A number, in double precision.
 
     Plumbing
     --------
@@ -240,8 +236,8 @@ def mean_rating(
     """
     total, n = torch.tensor(0.0, dtype=torch.float64), 0
     for _, _, _, rating in histories.in_chunks(users):
-        total, n = total + rating.to(dtype).sum(), n + len(rating)
-    return (total / n).to(dtype)
+        total, n = total + rating.double().sum(), n + len(rating)
+    return total / n
 
 
 def shrunk_mean(value: Tensor, group: Tensor, n: int, shrinkage: float) -> Tensor:

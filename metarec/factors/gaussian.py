@@ -136,7 +136,7 @@ class GaussianFactorModel:
         model.features = ones if features is None else torch.cat([ones, features], 1)
         bias = UserItemBias.fit(histories, users)
         model.offset = bias.offset.double()
-        model.mu = mean_rating(histories, users, torch.float64)
+        model.mu = mean_rating(histories, users)
         model._start(n_items, seed)
         tables = sums.rating_sums(histories, users, model.mu.expand(n_items))
         with one_thread() as threads, ThreadPoolExecutor(threads) as pool:
