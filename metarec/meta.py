@@ -12,8 +12,7 @@ from torch import Tensor, nn
 from metarec.learners import GradientDescent, Parameters, Prior, TaskBank, TaskLearner
 from metarec.learners.functional import predict
 from metarec.learners.heads import Rows
-from metarec.learners.losses import answer, likelihood_of
-from metarec.models import Gaussian, RatingModel
+from metarec.models import Gaussian, RatingModel, answer, likelihood_of
 from metarec.tasks import Examples, Tasks
 
 __all__ = ["MAML", "MetaLearner", "MetaMind", "MetaSGD"]

@@ -56,6 +56,8 @@ class Likelihood:
     The base of the three likelihoods.
     """
 
+    steepest: float | None = None  # the most that the loss bends with a score, if known
+
     def loss(self, score: Tensor, target: Tensor, mask: Tensor) -> Tensor:
         """Sum of ``-log p(target | score)`` over the last axis, up to a constant.
 
@@ -205,6 +207,8 @@ class Gaussian(Likelihood):
     rating-models
     """
 
+    steepest = 1.0
+
     def loss(self, score: Tensor, target: Tensor, mask: Tensor) -> Tensor:
         """Half the sum of squared errors, shape (...,) from (..., N).
 
@@ -273,6 +277,7 @@ class Bernoulli(Likelihood):
     """
 
     like: float = 0.5
+    steepest = 0.25
 
     def target(self, y: Tensor) -> Tensor:
         """1 for a like, 0 for none.
@@ -1109,3 +1114,47 @@ def checked_profile(profile: Tensor | None, length: int) -> Tensor:
         text = f"the model was built for {length} user features and got {have}: "
         raise ValueError(f"{text}pass zeros for a user of whom nothing is known")
     return profile
+
+
+def likelihood_of(model: nn.Module) -> Likelihood:
+    """The model's likelihood, Gaussian for a module that names none.
+
+    Parameters
+    ----------
+    model
+        The model whose parameters are adapted.
+
+    Returns
+    -------
+    Likelihood
+        The likelihood.
+
+    Plumbing
+    --------
+    Shared by the task-learners.
+    """
+    return getattr(model, "likelihood", Gaussian())
+
+
+def answer(model: nn.Module, score: Tensor) -> Tensor:
+    """What a score predicts: stars, the probability of a click, or the score of a list.
+
+    Parameters
+    ----------
+    model
+        The model that made the score.
+    score
+        Scores, shape (B, N).
+
+    Returns
+    -------
+    Tensor
+        Predictions, of the shape of the scores.
+
+    Plumbing
+    --------
+    Shared by whoever serves predictions.
+    """
+    likelihood = likelihood_of(model)
+    # A probability among the items that happen to be scored would compare with nothing.
+    return score if isinstance(likelihood, Softmax) else likelihood.mean(score)

@@ -16,9 +16,8 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from metarec.learners.losses import likelihood_of
 from metarec.meta import MetaLearner
-from metarec.models import RatingModel
+from metarec.models import RatingModel, likelihood_of
 from metarec.tasks import Tasks, one_thread
 
 __all__ = ["TrainingConfig", "TrainingLog", "Workers", "meta_train", "save_aside"]

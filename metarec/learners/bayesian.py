@@ -9,10 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from metarec.learners.heads import Rows, dot, expand_mean, needs_head, scaled
-from metarec.learners.losses import likelihood_of
 from metarec.learners.prior import Parameters, Prior
 from metarec.learners.task_learner import TaskLearner
-from metarec.models import Gaussian, RatingModel
+from metarec.models import Gaussian, RatingModel, likelihood_of
 from metarec.tasks import Examples, Tasks
 
 

@@ -11,15 +11,10 @@ from torch.func import functional_call
 from metarec.learners.functional import over_tasks, twin
 from metarec.learners.heads import Rows, expand_mean, is_head, masked_rows
 from metarec.learners.loop import MatrixRate, Objective, inner_loop, stable_share
-from metarec.learners.losses import (
-    Loss,
-    likelihood_of,
-    mean_squared_error,
-    squared_error,
-)
+from metarec.learners.losses import Loss, mean_squared_error, squared_error
 from metarec.learners.prior import Parameters, Prior
 from metarec.learners.task_learner import TaskLearner
-from metarec.models import Bernoulli, Gaussian, Likelihood, RatingModel, Softmax
+from metarec.models import Gaussian, RatingModel, Softmax, likelihood_of
 from metarec.tasks import Examples
 
 
@@ -160,7 +155,7 @@ class GradientDescent(TaskLearner):
             return losses(weights, read.y, read.mask, *inputs)
 
         curvature = None
-        most = 1.0 if squared else _most(likelihood) if mine else None
+        most = 1.0 if squared else likelihood.steepest if mine else None
         if isinstance(model, RatingModel) and "head" in prior.mean and most:
             gram, _ = _gram(model, support, self.loss is mean_squared_error)
             curvature = most * gram
@@ -170,11 +165,6 @@ class GradientDescent(TaskLearner):
             curvature,
             by_task if mine and isinstance(likelihood, Softmax) else None,
         )
-
-
-def _most(likelihood: Likelihood) -> float | None:
-    """The most that a score's loss can bend: the variance of a click is 1/4 at most."""
-    return 0.25 if isinstance(likelihood, Bernoulli) else None
 
 
 def _downhill(
@@ -276,7 +266,7 @@ def _of_rows(rows: Rows) -> Objective:
     def value(weights: Parameters) -> Tensor:
         return by_task(weights).sum()
 
-    if (most := _most(rows.likelihood)) is None:
+    if (most := rows.likelihood.steepest) is None:
         return Objective(value, gradient, by_task=by_task)
     return Objective(value, gradient, most * torch.bmm(rows.phi.mT, rows.phi))
 

@@ -5,9 +5,8 @@ from typing import NamedTuple, Self, TypeGuard
 import torch
 from torch import Tensor, nn
 
-from metarec.learners.losses import likelihood_of
 from metarec.learners.prior import Parameters, Prior
-from metarec.models import Likelihood, RatingModel, weighted_sum
+from metarec.models import Likelihood, RatingModel, likelihood_of, weighted_sum
 from metarec.tasks import Examples
 
 

@@ -3,9 +3,7 @@
 from collections.abc import Callable
 
 import torch
-from torch import Tensor, nn
-
-from metarec.models import Gaussian, Likelihood, Softmax
+from torch import Tensor
 
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
 """(prediction, target, mask) of one task, each (N,), to a number.
@@ -68,47 +66,3 @@ def mean_squared_error(prediction: Tensor, target: Tensor, mask: Tensor) -> Tens
     inner-loop
     """
     return squared_error(prediction, target, mask) / mask.sum(-1).clamp(min=1)
-
-
-def likelihood_of(model: nn.Module) -> Likelihood:
-    """The model's likelihood, Gaussian for a module that names none.
-
-    Parameters
-    ----------
-    model
-        The model whose parameters are adapted.
-
-    Returns
-    -------
-    Likelihood
-        The likelihood.
-
-    Plumbing
-    --------
-    Shared by the task-learners.
-    """
-    return getattr(model, "likelihood", Gaussian())
-
-
-def answer(model: nn.Module, score: Tensor) -> Tensor:
-    """What a score predicts: stars, the probability of a click, or the score of a list.
-
-    Parameters
-    ----------
-    model
-        The model that made the score.
-    score
-        Scores, shape (B, N).
-
-    Returns
-    -------
-    Tensor
-        Predictions, of the shape of the scores.
-
-    Plumbing
-    --------
-    Shared by whoever serves predictions.
-    """
-    likelihood = likelihood_of(model)
-    # A probability among the items that happen to be scored would compare with nothing.
-    return score if isinstance(likelihood, Softmax) else likelihood.mean(score)

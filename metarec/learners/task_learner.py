@@ -5,8 +5,8 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from metarec.learners.functional import predict
-from metarec.learners.losses import likelihood_of
 from metarec.learners.prior import Parameters, Prior
+from metarec.models import likelihood_of
 from metarec.tasks import Examples, Tasks
 
 

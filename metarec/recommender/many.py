@@ -12,8 +12,7 @@ from torch import Tensor
 from metarec.data import RatingScale
 from metarec.data.frames import to_frame
 from metarec.learners import Parameters, predict
-from metarec.learners.losses import likelihood_of
-from metarec.models import RatingModel, Softmax
+from metarec.models import RatingModel, Softmax, likelihood_of
 from metarec.tasks import Examples, padded
 from metarec.training import check
 
