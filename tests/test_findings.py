@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks/results"
 findings = extension("findings")
 START = "book/index.html"
+LISTS = "mf + maml + in-context + lists, 5 seeds"
 
 
 @pytest.mark.parametrize(
@@ -50,7 +51,7 @@ def test_the_start_page_shows_what_the_tables_hold_and_one_loss() -> None:
         unavailable(f"{START} is not built: make book")
     grid, board, accuracy, lists = (
         pd.read_csv(RESULTS / f"{name}.csv", comment="#").query("k == 10")
-        for name in ("grid", "leaderboard/summary", "accuracy", "ranking")
+        for name in ("grid", "leaderboard/summary", "accuracy", "lists/summary")
     )
     one = "model == 'mf' and meta == 'maml' and learner == 'gradient'"
     expected = [
@@ -61,9 +62,7 @@ def test_the_start_page_shows_what_the_tables_hold_and_one_loss() -> None:
         -accuracy.query("metric == 'rmse' and partition == 0")[
             ["difference", "high", "low"]
         ],
-        lists[lists["method"] == "softmax MAML, 5 seeds + items"][
-            ["over_knn", "over_knn_low", "over_knn_high"]
-        ],
+        lists[lists["method"] == LISTS][["difference", "low", "high"]],
     ]
     cards = soup(START).select(".finding")
     assert len(cards) == len(expected)
@@ -82,7 +81,22 @@ def test_the_words_beside_the_numbers_hold() -> None:
     at_ten = board[board["k"] == 10].set_index("method")["difference"]
     # "A closed form that reads them gains as much."
     assert at_ten["gaussian + implicit"] <= at_ten["mlp + maml + bayesian + implicit"]
-    lists = pd.read_csv(RESULTS / "ranking.csv", comment="#").query("k == 0")
-    none = lists.set_index("method").loc["softmax MAML, 5 seeds + items"]
-    # "With no rating, popularity alone is better."
-    assert none["high"] < 0
+    # "Validation users chose it among 78 recipes, 42 here and 36 of a prototype."
+    start = (ROOT / "book/index.md").read_text(encoding="utf-8")
+    notes = (RESULTS / "in_context.csv").read_text()
+    words = re.compile(r"(\d+) here and (\d+) of a prototype")
+    counts = [[*map(int, words.findall(text)[0])] for text in (start, notes)]
+    assert counts[0] == counts[1] and f"among {sum(counts[0])} recipes" in start
+    # "Without the profile it gains .001, .015 and .024 ...", against the same rival.
+    rows = pd.read_csv(RESULTS / "in_context.csv", comment="#")
+    rows = rows.query("rival == 'item-kNN + popularity' and k in (1, 5, 10)")
+    without = rows[rows["method"] == "without the profile, 5 seeds"].set_index("k")
+    gains = [f"{x:.3f}".lstrip("0") for x in without["difference"]]
+    assert "{}, {} and {}".format(*gains) in start
+    assert without["low"][1] < 0 < without["high"][1]
+    assert (without["low"][[5, 10]] > 0).all()
+    # Both tables judge the same system.
+    lists = pd.read_csv(RESULTS / "lists/summary.csv", comment="#")
+    board = lists[lists["method"] == LISTS].set_index("k")["difference"]
+    with_it = rows[rows["method"] == LISTS].set_index("k")["difference"]
+    assert board[[1, 5, 10]].tolist() == with_it.tolist()

@@ -30,6 +30,38 @@ BIASES = """\
     return Mine()
 """
 
+POPULAR = """\
+    _, item, rating = histories.ratings_of(users)
+    likes = torch.bincount(item[rating >= 4], minlength=histories.n_items)
+
+    class Mine:
+        def predict(self, support, x):
+            return (likes[x] + 0.5).log()
+
+    return Mine()
+"""
+
+TOGETHER = """\
+    # Popularity, and how much oftener than by chance an item is chosen with one that
+    # this user chose.
+    user, item, rating = histories.ratings_of(users)
+    chosen = torch.zeros(len(users), histories.n_items)
+    liked = torch.zeros(len(users), histories.n_items)
+    chosen[user, item], liked[user, item] = 1.0, (rating >= 4).float()
+    by_chance = chosen.sum(0)[:, None] * liked.sum(0) / len(users)
+    lift = ((chosen.T @ liked + 20) / (by_chance + 20)).log()
+    popular = (liked.sum(0) + 0.5).log()
+
+    class Mine:
+        def predict(self, support, x):
+            here = support.mask.float()
+            own = torch.zeros(len(x), histories.n_items).scatter_add(1, support.x, here)
+            return (popular + own @ lift).gather(1, x)
+
+    return Mine()
+"""
+LISTS = 'GOAL = "lists"\n\n\n' + MINE
+
 WRONG = {
     "NaN dropped silently": Answer(
         edits={
@@ -263,6 +295,41 @@ WRONG = {
         loses=("part-3",),
         says="false mask",
     ),
+    "a goal that is none": Answer(
+        edits={"my-recommender": ('"stars"  #', '"clicks"  #')},
+        loses=("part-3",),
+        says='should be "stars" or "lists"',
+    ),
+    "predicted stars as a list": Answer(
+        edits={"my-recommender": ('"stars"  #', '"lists"  #')},
+        loses=("part-3",),
+        says="2% are asked for",
+    ),
+    "popularity as a list": Answer(
+        cells={"my-recommender": LISTS + POPULAR},
+        loses=("part-3",),
+        says="support is ignored",
+    ),
+    "a list from everybody's choices, read past the seal": Answer(
+        cells={
+            "my-recommender": LISTS
+            + TOGETHER.replace(
+                "histories.ratings_of(users)",
+                "torch.arange(len(histories.start) - 1).repeat_interleave("
+                "histories.start.diff()), histories.item, histories.rating",
+            ).replace("len(users)", "len(histories.start) - 1")
+        },
+        loses=("part-3",),
+        says="depends on ratings of test users",
+    ),
+    "a list with padding counted": Answer(
+        cells={
+            "my-recommender": LISTS
+            + TOGETHER.replace("support.mask.float()", "torch.ones(support.mask.shape)")
+        },
+        loses=("part-3",),
+        says="false mask",
+    ),
     "unpaired interval": Answer(
         edits={
             "leaderboard-row": (
@@ -489,5 +556,8 @@ def my_recommender(histories, users, setting=3.0):
     return types.SimpleNamespace(predict=predict)
 """
         }
+    ),
+    "a list, by counts of what is chosen together": Answer(
+        cells={"my-recommender": LISTS + TOGETHER}
     ),
 }

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from metarec.data import RatingData, RatingScale, rating_data
 from metarec.data.synthetic import synthetic_population
+from metarec.evaluation import rank_catalogue
 from metarec.factors import ItemMean
 from metarec.tasks import Examples, UserHistories, UserSplit
 
@@ -308,12 +309,41 @@ CHOSEN_ON_TEST = (
 # Part 3 ---------------------------------------------------------------------------
 
 
-def population(seed: int) -> tuple[UserHistories, Tensor, Tensor]:
+def goal_of(student: Student) -> str:
+    """What the student's recommender is for."""
+    goal = student.names.get("GOAL", "stars")
+    if goal not in ("stars", "lists"):
+        raise Wrong(f'GOAL should be "stars" or "lists" and is {goal!r}')
+    return str(goal)
+
+
+def population(seed: int, goal: str = "stars") -> tuple[UserHistories, Tensor, Tensor]:
     """Histories with known tastes, 140 training users and 60 others."""
+    if goal == "lists":
+        return choosers(seed)
     data, _ = synthetic_population(200, 60, 2, 30, 0.5, seed)
     order = torch.from_numpy(np.random.default_rng(seed).permutation(200))
     histories = UserHistories(data, reserved=10)
     return histories, order[:140], order[140:]
+
+
+def choosers(seed: int) -> tuple[UserHistories, Tensor, Tensor]:
+    """The same for lists: each user rates 25 of 120 items, chosen one after another.
+
+    What draws a user to an item is the item's appeal to all, their own taste for it,
+    and chance.
+    """
+    data, truth = synthetic_population(200, 120, 2, 120, 0.5, seed)
+    rng = np.random.default_rng(seed)
+    appeal, taste = rng.normal(size=120), truth.p_u @ truth.q_i.T
+    pull = appeal + 1.5 * taste + rng.gumbel(size=taste.shape)
+    place = (-pull).argsort(1).argsort(1)  # 0 for what a user chooses first
+    table = data.ratings
+    table = table.assign(timestamp=place[table["user"], table["item"]])
+    chosen = table[table["timestamp"] < 25]
+    data = rating_data(chosen, None, data.scale, "", data.users, data.items)
+    order = torch.from_numpy(rng.permutation(200))
+    return UserHistories(data, reserved=10), order[:140], order[140:]
 
 
 def fit(student: Student, histories: UserHistories, train: Tensor, test: Tensor) -> Any:
@@ -352,14 +382,61 @@ def error_at(
     return float((square.sum(-1) / query.mask.sum(-1)).sqrt().mean()), scores, none
 
 
+class Popularity:
+    """Every user's list by the likes of the training users."""
+
+    def __init__(self, histories: UserHistories, users: Tensor) -> None:
+        _, item, rating = histories.ratings_of(users)
+        liked = item[rating >= histories.scale.like]
+        self.likes = torch.bincount(liked, minlength=histories.n_items).float()
+
+    def predict(self, support: Examples, x: Tensor) -> Tensor:
+        return self.likes[x]
+
+
+class Whole:
+    """A student's predictor whose answers are looked at before they are ranked."""
+
+    def __init__(self, predictor: Any) -> None:
+        self.predictor = predictor
+
+    def predict(self, support: Examples, x: Tensor) -> Tensor:
+        scores = scores_of(self.predictor, support, x)
+        if not torch.isfinite(scores).all():
+            raise Wrong("a score is not a finite number, so items cannot be ranked")
+        return scores
+
+
+def ndcg_at(
+    predictor: Any, histories: UserHistories, users: Tensor, k: int
+) -> tuple[float, Tensor, Tensor]:
+    """Mean nDCG@10 of a user, and the scores with and without the ratings."""
+    table = rank_catalogue(Whole(predictor), histories, users, (k,))
+    everything = torch.arange(histories.n_items).expand(len(users), -1)
+    scores, none = (
+        scores_of(predictor, histories.tasks(users, n).support, everything)
+        for n in (k, 0)
+    )
+    return float(table["ndcg"].mean()), scores, none
+
+
+MEASURES = {
+    "stars": ("RMSE", "the shrunk item mean", ItemMean.fit, error_at),
+    "lists": ("nDCG@10", "popularity", Popularity, ndcg_at),
+}
+"""For each goal what is measured, the rival's name, what fits it and what measures."""
+
+
 def has_the_form(student: Student) -> None:
-    histories, train, test = population(3)
+    goal = goal_of(student)
+    name, of_rival, fit_rival, measure = MEASURES[goal]
+    histories, train, test = population(3, goal)
     predictor = fit(student, histories, train, test)
-    error, scores, none = error_at(predictor, histories, test, 10)
+    mine, scores, none = measure(predictor, histories, test, 10)
     if torch.allclose(scores, none, atol=1e-6):
         raise Wrong(IGNORES)
-    rival, _, _ = error_at(ItemMean.fit(histories, train), histories, test, 10)
-    print(f"RMSE at K = 10: yours {error:.3f}, the shrunk item mean {rival:.3f}")
+    rival, _, _ = measure(fit_rival(histories, train), histories, test, 10)
+    print(f"{name} at K = 10: yours {mine:.3f}, {of_rival} {rival:.3f}")
 
 
 IGNORES = (
@@ -437,7 +514,8 @@ PART_2 = (
 PART_3 = Part(
     "Part 3",
     "Your recommender",
-    "Chapters Matrix factorisation: 'And Mira?', The full system: 'Adapt, by hand'",
+    "Chapters Matrix factorisation: 'And Mira?', The full system: 'Adapt, by hand', "
+    "Lists: 'Which question does the model answer?'",
 ).with_check("the right form, and it looks at the support", 1, has_the_form)
 PART_4 = Part(
     "Part 4",
