@@ -173,7 +173,8 @@ def lift_vectors(histories: UserHistories, users: Tensor, dim: int = 16) -> Warm
     factors[most] = known.to(lift)
     kind = torch.get_default_dtype()
     return WarmStart(
-        factors=factors.to(kind),
+        # Item after item, as they are looked up: eigenvectors come column by column.
+        factors=factors.to(kind).contiguous(),
         offset=(n_liked + 0.5).log().to(kind),
         item_rows=torch.zeros(len(histories.start) - 1, dtype=torch.long),
         mean_bias=0.0,

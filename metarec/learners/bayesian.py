@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from metarec.learners.heads import Rows, dot, expand_mean, needs_head, scaled
 from metarec.learners.prior import Parameters, Prior
 from metarec.learners.task_learner import TaskLearner
-from metarec.models import Gaussian, RatingModel, likelihood_of
+from metarec.models import Gaussian, RatingModel, likelihood_of, weighted_sum
 from metarec.tasks import Examples, Tasks
 
 
@@ -272,10 +272,11 @@ class Bayesian(PosteriorLearner):
     def laplace(self, model: RatingModel, prior: Prior, support: Examples) -> Posterior:
         """Newton's steps on ``L + 1/2 (w - m)' S^-1 (w - m)``, and the curvature there.
 
-        ``w <- w + t (S^-1 + H)^-1 (g - S^-1 (w - m))``, with ``t = log(1 + r) / r`` and
-        r the range of what the step adds to the scores: under these likelihoods such a
-        step always goes down, and t is 1 in the end. Gradients run through the last
-        step alone, which makes those of the maximum itself; the covariance has none.
+        ``w <- w + t (S^-1 + H)^-1 (g - S^-1 (w - m))``. With r the range of what a
+        whole step adds to the scores, ``t = log(1 + r) / r`` goes down under these
+        likelihoods, and so does ``t = 1`` up to ``r = 1.79``. Beyond, t is 1 where that
+        is found to go down. Gradients run through the last step alone, which makes
+        those of the maximum itself; the covariance has none.
 
         Parameters
         ----------
@@ -296,30 +297,38 @@ class Bayesian(PosteriorLearner):
         Bach (2010) for t: how fast a softmax can bend.
         """
         rows, mean = Rows.of(model, support), expand_mean(prior, support)
-        one = torch.eye(mean.shape[-1]).to(mean)
+        likelihood, phi, y = rows.likelihood, rows.phi, rows.y
+        one, least = torch.eye(mean.shape[-1]).to(mean), torch.finfo(mean.dtype)
         scale = scaled(prior.scale["head"], one)
-
-        def step(w: Tensor, hessian: Tensor) -> Tensor:
-            # Times S: a prior need not be inverted.
-            uphill = rows.slope(w) @ scale - (w - mean)
-            found: Tensor = torch.linalg.solve(one + scale @ hessian, uphill)
-            return found
-
         with torch.no_grad():
-            w, hessian, least = mean, rows.hessian(mean), torch.finfo(mean.dtype)
+            # w = m + S v: a prior need not be inverted.
+            v, score = torch.zeros_like(mean), rows.score(mean)
             for _ in range(self.newton):
-                move = step(w, hessian)
-                change = dot(rows.phi, move)
+                uphill = weighted_sum(phi, likelihood.slope(score, y)) - v
+                total = one + likelihood.hessian(phi, score, y) @ scale
+                move = torch.linalg.solve(total, uphill)
+                change = dot(phi, move @ scale)
                 bend = change.amax(-1).clamp(min=0) - change.amin(-1).clamp(max=0)
                 bend = bend.clamp(min=least.tiny)[:, None]
-                w = w + bend.log1p() / bend * move
-                hessian = rows.hessian(w)
+                far, share = bend > 1.79, bend.log1p() / bend
+                if far.any():
+                    before, after = (
+                        likelihood.loss(at, y, rows.mask)
+                        + 0.5 * (u * (u @ scale)).sum(-1)
+                        for at, u in ((score, v), (score + change, v + move))
+                    )
+                    far = far & ~(after < before)[:, None]
+                share = torch.where(far, share, 1.0)
+                v, score = v + share * move, score + share * change
                 # What a step leaves is of the order of its square; one more follows.
                 if (bend < least.eps**0.25).all():
                     break
+            w, hessian = mean + v @ scale, likelihood.hessian(phi, score, y)
             covariance = posterior_covariance(prior, hessian)
+            total = one + scale @ hessian
         # The step is 0 at the maximum, and its derivative is that of the maximum.
-        return Posterior(w + step(w, hessian), covariance, 0.0)
+        uphill = rows.slope(w) @ scale - (w - mean)
+        return Posterior(w + torch.linalg.solve(total, uphill), covariance, 0.0)
 
 
 def posterior_covariance(prior: Prior, information: Tensor) -> Tensor:

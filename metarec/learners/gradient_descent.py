@@ -177,19 +177,21 @@ def _downhill(
     """
     assert loss.by_task is not None
     weights = start
+    with torch.no_grad():
+        before = loss.by_task(weights)
+    slack = 1e-6 if before.dtype == torch.float32 else 1e-12
     for _ in range(steps):
         moved = inner_loop(loss, weights, rate, 1, first)
         with torch.no_grad():
-            before = loss.by_task(weights)
-            share, at = torch.ones_like(before), moved
-            slack = 1e-6 if before.dtype == torch.float32 else 1e-12
+            share, after = torch.ones_like(before), loss.by_task(moved)
             for _ in range(60):
-                uphill = ~(loss.by_task(at) <= before + slack * (1 + before))
+                uphill = ~(after <= before + slack * (1 + before))
                 if not uphill.any():
                     break
                 share = torch.where(uphill, share / 2, share)
-                at = _between(weights, moved, share)
+                after = loss.by_task(_between(weights, moved, share))
         weights = moved if (share == 1).all() else _between(weights, moved, share)
+        before = after
     return weights
 
 

@@ -109,7 +109,7 @@ def user_ratings(
         rating = np.array([stars for own in pairs for _, stars in own], dtype=float)
     item = rows_of(known, label)
     strange, off = item < 0, ~scale.contains(rating)
-    again = pd.Series(position * len(known) + item).duplicated().to_numpy()
+    again = pd.Index(position * len(known) + item).duplicated()
     bad = np.where(strange, unknown == "error", off | again)
     if bad.any():
         at = int(bad.argmax())
@@ -200,20 +200,21 @@ def score_items(
 
 def best_unseen(
     scores: Tensor, support: Examples, items: pd.DataFrame, n: int, min_ratings: int
-) -> pd.DataFrame:
-    """The n best of each row of ``scores`` (B, I): row, rank, item_id, title, score.
+) -> dict[str, Any]:
+    """The n best of each row of ``scores`` (B, I): item_id, title, score, row, rank.
 
-    Items that the user rated are not among them, nor those that few others did.
+    Items that the user rated are not among them, nor those that few others did. They
+    are columns: a table takes longer to cut than to make.
     """
     support = support.like(scores)
     scores[support.mask.nonzero()[:, 0], support.x[support.mask]] = -torch.inf
-    # Few ratings make a mean that is high by chance: -inf keeps it off the list.
-    scores[:, torch.tensor(items["ratings"].to_numpy() < min_ratings)] = -torch.inf
+    if min_ratings:
+        # Few ratings make a mean that is high by chance: -inf keeps it off the list.
+        scores[:, torch.tensor(items["ratings"].to_numpy() < min_ratings)] = -torch.inf
     score = scores.cpu().numpy()
     row, rank, item = best_items(score, n)
     named = {name: items[name].array[item] for name in ("item_id", "title")}
-    places = {"row": row, "rank": rank + 1}
-    return pd.DataFrame(places | named | {"score": score[row, item]})
+    return named | {"score": score[row, item], "row": row, "rank": rank + 1}
 
 
 def best_items(score: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

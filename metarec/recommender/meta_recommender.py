@@ -360,7 +360,7 @@ class MetaRecommender:
         expected = self.expected(surprise)
         given = many.user_ratings(ratings, self._rows, self.scale, unknown)
         best = partial(many.best_unseen, items=items, n=n, min_ratings=min_ratings)
-        lists = [best(torch.zeros(0, len(items)), given.batch(0, 0))]
+        lists = [pd.DataFrame(best(torch.zeros(0, len(items)), given.batch(0, 0)))]
         wide = not isinstance(model, MatrixFactorization)
         bar = tqdm(total=len(given.user), unit="user", disable=not progress)
         # Scores of a batch are forgotten once its lists are made.
@@ -368,7 +368,7 @@ class MetaRecommender:
             support = self._support(given, first, last, users or {})
             scores = many.score_items(model, self.meta.adapt(support), support)
             own = best(scores.cpu() - expected, support)
-            lists.append(own.assign(row=own["row"] + first))
+            lists.append(pd.DataFrame(own | {"row": own["row"] + first}))
             bar.update(last - first)
         bar.close()
         table = pd.concat(lists, ignore_index=True)
