@@ -544,7 +544,7 @@ def test_adapt_runs_the_public_inner_loop(
     ) -> dict[str, Tensor]:
         seen.append(loss)
         # Without the gradient that it brings: that of torch.func.grad.
-        return inner_loop(loss.value, *arguments, **named)  # type: ignore[arg-type]
+        return inner_loop(loss.__call__, *arguments, **named)  # type: ignore[arg-type]
 
     monkeypatch.setattr(gradient_descent, "inner_loop", plain)
     found = learner.adapt(model, prior, support)

@@ -120,7 +120,7 @@ class GradientDescent(TaskLearner):
             if share is not None:
                 for name, w in start.items():
                     rate[name] = share.reshape(-1, *[1] * (w.dim() - 1)) * rate[name]
-        if loss.by_task is not None:
+        if loss.watched:
             own = _downhill(loss, start, rate, self.steps, self.first_order)
         else:
             own = inner_loop(loss, start, rate, self.steps, self.first_order)
@@ -159,12 +159,10 @@ class GradientDescent(TaskLearner):
         if isinstance(model, RatingModel) and "head" in prior.mean and most:
             gram, _ = _gram(model, support, self.loss is mean_squared_error)
             curvature = most * gram
-        return _by_autograd(
-            lambda weights: by_task(weights).sum(),
-            torch.is_grad_enabled() and not self.first_order,
-            curvature,
-            by_task if mine and isinstance(likelihood, Softmax) else None,
-        )
+        second_order = torch.is_grad_enabled() and not self.first_order
+        gradient = _by_autograd(by_task, second_order)
+        watched = mine and isinstance(likelihood, Softmax)
+        return Objective(by_task, gradient, curvature, watched)
 
 
 def _downhill(
@@ -175,7 +173,6 @@ def _downhill(
     A softmax bends by as much as any two items differ, which few users come near: a
     rate that is safe everywhere would be ten times too small.
     """
-    assert loss.by_task is not None
     weights = start
     with torch.no_grad():
         before = loss.by_task(weights)
@@ -214,10 +211,8 @@ def _refuse_divergence(loss: Objective, start: Parameters, own: Parameters) -> N
     """Raise ``FloatingPointError`` where steps without a bound ran away."""
     before, after = float(loss(start)), float(loss(own))
     if not after <= 2 * before + 1e-6:
-        raise FloatingPointError(
-            f"the inner loop diverged: it took the loss of the ratings from "
-            f"{before:.3g} to {after:.3g}; take a smaller inner rate"
-        )
+        text = f"diverged: the loss went from {before:.3g} to {after:.3g}"
+        raise FloatingPointError(f"the inner loop {text}; take a smaller inner rate")
 
 
 def _rate_of_column(scale: Tensor | float) -> Tensor | float | MatrixRate:
@@ -236,14 +231,14 @@ def _quadratic(model: RatingModel, support: Examples, mean: bool) -> Objective:
     """
     gram, target = _gram(model, support, mean)
 
-    def value(weights: Parameters) -> Tensor:
+    def by_task(weights: Parameters) -> Tensor:
         w = weights["head"]
-        return (w * (0.5 * torch.bmm(gram, w) - target)).sum()
+        return (w * (0.5 * torch.bmm(gram, w) - target)).sum((1, 2))
 
     def gradient(weights: Parameters) -> Parameters:
         return {"head": torch.baddbmm(target, gram, weights["head"], beta=-1)}
 
-    return Objective(value, gradient, gram)
+    return Objective(by_task, gradient, gram)
 
 
 def _gram(model: RatingModel, support: Examples, mean: bool) -> tuple[Tensor, Tensor]:
@@ -265,23 +260,18 @@ def _of_rows(rows: Rows) -> Objective:
     def gradient(weights: Parameters) -> Parameters:
         return {"head": -rows.slope(weights["head"].squeeze(-1))[..., None]}
 
-    def value(weights: Parameters) -> Tensor:
-        return by_task(weights).sum()
-
     if (most := rows.likelihood.steepest) is None:
-        return Objective(value, gradient, by_task=by_task)
-    return Objective(value, gradient, most * torch.bmm(rows.phi.mT, rows.phi))
+        return Objective(by_task, gradient, watched=True)
+    return Objective(by_task, gradient, most * torch.bmm(rows.phi.mT, rows.phi))
 
 
 def _by_autograd(
-    value: Callable[[Parameters], Tensor],
-    second_order: bool,
-    curvature: Tensor | None,
-    by_task: Callable[[Parameters], Tensor] | None,
-) -> Objective:
-    """Any loss: one pass backward, recorded if the meta-gradient runs through it.
+    by_task: Callable[[Parameters], Tensor], second_order: bool
+) -> Callable[[Parameters], Parameters]:
+    """The gradient of any loss, by one pass backward.
 
-    The same numbers as by ``torch.func.grad``, in fewer layers.
+    It is recorded if the meta-gradient runs through it. The same numbers as by
+    ``torch.func.grad``, in fewer layers.
     """
 
     def gradient(weights: Parameters) -> Parameters:
@@ -291,13 +281,13 @@ def _by_autograd(
             for name, w in weights.items()
         }
         with torch.enable_grad():
-            loss = value(at)
+            loss = by_task(at).sum()
         found = torch.autograd.grad(
             loss, list(at.values()), create_graph=second_order, materialize_grads=True
         )
         return dict(zip(at, found, strict=True))
 
-    return Objective(value, gradient, curvature, by_task)
+    return gradient
 
 
 def _score_of(

@@ -57,11 +57,8 @@ def needs_head(model: nn.Module, prior: Prior) -> RatingModel:
     Shared by the task-learners in closed form.
     """
     if not is_head(model, prior.mean):
-        raise ValueError(
-            "this task-learner needs a model with a linear head and nothing else to "
-            f'adapt, and got {list(prior.mean)}: pass adapt=["head"] to the '
-            "meta-learner, or use GradientDescent"
-        )
+        text = f"this task-learner adapts a linear head, not {[*prior.mean]}: pass "
+        raise ValueError(f'{text}adapt=["head"] to the meta-learner')
     return model
 
 

@@ -16,30 +16,29 @@ class Objective:
 
     Parameters
     ----------
-    value
-        The loss, as a function of the parameters.
+    by_task
+        The loss of each task, shape (B,), as a function of the parameters.
     gradient
         Its gradient, as a function of the parameters.
     curvature
         No less than the Hessian of each task's head, shape (B, D, D); None where no
         such bound is known.
-    by_task
-        The loss of each task, shape (B,), as a function of the parameters, where steps
-        are to be watched: see `GradientDescent`.
+    watched
+        Whether no step may raise a task's loss: see `GradientDescent`.
 
     Plumbing
     --------
     What `GradientDescent` gives to `inner_loop`.
     """
 
-    value: Callable[[Parameters], Tensor]
+    by_task: Callable[[Parameters], Tensor]
     gradient: Callable[[Parameters], Parameters]
     curvature: Tensor | None = None
-    by_task: Callable[[Parameters], Tensor] | None = None
+    watched: bool = False
 
     def __call__(self, weights: Parameters) -> Tensor:
-        """The loss, as any other loss."""
-        return self.value(weights)
+        """The loss of all tasks, as any other loss."""
+        return self.by_task(weights).sum()
 
 
 @dataclass(frozen=True)
