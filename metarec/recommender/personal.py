@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -66,19 +66,9 @@ class PersonalModel:
         model = self.recommender.model
         return score_items(model, self.weights, self.support, items)[0].cpu()
 
-    @overload
-    def predict(
-        self, item_ids: Sequence[Any] | None = None, return_std: Literal[False] = False
-    ) -> np.ndarray: ...
-
-    @overload
-    def predict(
-        self, item_ids: Sequence[Any] | None = None, *, return_std: Literal[True]
-    ) -> tuple[np.ndarray, np.ndarray]: ...
-
     def predict(
         self, item_ids: Sequence[Any] | None = None, return_std: bool = False
-    ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
+    ) -> np.ndarray:
         """Predicted stars, clipped to the scale, of the given items or of all.
 
         Of a click model the probabilities of a like; of a list model those that the
@@ -96,8 +86,9 @@ class PersonalModel:
 
         Returns
         -------
-        np.ndarray | tuple[np.ndarray, np.ndarray]
-            Predictions, shape (N,), with ``return_std`` also standard deviations (N,).
+        np.ndarray
+            Predictions, shape (N,); with ``return_std`` (2, N), standard deviations in
+            the second row.
 
         Raises
         ------
@@ -114,24 +105,21 @@ class PersonalModel:
         items = torch.tensor(known.indices(list(labels)), dtype=torch.long)
         score, goal = self.score(items), known.system.goal
         if goal == "stars":
-            stars = score.clamp(scale.low, scale.high).numpy()
+            expected = score.clamp(scale.low, scale.high)
         else:
-            stars = (score.exp() if goal == "lists" else score.sigmoid()).numpy()
+            expected = score.exp() if goal == "lists" else score.sigmoid()
         if not return_std:
-            return stars
-        learner, model = known.meta.learner, known.model
+            return expected.numpy()
         if goal != "stars":
             raise ValueError(f"{known.system} predicts no stars that could scatter")
-        if not isinstance(learner, PosteriorLearner):
-            raise ValueError(
-                f"{known.system} has no posterior, hence no standard deviation: fit "
-                'a MetaRecommender(learner="bayesian") for one'
-            )
-        prior = known.meta.prior(self.support)
+        if not isinstance(learner := known.meta.learner, PosteriorLearner):
+            text = f"{known.system} has no posterior, hence no standard deviation: "
+            raise ValueError(f'{text}fit a MetaRecommender(learner="bayesian") for one')
+        parts = known.model, known.meta.prior(self.support), self.support
         with torch.no_grad():
             x = items[None].to(self.support.x.device)
-            _, variance = learner.predictive(model, prior, self.support, x)
-        return stars, variance[0].sqrt().cpu().numpy()
+            _, variance = learner.predictive(*parts, x)
+        return np.stack([expected.numpy(), variance[0].sqrt().cpu().numpy()])
 
     def recommend(
         self, n: int = 10, min_ratings: int = 0, surprise: float = 0.0
