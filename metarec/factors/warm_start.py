@@ -100,13 +100,10 @@ def cross_fit(
     # Row 0 is for users who were not trained on: their ratings are in no copy.
     item_rows[users] = (part + 1) * histories.n_items
     kind = torch.get_default_dtype()
-    return WarmStart(
-        factors=torch.cat([scale * q for q, _ in tables]).to(kind),
-        offset=torch.cat([offset.to(kind) for _, offset in tables]),
-        item_rows=item_rows,
-        mean_bias=float(model.user_mean[-1]),
-        implicit=None if model.implicit is None else (model.implicit / scale).to(kind),
-    )
+    factors = torch.cat([scale * q for q, _ in tables]).to(kind)
+    offset = torch.cat([offset.to(kind) for _, offset in tables])
+    shift = None if model.implicit is None else (model.implicit / scale).to(kind)
+    return WarmStart(factors, offset, item_rows, float(model.user_mean[-1]), shift)
 
 
 def choices(histories: UserHistories, users: Tensor) -> tuple[Tensor, Tensor]:
@@ -154,8 +151,7 @@ def lift_vectors(histories: UserHistories, users: Tensor, dim: int = 16) -> Warm
     """
     n_items = histories.n_items
     parts = users.split(2**24 // n_items + 1)
-    rows = (histories.ratings_of(some)[1] for some in parts)
-    count = torch.stack([torch.bincount(row, minlength=n_items) for row in rows]).sum(0)
+    count = histories.item_counts(users)
     most = count.topk(min(PAIRED, n_items)).indices.sort().values
     lift, n_rated, n_liked = torch.zeros(n_items, len(most)), *torch.zeros(2, n_items)
     for some in parts:
@@ -171,12 +167,7 @@ def lift_vectors(histories: UserHistories, users: Tensor, dim: int = 16) -> Warm
     # Other items, if any, come as near to their row as products with these can.
     factors = lift @ torch.linalg.pinv(known).T.to(lift)
     factors[most] = known.to(lift)
-    kind = torch.get_default_dtype()
-    return WarmStart(
-        # Item after item, as they are looked up: eigenvectors come column by column.
-        factors=factors.to(kind).contiguous(),
-        offset=(n_liked + 0.5).log().to(kind),
-        item_rows=torch.zeros(len(histories.start) - 1, dtype=torch.long),
-        mean_bias=0.0,
-        implicit=torch.zeros(factors.shape, dtype=kind),
-    )
+    # Item after item, as they are looked up: eigenvectors come column by column.
+    factors, offset = factors.contiguous(), (n_liked + 0.5).log()
+    one_table = torch.zeros(len(histories.start) - 1, dtype=torch.long)
+    return WarmStart(factors, offset, one_table, 0.0, torch.zeros_like(factors))
