@@ -606,8 +606,7 @@ class UserHistories:
         after = torch.as_tensor(self.reserved if after is None else after)
         k, after = (n.expand(len(users)) for n in (torch.as_tensor(k), after))
         if (k < 0).any() or (k > after).any():
-            most = int(after.min())
-            raise ValueError(f"K must lie in 0..{most}, the reserved ratings")
+            raise ValueError(f"K must lie in 0..{after.min()}, the reserved ratings")
         rest = self.count(users) - after
         if len(short := (rest <= 0).nonzero()):
             user, most = int(users[short[0]]), int(after[short[0]])

@@ -86,8 +86,7 @@ def synthetic_population(
         If a user is to rate more items than there are.
     """
     if not 1 <= ratings_per_user <= n_items:
-        text = f"ratings_per_user must lie in 1 .. {n_items}, not {ratings_per_user}"
-        raise ValueError(text)
+        raise ValueError(f"ratings_per_user must lie in 1 .. {n_items}, the items")
     rng = np.random.default_rng(seed)
     mu = 3.5
     b_i = rng.normal(0, 0.4, n_items)

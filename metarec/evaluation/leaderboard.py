@@ -69,8 +69,7 @@ class Leaderboard:
         if missing := needed - set(self.errors):
             raise ValueError(f"the table of errors has no column {sorted(missing)}")
         if self.rival not in self.methods:
-            ran = ", ".join(self.methods)
-            raise ValueError(f"the rival {self.rival!r} was not run, but {ran}")
+            raise ValueError(f"the rival {self.rival!r} was not run: {self.methods}")
         # A hole in this table is a method that was not judged on somebody: no pair.
         wide = self.errors.pivot_table(self.metric, [*_KEYS, "k"], "method")
         if wide.isna().any(axis=None):

@@ -59,6 +59,5 @@ def check_no_leak(
     except ValueError as error:
         raise LeakageError(f"the vocabulary came from others: {error}") from error
     if moved := int((before != after).sum()):
-        text = f"{moved} of {before.numel()} predictions changed when test users did: "
-        text += "something of a test user enters a training statistic"
-        raise LeakageError(text)
+        why = "something of a test user enters a training statistic"
+        raise LeakageError(f"{moved} of {before.numel()} predictions changed: {why}")

@@ -57,8 +57,7 @@ def needs_head(model: nn.Module, prior: Prior) -> RatingModel:
     Shared by the task-learners in closed form.
     """
     if not is_head(model, prior.mean):
-        text = f"this task-learner adapts a linear head, not {[*prior.mean]}: pass "
-        raise ValueError(f'{text}adapt=["head"] to the meta-learner')
+        raise ValueError(f'{[*prior.mean]} is more than a head: pass adapt=["head"]')
     return model
 
 

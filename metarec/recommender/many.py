@@ -160,8 +160,7 @@ def _columns(table: Any, *needed: str) -> pd.DataFrame:
 def finite(*values: Tensor) -> None:
     """Raise ``FloatingPointError`` in place of an answer that is no number."""
     if not all(bool(value.isfinite().all()) for value in values):
-        way_out = 'fit with fewer steps, or with learner="bayesian"'
-        raise FloatingPointError(f"the inner loop diverged on a user: {way_out}")
+        raise FloatingPointError("the inner loop diverged on a user: fit fewer steps")
 
 
 def score_items(
