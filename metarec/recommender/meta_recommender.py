@@ -169,7 +169,7 @@ class MetaRecommender:
         users = _as_users(users, data.n_users)
         histories = UserHistories(data, reserved=self.reserved, vocabulary=users)
         if (usable := len(histories.usable(users))) < 20:
-            text = f"{usable} users have more than {self.reserved} ratings, and it takes "
+            text = f"{usable} users have more than {self.reserved} ratings, it takes "
             raise ValueError(f"{text}at least 20: lower `reserved` or bring more users")
         train, validation = systems.hold_out(histories, users, self.seed)
         # Item vectors that know the validation users would flatter every epoch.
