@@ -13,7 +13,7 @@ from torch import Tensor
 from metarec.data import RatingData
 from metarec.factors import GaussianFactorModel
 from metarec.tasks import SUPPORT_SIZES, Tasks, UserHistories, UserSplit
-from metarec.validation import Predictor, check_disjoint, errors_of
+from metarec.validation import Predictor, errors_of
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class BothCold:
         tables = []
         for k in sizes:
             tasks = self.tasks(k)
-            check_disjoint(tasks)
+            tasks.check_disjoint()
             tables.append(errors_of(predictor, tasks, self.asked).assign(k=k))
         return pd.concat(tables, ignore_index=True)
 

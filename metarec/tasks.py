@@ -192,6 +192,23 @@ class Tasks:
         support, query = self.support.like(weight), self.query.like(weight)
         return type(self)(support, query, self.user.to(weight.device))
 
+    def check_disjoint(self) -> None:
+        """Refuse tasks whose query holds an item of the support; inputs are items.
+
+        Raises
+        ------
+        LeakageError
+            If a query holds an item of its support.
+        """
+        support, query = self.support, self.query
+        # Padding names an item too, so only places under both masks count.
+        same = support.x[:, :, None] == query.x[:, None, :]
+        same = same & support.mask[:, :, None] & query.mask[:, None, :]
+        if same.any():
+            user, n = int(self.user[same.flatten(1).any(1)][0]), int(same.any(1).sum())
+            text = f"user {user} has an item of the support in the query ({n} such "
+            raise LeakageError(f"{text}ratings in all): the answer was given away")
+
 
 @dataclass(frozen=True)
 class UserSplit:

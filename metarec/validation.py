@@ -8,16 +8,9 @@ import torch
 from torch import Tensor
 
 from metarec import metrics
-from metarec.tasks import (
-    SUPPORT_SIZES,
-    Examples,
-    LeakageError,
-    Tasks,
-    UserHistories,
-    one_thread,
-)
+from metarec.tasks import SUPPORT_SIZES, Examples, Tasks, UserHistories, one_thread
 
-__all__ = ["Predictor", "check_disjoint", "validation_score"]
+__all__ = ["Predictor", "validation_score"]
 
 USERS_AT_ONCE = 1024  # users judged at once, at supports of 16: the bound on memory
 # From k, how many ratings users have, (U,), and how many are reserved: how many are
@@ -321,7 +314,7 @@ def judge(
             judged = judged[count[judged].argsort(stable=True)]
         for some in judged.split(at_once) if len(judged) else []:
             tasks = histories.tasks(users[some], k[some], after[some])
-            check_disjoint(tasks)
+            tasks.check_disjoint()
             table = measures(predictor, tasks, histories, **settings)
             table.insert(1, "k", size)
             parts.append(table)
@@ -358,32 +351,3 @@ def predictions(
     if bad := int((scores.isnan() & tasks.query.mask).sum()):
         raise ValueError(f"{bad} predictions are nan: a method must always answer")
     return scores, scores.clamp(histories.scale.low, histories.scale.high)
-
-
-def check_disjoint(tasks: Tasks) -> None:
-    """Refuse tasks whose query holds an item of the support.
-
-    Inputs must be items, (B, N), as those of `UserHistories`.
-
-    Parameters
-    ----------
-    tasks
-        Tasks whose inputs are items, shape (B, N).
-
-    Raises
-    ------
-    LeakageError
-        If a query holds an item of its support.
-
-    Plumbing
-    --------
-    The protocols call it on whatever they judge.
-    """
-    support, query = tasks.support, tasks.query
-    # Padding names an item too, so only places under both masks count.
-    same = support.x[:, :, None] == query.x[:, None, :]
-    same = same & support.mask[:, :, None] & query.mask[:, None, :]
-    if same.any():
-        user, n = int(tasks.user[same.flatten(1).any(1)][0]), int(same.any(1).sum())
-        text = f"user {user} has an item of the support in the query ({n} such ratings "
-        raise LeakageError(f"{text}in all): the answer was given away")

@@ -30,7 +30,6 @@ from metarec.metrics import paired_bootstrap
 from metarec.systems import System
 from metarec.tasks import Examples, LeakageError, Tasks, UserHistories, split_users
 from metarec.training import TrainingConfig
-from metarec.validation import check_disjoint
 
 QUICK = Protocol(folds=3)
 
@@ -87,22 +86,17 @@ def test_an_item_mean_with_test_users_in_it_is_refused_and_found(
 def test_a_query_in_the_support_is_found(data: RatingData) -> None:
     histories, users = UserHistories(data), torch.arange(4)
     honest = histories.tasks(users, 3)
-    check_disjoint(honest)
+    honest.check_disjoint()
     twice = honest.support.x.clone()
     twice[2, 1] = honest.query.x[2, 0]
     leaky = Tasks(replace(honest.support, x=twice), honest.query, users)
     with pytest.raises(
         LeakageError, match=r"user 2 has an item of the support in the query \(1 such"
     ):
-        check_disjoint(leaky)
+        leaky.check_disjoint()
     # Under a false mask there is no rating, so nothing is given away.
-    check_disjoint(
-        Tasks(
-            replace(leaky.support, mask=torch.zeros(4, 3, dtype=torch.bool)),
-            leaky.query,
-            users,
-        )
-    )
+    nothing = replace(leaky.support, mask=torch.zeros(4, 3, dtype=torch.bool))
+    Tasks(nothing, leaky.query, users).check_disjoint()
 
 
 def test_the_protocol_itself_refuses_a_query_in_the_support(
