@@ -8,7 +8,6 @@ from dataclasses import asdict
 from functools import partial
 from itertools import product
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import torch
@@ -70,7 +69,10 @@ def run_methods(
     settings = json.loads(json.dumps(asdict(protocol)))
     settings["data"] = data.content_hash()
     mark = store / "settings.json"
-    _refuse_another(mark, settings)
+    there = json.loads(mark.read_text()) if mark.exists() else settings
+    if differ := sorted(name for name in settings if settings[name] != there.get(name)):
+        text = f"{store} holds results under another {', '.join(differ)}: "
+        raise ValueError(f"{text}name another folder or begin anew with --fresh")
 
     def path(kind: str, method: str, number: int) -> Path:
         slug = re.sub(r"[^a-z0-9]+", "-", method.lower()).strip("-")
@@ -112,12 +114,3 @@ def _judged(fold: Fold, method: str, kinds: Sequence[str]) -> pd.DataFrame:
         predictor.predict(support, everything)
     cost = 1000 * (time.process_time() - start) / len(users)
     return table.assign(method=method, fit_seconds=fit_seconds, ms_per_user=cost)
-
-
-def _refuse_another(mark: Path, settings: dict[str, Any]) -> None:
-    """Refuse a folder that holds the results of another run."""
-    if mark.exists():
-        theirs = json.loads(mark.read_text())
-        if differ := sorted(k for k in settings if settings[k] != theirs.get(k)):
-            text = f"{mark.parent} holds results under another {', '.join(differ)}: "
-            raise ValueError(f"{text}name another folder or begin anew with --fresh")

@@ -436,14 +436,11 @@ class MetaRecommender:
         """
         check(path=path)
         state = self.meta.state_dict()
-        about = {
-            "settings": self._settings(),
-            "config": asdict(self.config),
-            "scale": asdict(self.scale),
-            "user_features": asdict(self.user_features),
-            "items": self.items[["item_id", "title"]].to_dict(orient="list"),
-            "sizes": self._sizes,
-        }
+        known = {"config": self.config, "scale": self.scale}
+        known |= {"user_features": self.user_features}
+        about: dict[str, Any] = {name: asdict(part) for name, part in known.items()}
+        about |= {"settings": self._settings(), "sizes": self._sizes}
+        about["items"] = self.items[["item_id", "title"]].to_dict(orient="list")
         count = torch.tensor(self.items["ratings"].to_numpy())
         files.write_file(path, about, state | {"count": count})
 
