@@ -394,15 +394,13 @@ class Softmax(Likelihood):
         Reading
             All items (n_items,), likes and candidates (B, n_items), sums of likes (B,).
         """
-        liked = (ratings.mask & (ratings.y >= self.like)).to(ratings.y)
+        liked = (ratings.y >= self.like).to(ratings.y)
         if seen is not None and self.weight is not None:
             liked = liked * self.weight.to(liked)[ratings.x % n_items]
-        nothing = liked.new_zeros(len(liked), n_items)
-        # Added, not set: what stands under a false mask may name any item.
-        y = nothing.scatter_add(1, ratings.x % n_items, liked)
+        y = ratings.table(liked, n_items)
         mask = torch.ones_like(y, dtype=torch.bool)
         if seen is not None:
-            mask = nothing.scatter_add(1, seen.x % n_items, seen.mask.to(y)) == 0
+            mask = seen.table(torch.ones_like(seen.y), n_items) == 0
         x = torch.arange(n_items, device=y.device)
         return Reading(x, y, mask, y.sum(-1).clamp(min=torch.finfo(y.dtype).tiny))
 

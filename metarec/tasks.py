@@ -149,6 +149,26 @@ class Examples:
             parts[name] = x.to(weight if x.is_floating_point() else weight.device)
         return replace(self, **parts)
 
+    def table(self, value: Tensor, n_items: int) -> Tensor:
+        """A row for each task and a column for each item: ``value`` where it was rated.
+
+        Parameters
+        ----------
+        value
+            What stands in the table, shape (B, N).
+        n_items
+            Number of items.
+
+        Returns
+        -------
+        Tensor
+            The table, 0 where nothing was rated, shape (B, n_items).
+        """
+        known = torch.where(self.mask, value, 0.0)
+        nothing = known.new_zeros(len(self), n_items)
+        # Added, not set: what stands under a false mask may name any item.
+        return nothing.scatter_add(1, self.x % n_items, known)
+
 
 @dataclass(frozen=True)
 class Tasks:
@@ -371,7 +391,7 @@ class UserHistories:
             columns = data.item, data.rating, data.start
             self.item, self.rating, self.start = map(torch.from_numpy, columns)
         else:
-            raise ValueError(f'a store is in order="time", and cannot be in {order!r}')
+            raise ValueError(f"a store is in order of time, not in {order!r}: read it")
         self.reserved = reserved
         self.n_items = data.n_items
         self.scale = data.scale

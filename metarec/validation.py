@@ -189,12 +189,11 @@ def lists_of(
     --------
     The protocol of lists.
     """
-    support, query = tasks.support, tasks.query
-    nothing = torch.zeros(len(tasks), histories.n_items)
-    liked = query.mask & (query.y >= histories.scale.like)
-    relevant = nothing.scatter_add(1, query.x, liked.float()) > 0
-    unseen = nothing.scatter_add(1, support.x, support.mask.float()) == 0
-    everything = torch.arange(histories.n_items).expand(len(tasks), -1)
+    support, query, n_items = tasks.support, tasks.query, histories.n_items
+    liked = (query.y >= histories.scale.like).float()
+    relevant = query.table(liked, n_items) > 0
+    unseen = support.table(torch.ones_like(support.y), n_items) == 0
+    everything = torch.arange(n_items).expand(len(tasks), -1)
     score, judged = predictor.predict(support, everything), relevant.any(-1)
     score, relevant, unseen = score[judged], relevant[judged], unseen[judged]
     # Where all scores are alike, a list is drawn by chance.

@@ -256,9 +256,8 @@ class BesidePopularity:
         Tensor
             Scores, shape (B, N).
         """
-        chosen = torch.zeros(len(support), len(self.popularity))
-        is_chosen = (support.mask & (support.y >= self.like)).float()
-        chosen = chosen.scatter_add(1, support.x, is_chosen)
+        is_chosen = (support.y >= self.like).float()
+        chosen = support.table(is_chosen, len(self.popularity))
         softened = chosen.sum(-1, keepdim=True).clamp(min=1) ** -self.power
         move = self.weight * softened * self.move(chosen)
         return (self.popularity + move).gather(1, x)

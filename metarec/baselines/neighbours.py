@@ -194,9 +194,8 @@ def _rest(ratings: Examples, bias: UserItemBias) -> Tensor:
 
 def _table(ratings: Examples, bias: UserItemBias) -> tuple[Tensor, Tensor]:
     """Residuals and where there is one, both (B, I) with a column for each item."""
-    empty = torch.zeros(len(ratings), len(bias.offset))
-    rest = empty.scatter_add(1, ratings.x, _rest(ratings, bias))
-    return rest, empty.scatter_add(1, ratings.x, ratings.mask.float())
+    n_items, rest = len(bias.offset), _rest(ratings, bias)
+    return ratings.table(rest, n_items), ratings.table(torch.ones_like(rest), n_items)
 
 
 def _similarity(

@@ -108,10 +108,9 @@ def cross_fit(
 
 def choices(histories: UserHistories, users: Tensor) -> tuple[Tensor, Tensor]:
     """Where ``users`` rated an item, and where they liked it: 1 or 0, (U, I) each."""
-    position, item, rating = histories.ratings_of(users)
-    rated, liked = torch.zeros(2, len(users), histories.n_items)
-    rated[position, item] = 1.0
-    liked[position, item] = (rating >= histories.scale.like).float()
+    given = histories.everything(users, histories.n_items)
+    both = torch.ones_like(given.y), (given.y >= histories.scale.like).float()
+    rated, liked = (given.table(each, histories.n_items) for each in both)
     return rated, liked
 
 
