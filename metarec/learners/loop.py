@@ -121,13 +121,14 @@ def inner_loop(
 
 
 def stable_share(rate: Tensor | float, curvature: Tensor) -> Tensor | None:
-    """The share of a rate at which no step raises the loss: 1, or ``1.5 / lambda``.
+    """The share of a rate at which every step halves what is left, or does better.
 
-    ``lambda`` is the largest eigenvalue of ``A^1/2 H A^1/2``, with A the rate and H the
-    curvature of a task. A step of rate A multiplies what is left along an eigenvector
-    by ``1 - lambda``. Up to 2 that does not grow, and nothing changes. Beyond 2 the
-    steps would diverge: the rate is cut so that ``lambda`` becomes 1.5, and what is
-    left halves with every step, however many ratings there are. The meta-gradient runs
+    ``share = 1.5 / max(1.5, lambda)``, with ``lambda`` the largest eigenvalue of
+    ``A^1/2 H A^1/2``, A the rate and H the curvature of a task. A step of rate A
+    multiplies what is left along an eigenvector by ``1 - lambda``: beyond 1 it
+    overshoots, near 2 the next one brings it back to where it was, and beyond 2 steps
+    diverge. Up to 1.5 nothing changes; beyond, ``lambda`` becomes 1.5, and what is left
+    halves with every step, however many ratings there are. The meta-gradient runs
     through the share as through the rest.
 
     Parameters
@@ -156,11 +157,12 @@ def stable_share(rate: Tensor | float, curvature: Tensor) -> Tensor | None:
     # The trace of A H is no less than lambda, and costs next to nothing: numbers alone,
     # as no gradient runs through a test.
     trace = (rate.detach() * part.detach()).flatten(1).sum(-1)
-    if (trace <= 2).all():
+    if (trace <= 1.5).all():
         return None
     each = rate.to(curvature).expand_as(curvature[0] if full else curvature[0, 0])
     root = torch.linalg.cholesky(each) if full else each.sqrt().diag()
     # What is not finite is for others to report: a solver would only stumble over it.
     spread = (root.mT @ curvature @ root).nan_to_num(0.0, 0.0, 0.0)
     largest = torch.linalg.eigvalsh(spread)[:, -1]
-    return torch.where(largest > 2, 1.5 / largest.clamp(min=2), 1.0)
+    share: Tensor = 1.5 / largest.clamp(min=1.5)
+    return share
