@@ -63,7 +63,8 @@ class GaussianFactorModel:
 
     Source
     ------
-    Salakhutdinov & Mnih (2008), with EM in place of sampling.
+    Lim & Teh (2007): mean-field variational EM. The model is that of Salakhutdinov &
+    Mnih (2008), who sample; a model with features of items: Stern et al. (2009).
 
     Built in
     --------

@@ -121,7 +121,7 @@ def inner_loop(
 
 
 def stable_share(rate: Tensor | float, curvature: Tensor) -> Tensor | None:
-    """The share of a rate at which every step halves what is left, or does better.
+    """The share of a rate at which no step overshoots by more than half the way.
 
     ``share = 1.5 / max(1.5, lambda)``, with ``lambda`` the largest eigenvalue of
     ``A^1/2 H A^1/2``, A the rate and H the curvature of a task. A step of rate A
