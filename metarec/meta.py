@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import cached_property
 from math import log
 from typing import Any
 
@@ -193,11 +192,6 @@ class MetaLearner(nn.Module):
         score = predict(self.model, own, here, support.profile)
         return answer(self.model, score).to(x.device)
 
-    @cached_property
-    def _banks(self) -> list[TaskBank]:
-        """The banks of tasks, the learner's or its own: looked for once."""
-        return [part for part in self.modules() if isinstance(part, TaskBank)]
-
     def loss(self, tasks: Tasks) -> Tensor:
         """The meta-loss: that of the learner on the query, averaged over tasks.
 
@@ -215,8 +209,9 @@ class MetaLearner(nn.Module):
             A number.
         """
         tasks = tasks.like(next(self.model.parameters()))
-        if self._banks and isinstance(self.model, RatingModel):
-            for bank in self._banks:
+        banks = [part for part in self.modules() if isinstance(part, TaskBank)]
+        if banks and isinstance(self.model, RatingModel):
+            for bank in banks:
                 bank.refresh(self.model)
             # Attention between tasks must know who a task is, to leave it out.
             tasks = replace(tasks, support=replace(tasks.support, user=tasks.user))

@@ -35,15 +35,14 @@ def describe(data: RatingData) -> str:
     ]
     if ratings["timestamp"].any():
         # Days of numpy, which hold any number of seconds.
-        span = ratings["timestamp"].agg(["min", "max"]).to_numpy()
-        first, last = span.astype("datetime64[s]").astype("datetime64[D]")
+        span = ratings["timestamp"].agg(["min", "max"]).to_numpy("datetime64[s]")
+        first, last = span.astype("datetime64[D]")
         lines.append(f"span     {first} to {last}")
     # Ratings without a step are counted in ten bins.
     bins = 10 if data.scale.step is None and ratings["rating"].nunique() > 10 else None
     counts = ratings["rating"].value_counts(bins=bins).sort_index()
-    for rating, count in counts.items():
-        bar = "#" * round(40 * count / counts.max())
-        lines.append(f"  {rating!s:>8} {count:>9,} {bar}")
+    width = (40 * counts / counts.max()).round().astype(int)
+    lines += [f"  {r!s:>8} {n:>9,} {width[r] * '#'}" for r, n in counts.items()]
     lines += [f"hash     {data.content_hash()}", data.citation]
     return "\n".join(lines).rstrip()
 
