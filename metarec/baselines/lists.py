@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -11,6 +11,7 @@ from metarec.baselines.ridge import ridge_rows
 from metarec.tasks import Examples, UserHistories
 
 Move = Callable[[Tensor], Tensor]  # from who chose what, (B, I), to scores, (B, I)
+Make = Callable[[Tensor, Tensor, Any], Move]  # from who saw, who liked, and an amount
 
 
 def cosine(seen: Tensor, liked: Tensor, amount: float) -> Move:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from metarec.baselines import ALS, BesidePopularity, GenreRidge, ItemKNN, UserKNN
-from metarec.baselines.lists import Move, cosine, ease, implicit_als, lift
+from metarec.baselines.lists import Make, cosine, ease, implicit_als, lift
 from metarec.evaluation.fold import Fold
 from metarec.factors import GlobalMean, ItemMean, UserItemBias
 from metarec.systems import GOALS, GRID, System
@@ -53,10 +53,7 @@ A constant.
 
 
 def list_rival(
-    make: Callable[[Tensor, Tensor, Any], Move],
-    amounts: Sequence[Any],
-    weights: Sequence[float],
-    fold: Fold,
+    make: Make, amounts: Sequence[Any], weights: Sequence[float], fold: Fold
 ) -> BesidePopularity:
     """Popularity and what ``make`` makes, with settings that validation users choose.
 

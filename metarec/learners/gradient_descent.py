@@ -6,9 +6,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
+from torch.func import vmap
 
-from metarec.learners.functional import over_tasks, twin
+from metarec.learners.functional import predict
 from metarec.learners.heads import Rows, expand_mean, is_head, masked_rows
 from metarec.learners.loop import MatrixRate, Objective, inner_loop, stable_share
 from metarec.learners.losses import Loss, mean_squared_error, squared_error
@@ -140,19 +140,13 @@ class GradientDescent(TaskLearner):
                 return _quadratic(model, support, self.loss is mean_squared_error)
             if mine:
                 return _of_rows(Rows.of(model, support))
-        loss = likelihood.loss if self.loss is None else self.loss
-        read = likelihood.read(support, getattr(model, "n_items", 0))
-        score, inputs = _score_of(model, prior, support, read.x)
-
-        def task_loss(
-            weights: Parameters, y: Tensor, mask: Tensor, *inputs: Tensor
-        ) -> Tensor:
-            return loss(score(weights, *inputs), y, mask)
-
-        losses = over_tasks(task_loss, len(support))
+        loss = likelihood.loss if self.loss is None else vmap(self.loss)
+        x, y, mask, _ = likelihood.read(support, getattr(model, "n_items", 0))
+        head = is_head(model, prior.mean)
 
         def by_task(weights: Parameters) -> Tensor:
-            return losses(weights, read.y, read.mask, *inputs)
+            own = {"head": weights["head"].squeeze(-1)} if head else weights
+            return loss(predict(model, own, x, support.profile), y, mask)
 
         curvature = None
         most = 1.0 if squared else likelihood.steepest if mine else None
@@ -288,30 +282,3 @@ def _by_autograd(
         return dict(zip(at, found, strict=True))
 
     return gradient
-
-
-def _score_of(
-    model: nn.Module, prior: Prior, support: Examples, x: Tensor
-) -> tuple[Callable[..., Tensor], tuple[Tensor, ...]]:
-    """A task's score as a function of its weights, and its inputs for each task.
-
-    Features that no weight of a task changes are looked up once, for all tasks.
-    """
-    if is_head(model, prior.mean):
-        phi = model.features(x, support.profile)
-        return _linear, (phi, model.offset(x))
-    if x.dim() == 1:  # the same items for all tasks
-        x = x.expand(len(support), -1)
-    model, own = twin(model), set(prior.mean)
-    shared = {n: p for n, p in model.named_parameters() if n not in own}
-
-    def score(weights: Parameters, *inputs: Tensor) -> Tensor:
-        found: Tensor = functional_call(model, {**shared, **weights}, inputs)
-        return found
-
-    profile = support.profile
-    return score, (x,) if profile is None else (x, profile)
-
-
-def _linear(weights: Parameters, phi: Tensor, offset: Tensor) -> Tensor:
-    return offset + (phi @ weights["head"]).squeeze(-1)
