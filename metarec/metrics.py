@@ -243,10 +243,8 @@ def auc(score: Tensor, click: Tensor, mask: Tensor) -> Tensor:
     return won / (clicked.sum(-1) * not_clicked.sum(-1))
 
 
-def expected_calibration_error(
-    probability: Tensor, click: Tensor, bins: int = 10
-) -> float:
-    """Mean distance between prediction and share of clicks, over the bins of all cases.
+def expected_calibration_error(probability: Tensor, click: Tensor) -> float:
+    """Mean distance between prediction and share of clicks, over ten bins of all cases.
 
     A case counts the distance between the mean prediction and the share of clicks in
     its bin. 0 for calibrated predictions and infinite data; few data have some by
@@ -258,8 +256,6 @@ def expected_calibration_error(
         Predicted probabilities, shape (N,).
     click
         1 for a click, 0 for none, shape (N,).
-    bins
-        Number of bins of equal width.
 
     Returns
     -------
@@ -281,7 +277,7 @@ def expected_calibration_error(
     """
     _same_shape(probability, click)
     p = _probability(probability).double()
-    place = (p * bins).long().clamp(max=bins - 1)
+    place = (10 * p).long().clamp(max=9)
     # A bin's gap of means times its cases is its gap of sums.
     gap = torch.bincount(place, p - click.double())
     return float(gap.abs().sum() / len(p))

@@ -370,9 +370,7 @@ def _described(items: pd.DataFrame) -> pd.DataFrame:
     return items.assign(title=title.astype(str), year=year, genres=genres.map(tuple))
 
 
-def clicks(
-    data: RatingData, at: float = 4.0, unseen: int = 0, seed: int = 0
-) -> RatingData:
+def clicks(data: RatingData, at: float = 4.0, unseen: int = 0) -> RatingData:
     """Turn ratings into clicks: 1 where a rating is ``at`` or more, 0 elsewhere.
 
     Counts, of plays say, become clicks by a threshold: 230 plays against 1 say that
@@ -392,8 +390,6 @@ def clicks(
     unseen
         How many draws to make for each of a user's ratings; what falls on an item that
         the user has is not drawn again.
-    seed
-        Seed of what is drawn.
 
     Returns
     -------
@@ -413,7 +409,7 @@ def clicks(
     table = data.ratings.assign(rating=liked.astype("float32"))
     drawn = table.loc[table.index.repeat(unseen)]
     # An item that nobody has may be new, which is no reason to dislike it.
-    some = np.random.default_rng(seed).choice(table["item"].unique(), len(drawn))
+    some = np.random.default_rng(0).choice(table["item"].unique(), len(drawn))
     last = drawn.groupby("user")["timestamp"].transform("max")
     drawn = drawn.assign(item=some, rating=np.float32(0), timestamp=last)
     table = pd.concat([table, drawn]).drop_duplicates(["user", "item"])

@@ -217,9 +217,7 @@ class Leaderboard:
             save_aside(Path(path), partial(Path.write_text, data=text))
         return text
 
-    def plot(
-        self, k: int, methods: Sequence[str] | None = None, ax: Axes | None = None
-    ) -> Axes:
+    def plot(self, k: int, methods: Sequence[str] | None = None) -> Axes:
         """Draw each method's difference to the rival at one K with its interval.
 
         Parameters
@@ -228,8 +226,6 @@ class Leaderboard:
             Support size K.
         methods
             Methods to draw; all if not given.
-        ax
-            Axes to draw on; new ones if not given.
 
         Returns
         -------
@@ -242,8 +238,7 @@ class Leaderboard:
         # Here, since most who judge do not draw, and matplotlib takes a second to load.
         import matplotlib.pyplot as plt
 
-        if ax is None:
-            ax = plt.subplots(figsize=(6.5, 1.2 + 0.22 * len(rows)))[1]
+        ax = plt.subplots(figsize=(6.5, 1.2 + 0.22 * len(rows)))[1]
         at = np.arange(len(rows))
         gap = rows["difference"].to_numpy()
         spread = np.abs(np.stack([rows["low"] - gap, rows["high"] - gap]))
