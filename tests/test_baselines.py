@@ -411,7 +411,7 @@ def test_the_choice_of_items_is_the_ridge_regression_of_tastes(
     histories, users = UserHistories(data), torch.arange(150)
     model = GaussianFactorModel.fit(histories, users, dim=2, sweeps=5)
     tastes = model.posterior(histories.everything(users, 30))[0][:, :-1]
-    model.learn_implicit(histories, users, ridge=2.0, draws=4, seed=5)
+    model.learn_implicit(histories, users, draws=4, seed=5)
     # The same sets as dense rows, and least squares with extra rows for the ridge.
     generator = torch.Generator().manual_seed(5)
     rows = []
@@ -420,7 +420,7 @@ def test_the_choice_of_items_is_the_ridge_regression_of_tastes(
         dense = torch.zeros(150, 80, dtype=torch.float64)
         dense.scatter_add_(1, chosen.x, chosen.mask.double())
         rows.append(dense / dense.sum(1, keepdim=True).sqrt())
-    left = torch.cat([torch.cat(rows) / 2, 2**0.5 * torch.eye(80).double()])
+    left = torch.cat([torch.cat(rows) / 2, torch.eye(80).double()])
     right = torch.cat([tastes.repeat(4, 1) / 2, torch.zeros(80, 2).double()])
     expected = torch.linalg.lstsq(left, right).solution
     torch.testing.assert_close(model.implicit, expected, rtol=0, atol=1e-8)

@@ -420,12 +420,7 @@ class GaussianFactorModel:
 
     @one_thread()
     def learn_implicit(
-        self,
-        histories: UserHistories,
-        users: Tensor,
-        ridge: float = 1.0,
-        draws: int = 30,
-        seed: int = 0,
+        self, histories: UserHistories, users: Tensor, draws: int = 30, seed: int = 0
     ) -> None:
         """Let the choice of items shift the prior.
 
@@ -433,7 +428,7 @@ class GaussianFactorModel:
 
         The ``y_j`` (I, dim) are the ridge regression of the training ``users``'
         posterior vectors, from all their ratings, on sets of K of their items: ``min_y
-        sum |E[p_u] - K^-1/2 sum_{j in S} y_j|^2 + ridge |y|^2``, the sum averaged over
+        sum |E[p_u] - K^-1/2 sum_{j in S} y_j|^2 + |y|^2``, the sum averaged over
         ``draws`` of the sets. Half of them are a user's earliest items, half begin
         anywhere in the history.
 
@@ -443,8 +438,6 @@ class GaussianFactorModel:
             Ratings of all users, each user's in one order.
         users
             Indices of users, shape (U,).
-        ridge
-            Weight of the squares in the ridge regression.
         draws
             Number of sets of items drawn from each user.
         seed
@@ -465,7 +458,7 @@ class GaussianFactorModel:
         generator = torch.Generator().manual_seed(seed)
         n = histories.n_items
         # Positive definite by the ridge: a system of as many equations as items.
-        gram = draws * ridge * torch.eye(n, dtype=taste.dtype)
+        gram = draws * torch.eye(n, dtype=taste.dtype)
         target = torch.zeros(n, self.dim, dtype=taste.dtype)
         for _ in range(draws):
             chosen = histories.draw_windows(users, SUPPORT_SIZES[1:], generator)
