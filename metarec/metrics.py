@@ -1,6 +1,6 @@
 """How a recommender is judged: rating errors, quality of lists, and their spread."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -286,11 +286,11 @@ def expected_calibration_error(probability: Tensor, click: Tensor) -> float:
 # How good a list is, and what chance scores.
 
 
-def dcg(relevance: Tensor, k: int | None = None, exponential: bool = False) -> Tensor:
+def dcg(relevance: Tensor, k: int | None = None) -> Tensor:
     """Discounted cumulative gain of items listed in rank order, shape (...,).
 
-    ``DCG@k = sum_{j=1..k} gain_j / log2(j + 1)``, gain the relevance itself, or
-    ``2^relevance - 1`` if ``exponential``.
+    ``DCG@k = sum_{j=1..k} relevance_j / log2(j + 1)``. For the exponential gain pass
+    ``2^relevance - 1``.
 
     Parameters
     ----------
@@ -298,8 +298,6 @@ def dcg(relevance: Tensor, k: int | None = None, exponential: bool = False) -> T
         Relevance in rank order, best rank first, shape (..., N).
     k
         Number of places that count; all N if not given.
-    exponential
-        Whether the gain is ``2^relevance - 1`` in place of the relevance.
 
     Returns
     -------
@@ -315,14 +313,11 @@ def dcg(relevance: Tensor, k: int | None = None, exponential: bool = False) -> T
     how-a-benchmark-fools-you
     """
     top = relevance[..., :k].double()
-    gain = torch.exp2(top) - 1 if exponential else top
     place = torch.arange(top.shape[-1], dtype=torch.float64)
-    return (gain / torch.log2(place + 2)).sum(-1)
+    return (top / torch.log2(place + 2)).sum(-1)
 
 
-def ndcg(
-    score: Tensor, relevance: Tensor, k: int | None = None, exponential: bool = False
-) -> Tensor:
+def ndcg(score: Tensor, relevance: Tensor, k: int | None = None) -> Tensor:
     """DCG of the ranking by ``score`` over the DCG of the best possible ranking.
 
     Both arguments have shape (..., N) and cover *all* candidates: the ideal is taken
@@ -337,8 +332,6 @@ def ndcg(
         Relevance of all candidates, shape (..., N).
     k
         Number of places that count; all N if not given.
-    exponential
-        Whether the gain is ``2^relevance - 1`` in place of the relevance.
 
     Returns
     -------
@@ -354,8 +347,7 @@ def ndcg(
     how-a-benchmark-fools-you
     """
     _same_shape(score, relevance)
-    found = dcg(_first(score, relevance, k), k, exponential)
-    return _of_ideal(found, relevance, k, exponential)
+    return _of_ideal(dcg(_first(score, relevance, k), k), relevance, k)
 
 
 def recall(score: Tensor, relevant: Tensor, k: int) -> Tensor:
@@ -812,9 +804,9 @@ def _first(score: Tensor, of: Tensor, k: int | None) -> Tensor:
     return of.gather(-1, score.argsort(dim=-1, descending=True, stable=True)[..., :k])
 
 
-def _of_ideal(found: Tensor, relevance: Tensor, *how: Any) -> Tensor:
+def _of_ideal(found: Tensor, relevance: Tensor, k: int | None) -> Tensor:
     """A DCG over that of the best ranking, 0 where nothing is relevant."""
-    ideal = dcg(relevance.sort(-1, descending=True).values, *how)
+    ideal = dcg(relevance.sort(-1, descending=True).values, k)
     return torch.where(ideal > 0, found / ideal.clamp(min=1e-300), 0.0)
 
 
