@@ -286,14 +286,32 @@ def meta_train(
             more = f"{len(log.loss)} epochs, more than epochs={config.epochs}"
             raise ValueError(f"{path} has {more}: ask for as many, or {_WAY_OUT}")
 
+    def one_epoch(batches: Iterator[Tasks]) -> float:
+        """Step through the meta-batches; the mean meta-loss of a task."""
+        total, n_tasks = 0.0, 0
+        for tasks in batches:
+            optimizer.zero_grad()
+            own = _own_gradient(meta, tasks, config) if len(tasks) else 0.0
+            # The penalty is a part of each process's mean, so the mean counts it once.
+            loss, n = workers.all_reduce(trained, own, len(tasks))
+            if not isfinite(loss):
+                text = "the inner loop diverged; take a smaller inner rate"
+                raise FloatingPointError(f"the meta-loss is not finite: {text}")
+            # Second-order gradients have long tails: one batch must not undo an epoch.
+            nn.utils.clip_grad_norm_(meta.parameters(), config.clip)
+            optimizer.step()
+            for name, value in meta.state_dict().items() if config.average else ():
+                average[name].lerp_(value, 1 - config.average)
+            total, n_tasks = total + loss * n, n_tasks + n
+        return total / max(n_tasks, 1)
+
     epochs = range(len(log.loss), config.epochs)
     quiet = not (progress and workers.first)
     bar = tqdm(epochs, desc="meta-training", unit="epoch", disable=quiet)
     for epoch in bar:
         if log.best_epoch >= 0 and epoch - log.best_epoch > config.patience:
             break
-        tasks = batches(generator)
-        log.loss.append(_one_epoch(meta, tasks, optimizer, config, workers, average))
+        log.loss.append(one_epoch(batches(generator)))
         now = _copy(meta)
         average = average if config.average else now
         meta.load_state_dict(average)
@@ -316,38 +334,6 @@ def meta_train(
 
 def _copy(meta: MetaLearner) -> dict[str, Tensor]:
     return {name: value.clone() for name, value in meta.state_dict().items()}
-
-
-def _one_epoch(
-    meta: MetaLearner,
-    batches: Iterator[Tasks],
-    optimizer: torch.optim.Optimizer,
-    config: TrainingConfig,
-    workers: Workers,
-    average: dict[str, Tensor],
-) -> float:
-    """Step through the meta-batches of one epoch; the mean meta-loss of a task.
-
-    ``average`` moves with each step, in place.
-    """
-    (group,) = optimizer.param_groups
-    total, n_tasks = 0.0, 0
-    for tasks in batches:
-        optimizer.zero_grad()
-        own = _own_gradient(meta, tasks, config) if len(tasks) else 0.0
-        # The penalty is a part of each process's mean, so the mean counts it once.
-        loss, n = workers.all_reduce(group["params"], own, len(tasks))
-        if not isfinite(loss):
-            text = "the inner loop diverged; take a smaller inner rate or fewer steps"
-            raise FloatingPointError(f"the meta-loss is not finite: {text}")
-        # Second-order gradients have long tails: one batch must not undo an epoch.
-        nn.utils.clip_grad_norm_(meta.parameters(), config.clip)
-        optimizer.step()
-        if config.average:
-            for name, value in meta.state_dict().items():
-                average[name].lerp_(value, 1 - config.average)
-        total, n_tasks = total + loss * n, n_tasks + n
-    return total / max(n_tasks, 1)
 
 
 def _own_gradient(meta: MetaLearner, tasks: Tasks, config: TrainingConfig) -> float:
