@@ -196,11 +196,7 @@ class Parts:
 
     @classmethod
     def of(
-        cls,
-        histories: UserHistories,
-        users: Tensor,
-        warm: WarmStart,
-        item_features: Tensor,
+        cls, histories: UserHistories, users: Tensor, warm: WarmStart, features: Tensor
     ) -> Self:
         """Parts to train on ``users``, who are also the bank.
 
@@ -212,7 +208,7 @@ class Parts:
             Users to train on, shape (U,), who are also the bank.
         warm
             Item vectors to start from, cross-fitted.
-        item_features
+        features
             What is known of each item, shape (n_items, F).
 
         Returns
@@ -228,7 +224,7 @@ class Parts:
             rating = histories.ratings_of(users)[2]
             ends = float(rating.min()), float(rating.max())
         like = histories.scale.like
-        return cls(warm, item_features, *sizes, history, like, ends)
+        return cls(warm, features, *sizes, history, like, ends)
 
     @classmethod
     def blank(cls, sizes: Mapping[str, int], like: float = 4.0) -> Self:

@@ -164,10 +164,7 @@ def finite(*values: Tensor) -> None:
 
 
 def score_items(
-    model: RatingModel,
-    weights: Parameters,
-    support: Examples,
-    items: Tensor | None = None,
+    model: RatingModel, weights: Parameters, support: Examples, items: Tensor | None
 ) -> Tensor:
     """Scores (B, N) of ``items`` (N,) or all under each user's own weights, finite.
 
@@ -182,7 +179,7 @@ def score_items(
     support
         Ratings to adapt on, of B users or tasks.
     items
-        Rows of the item table, shape (N,); all if not given.
+        Rows of the item table, shape (N,), or None for all.
     """
     every = torch.arange(model.n_items)
     # What an item's share is, depends on all.

@@ -365,7 +365,8 @@ class MetaRecommender:
         # Scores of a batch are forgotten once its lists are made.
         for first, last in many.user_batches(len(given.user), len(items), wide):
             support = self._support(given, first, last, users or {})
-            scores = many.score_items(model, self.meta.adapt(support), support)
+            weights = self.meta.adapt(support)
+            scores = many.score_items(model, weights, support, None)
             own = best(scores.cpu() - expected, support)
             lists.append(pd.DataFrame(own | {"row": own["row"] + first}))
             bar.update(last - first)
