@@ -143,6 +143,18 @@ def test_a_solution_over_several_cells_is_folded() -> None:
     assert end.source == "## Next"
 
 
+def test_what_answers_a_guess_is_folded() -> None:
+    shown = [new_output("stream", text="4")]
+    cells = [
+        new_code_cell("print(4)", outputs=shown, metadata={"tags": tags})
+        for tags in (["hide-output"], ["hide-input"])
+    ]
+    fresh = plain(new_notebook(cells=cells), Chapter("book/part/page", references()))
+    answer, drawing = code(fresh)
+    assert answer.metadata == {"jupyter": {"outputs_hidden": True}}
+    assert drawing.metadata == {} and answer.outputs == drawing.outputs
+
+
 def test_a_solution_that_opens_with_code_has_its_title() -> None:
     text = (
         "```{exercise} Say it\n:label: ex-a\n\nWhat?\n```\n\n"

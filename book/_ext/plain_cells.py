@@ -196,13 +196,17 @@ def code_of(cell: NotebookNode, source: str, hidden: bool) -> NotebookNode:
         for output in cell.outputs
         if not output.get("metadata", {}).get("scrapbook", {}).get("mime_prefix")
     ]
-    folds = {"jupyter": {"source_hidden": True, "outputs_hidden": True}}
+    # What answers a guess is out of sight as well, until the cell is run or clicked.
+    answer = "hide-output" in cell.metadata.get("tags", [])
+    folds = {"source_hidden": hidden, "outputs_hidden": hidden or answer}
     return new_code_cell(
         source,
         id=cell.id,
         execution_count=cell.execution_count,
         outputs=outputs,
-        metadata=folds if hidden else {},
+        metadata={"jupyter": {k: v for k, v in folds.items() if v}}
+        if any(folds.values())
+        else {},
     )
 
 
