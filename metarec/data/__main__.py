@@ -41,8 +41,8 @@ def describe(data: RatingData) -> str:
     # Ratings without a step are counted in ten bins.
     bins = 10 if data.scale.step is None and ratings["rating"].nunique() > 10 else None
     counts = ratings["rating"].value_counts(bins=bins).sort_index()
-    width = (40 * counts / counts.max()).round().astype(int)
-    lines += [f"  {r!s:>8} {n:>9,} {width[r] * '#'}" for r, n in counts.items()]
+    for rating, n in counts.items():
+        lines.append(f"  {rating!s:>8} {n:>9,} {round(40 * n / counts.max()) * '#'}")
     lines += [f"hash     {data.content_hash()}", data.citation]
     return "\n".join(lines).rstrip()
 
