@@ -175,8 +175,7 @@ class UserKNN:
         """
         own = _table(support, self.bias)
         weight = _similarity(*own, self.rest, self.rated, self.shrinkage)
-        total, size = weight @ self.rest, weight.abs() @ self.rated
-        move = total / (self.doubt + size)
+        move = weight @ self.rest / (self.doubt + weight.abs() @ self.rated)
         return self.bias.predict(support, x) + move.gather(1, x)
 
 
