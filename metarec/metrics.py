@@ -713,10 +713,7 @@ def paired_bootstrap(
 
 
 def bootstrap_means(
-    values: np.ndarray,
-    strata: np.ndarray | None = None,
-    draws: int = 10_000,
-    seed: int = 0,
+    values: np.ndarray, strata: np.ndarray | None, draws: int = 10_000, seed: int = 0
 ) -> np.ndarray:
     """Means of the columns of ``values`` (users, M) in each resample: (draws, M).
 

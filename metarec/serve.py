@@ -126,8 +126,7 @@ def service(recommender: MetaRecommender) -> FastAPI:
     def recommend(wanted: ListWanted) -> Any:
         """The items with the highest score that the user has not rated."""
         settings = wanted.n, wanted.min_ratings, wanted.surprise
-        found = adapt(wanted).recommend(*settings)
-        return found.to_dict("records")
+        return adapt(wanted).recommend(*settings).to_dict("records")
 
     @app.post("/explain", response_model=list[Effect])
     def explain(wanted: ReasonWanted) -> Any:

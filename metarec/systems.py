@@ -461,10 +461,9 @@ def fit_system(
     meta = build_system(system, parts, seed).to(device)
     # K = 0 has nothing to adapt to: what it needs is learned along with the others.
     sizes = [k for k in SUPPORT_SIZES if 0 < k <= histories.reserved] or [0]
-    item_rows = parts.warm.item_rows
     # A list is asked for all that is liked later, and its tasks are noisier.
     lists = system.goal == "lists"
-    rest = 64 if lists else 32, item_rows, workers.part, lists
+    rest = 64 if lists else 32, parts.warm.item_rows, workers.part, lists
     tasks = TaskSampler(histories, users, sizes, *rest)
     config = default_config(system, seed) if config is None else config
     score = partial(validate, meta)

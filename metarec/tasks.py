@@ -140,10 +140,8 @@ class Examples:
         Returns
         -------
         tasks.Examples
-            The examples; themselves where nothing changes.
+            The examples.
         """
-        if (self.y.device, self.y.dtype) == (weight.device, weight.dtype):
-            return self
         parts = {name: x for name, x in vars(self).items() if x is not None}
         for name, x in parts.items():
             parts[name] = x.to(weight if x.is_floating_point() else weight.device)
@@ -433,8 +431,7 @@ class UserHistories:
         """
         # The ratings are shared with the original; who is sealed is the copy's own.
         sealed = copy(self)
-        sealed._sealed = self._sealed.clone()
-        sealed._sealed[users] = True
+        sealed._sealed = self._sealed.index_fill(0, users, True)
         return sealed
 
     def likes(self) -> Self:

@@ -4,6 +4,7 @@ import json
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from math import inf, isfinite, nextafter
@@ -13,7 +14,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 from tqdm import tqdm
 
 from metarec.meta import MetaLearner
@@ -275,7 +276,7 @@ def meta_train(
     state = workers.once(partial(read_run, path, "checkpoint", settings))
     # All begin at the first process's parameters, whatever their own seeds made.
     meta.load_state_dict(workers.once(meta.state_dict))
-    best, average = _copy(meta), _copy(meta)
+    best, average = deepcopy(meta.state_dict()), deepcopy(meta.state_dict())
     if state is not None:
         meta.load_state_dict(state["meta"])
         optimizer.load_state_dict(state["optimizer"])
@@ -312,7 +313,7 @@ def meta_train(
         if log.best_epoch >= 0 and epoch - log.best_epoch > config.patience:
             break
         log.loss.append(one_epoch(batches(generator)))
-        now = _copy(meta)
+        now = deepcopy(meta.state_dict())
         average = average if config.average else now
         meta.load_state_dict(average)
         log.validation.append(workers.once(validate))
@@ -320,7 +321,7 @@ def meta_train(
         # A tie goes to the later epoch: it has seen more.
         if log.validation[-1] <= min(log.validation):
             log.best_epoch = epoch
-            best = _copy(meta)
+            best = deepcopy(meta.state_dict())
         meta.load_state_dict(now)
         if path is not None:
             state = {"meta": now, "optimizer": optimizer.state_dict()}
@@ -330,10 +331,6 @@ def meta_train(
     # The first process may know more than parameters: a bank of tasks, computed anew.
     meta.load_state_dict(workers.once(lambda: best))
     return log
-
-
-def _copy(meta: MetaLearner) -> dict[str, Tensor]:
-    return {name: value.clone() for name, value in meta.state_dict().items()}
 
 
 def _own_gradient(meta: MetaLearner, tasks: Tasks, config: TrainingConfig) -> float:

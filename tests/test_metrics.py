@@ -210,7 +210,7 @@ def test_the_level_of_an_interval_and_the_number_of_its_draws() -> None:
     found = paired_bootstrap(a, zero, level=0.5, draws=4000)
     assert found.high - found.low == pytest.approx(2 * half, rel=0.06)
     assert found != paired_bootstrap(a, zero, level=0.5, draws=4000, seed=1)
-    means = bootstrap_means(np.c_[a, 2 * a], draws=50, seed=3)
+    means = bootstrap_means(np.c_[a, 2 * a], None, draws=50, seed=3)
     assert means.shape == (50, 2)
     np.testing.assert_allclose(means[:, 1], 2 * means[:, 0])
     # Each stratum counts by its size.

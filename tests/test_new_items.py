@@ -66,7 +66,7 @@ def test_nobody_known_has_the_prior_as_it_was(
     described: UserHistories, plain: GaussianFactorModel
 ) -> None:
     model = copy.copy(plain)
-    model.learn_profile(described, TRAIN)
+    model.learn_profile(described, TRAIN, 30.0)
     empty = nothing(torch.zeros(2, 4))
     for before, after in zip(
         plain.posterior(empty), model.posterior(empty), strict=True
@@ -83,7 +83,7 @@ def test_a_profile_that_tells_helps_most_where_ratings_are_few(
     described: UserHistories, plain: GaussianFactorModel
 ) -> None:
     model = copy.copy(plain)
-    model.learn_profile(described, TRAIN)
+    model.learn_profile(described, TRAIN, 30.0)
     without, with_it = (
         cold_start(m, described, TEST).groupby("k")["rmse"].mean()
         for m in (plain, model)
@@ -96,7 +96,7 @@ def test_a_model_with_a_profile_asks_for_it(
     described: UserHistories, plain: GaussianFactorModel
 ) -> None:
     model = copy.copy(plain)
-    model.learn_profile(described, TRAIN)
+    model.learn_profile(described, TRAIN, 30.0)
     support = described.tasks(TEST, 3).support
     with pytest.raises(ValueError, match="4 user features and got none"):
         model.predict(replace(support, profile=None), support.x)
@@ -110,14 +110,14 @@ def test_the_order_of_profile_and_choice_is_fixed(
     model = copy.copy(plain)
     model.learn_implicit(described, TRAIN)
     with pytest.raises(ValueError, match="before learn_implicit"):
-        model.learn_profile(described, TRAIN)
+        model.learn_profile(described, TRAIN, 30.0)
 
 
 def test_the_choice_of_items_explains_what_the_profile_leaves(
     described: UserHistories, plain: GaussianFactorModel
 ) -> None:
     model = copy.copy(plain)
-    model.learn_profile(described, TRAIN)
+    model.learn_profile(described, TRAIN, 30.0)
     model.profile_covariance = 1e-12 * torch.eye(3).double()  # the profile says all
     model.learn_implicit(described, TRAIN)
     assert model.implicit.abs().max() < 1e-6
@@ -128,7 +128,7 @@ def test_without_user_features_a_profile_changes_nothing(data: RatingData) -> No
     model = GaussianFactorModel.fit(histories, TRAIN, dim=2, sweeps=5)
     tasks = histories.tasks(TEST, 5)
     before = model.predict(tasks.support, tasks.query.x)
-    model.learn_profile(histories, TRAIN)
+    model.learn_profile(histories, TRAIN, 30.0)
     assert torch.equal(model.predict(tasks.support, tasks.query.x), before)
 
 

@@ -137,7 +137,7 @@ def test_popularity_counts_ratings(
 def test_item_neighbours_are_those_of_a_slow_loop(
     data: RatingData, histories: UserHistories, tasks: Tasks
 ) -> None:
-    model = ItemKNN.fit(histories, USERS, shrinkage=7, doubt=0.5)
+    model = replace(ItemKNN.fit(histories, USERS, shrinkage=7), doubt=0.5)
     table = residuals(data, model.bias, range(150)).to_numpy()
     support, x = tasks.support, tasks.query.x
     base = model.bias.predict(support, x)

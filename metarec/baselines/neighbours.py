@@ -45,15 +45,11 @@ class ItemKNN:
 
     bias: UserItemBias
     similarity: Tensor
-    doubt: float
+    doubt: float = 1.0
 
     @classmethod
     def fit(
-        cls,
-        histories: UserHistories,
-        users: Tensor,
-        shrinkage: float = 100.0,
-        doubt: float = 1.0,
+        cls, histories: UserHistories, users: Tensor, shrinkage: float = 100.0
     ) -> Self:
         """Compare all pairs of items by the ratings of ``users`` alone.
 
@@ -65,8 +61,6 @@ class ItemKNN:
             Indices of users, shape (U,).
         shrinkage
             Number of common users at which a similarity is halved.
-        doubt
-            What is added to the sum of similarities.
 
         Returns
         -------
@@ -76,7 +70,7 @@ class ItemKNN:
         bias = UserItemBias.fit(histories, users)
         rest, rated = _table(histories.everything(users, histories.n_items), bias)
         similarity = _similarity(rest.T, rated.T, rest.T, rated.T, shrinkage)
-        return cls(bias, similarity, doubt)
+        return cls(bias, similarity)
 
     def predict(self, support: Examples, x: Tensor) -> Tensor:
         """Scores (B, N): the biases and a weighted mean of the support's residuals.
@@ -181,8 +175,7 @@ class UserKNN:
         """
         own = _table(support, self.bias)
         weight = _similarity(*own, self.rest, self.rated, self.shrinkage)
-        total, size = weight @ self.rest, weight.abs() @ self.rated
-        move = total / (self.doubt + size)
+        move = weight @ self.rest / (self.doubt + weight.abs() @ self.rated)
         return self.bias.predict(support, x) + move.gather(1, x)
 
 

@@ -132,7 +132,6 @@ def read_csv(
     path: str | Path,
     columns: Columns | None = None,
     scale: RatingScale | Sequence[float] = FIVE_STARS,
-    duplicates: Duplicates = "error",
     sep: str = ",",
     encoding: str = "utf-8",
     header: bool = True,
@@ -154,8 +153,6 @@ def read_csv(
         name or, without a header, its place in this order.
     scale
         The ratings that are allowed, also as (low, high) or (low, high, step).
-    duplicates
-        What to do with two ratings of a pair: "error", "first", "last" or "mean".
     sep
         What separates the columns: by default a comma.
     encoding
@@ -163,8 +160,8 @@ def read_csv(
     header
         Whether the first line names the columns.
     **more
-        Further settings of `rating_data`: users, items, not_rated, time_format,
-        citation.
+        Further settings of `rating_data`: users, items, duplicates, not_rated,
+        time_format, citation.
 
     Returns
     -------
@@ -194,8 +191,7 @@ def read_csv(
         columns = ({} if header else {"user": 0, "item": 1}) | dict(columns or {})
         labels = [columns.get(role, role) for role in ROLES[:2]]
         frame = to_frame(Path(path), labels, sep=sep, encoding=encoding, header=header)
-        more = {"name": Path(path).stem, "duplicates": duplicates} | more
-        return rating_data(frame, columns, scale, **more)
+        return rating_data(frame, columns, scale, **({"name": Path(path).stem} | more))
     except ValueError as error:  # pandas' errors of parsing and decoding are some too
         raise ValueError(f"{path}: {error}") from error
 

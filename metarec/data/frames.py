@@ -11,6 +11,7 @@ import pandas as pd
 # What stands for "nothing" in a column of numbers; in one of labels "" alone does.
 _EMPTY = ["", "NA", "N/A", "NaN", "nan", "null", "NULL", "None", r"\N"]
 _PACKED = re.compile(r"\.(gz|bz2|zip|xz|zst)$")
+_TEXT: dict[str, Any] = {"sep": ",", "encoding": "utf-8", "header": True}
 _SEPARATORS = {"\t": "tab", ";": "semicolon", "::": "colon", "|": "pipe", ",": "comma"}
 
 
@@ -53,7 +54,7 @@ def to_frame(
     if isinstance(table, pd.DataFrame):
         return table
     if isinstance(table, str | Path):
-        return _read_file(Path(table), labels, **how)
+        return _read_file(Path(table), labels, **(_TEXT | how))
     if hasattr(table, "to_pandas"):
         frame: pd.DataFrame = table.to_pandas()
         return frame
@@ -76,11 +77,7 @@ def column_of(frame: pd.DataFrame, column: Any) -> Any:
 
 
 def _read_file(
-    path: Path,
-    labels: Sequence[Any],
-    sep: str = ",",
-    encoding: str = "utf-8",
-    header: bool = True,
+    path: Path, labels: Sequence[Any], sep: str, encoding: str, header: bool
 ) -> pd.DataFrame:
     name = _PACKED.sub("", path.name.lower())
     how: dict[str, Any] = {

@@ -104,9 +104,9 @@ def _evaluate(options: argparse.Namespace) -> None:
     methods = [m for name in options.methods for m in groups.get(name, [name])]
     rivals = options.rival or [rival]
     methods = list(dict.fromkeys([*methods, *rivals]))
-    known = known_methods()
-    if unknown := [m for m in methods if re.sub(r", \d+ seeds$", "", m) not in known]:
-        raise ValueError(f"no method is called {unknown[0]!r}: --list names them all")
+    for name in methods:
+        if re.sub(r", \d+ seeds$", "", name) not in known_methods():
+            raise ValueError(f"no method is called {name!r}: --list names them all")
     data = source.load_source(options.data, options, progress=not options.quiet)
     data = for_goal(data, options.goal)
     title = "leaderboard" if options.goal == "stars" else options.goal

@@ -90,8 +90,7 @@ class Fold:
             days = data.ratings.groupby("user")["timestamp"].min()
             came = days.reindex(range(data.n_users), fill_value=0).to_numpy()
             part = how.folds - 1
-        n = data.n_users
-        self.split = split_users(n, part, how.folds, seed=how.seed, came=came)
+        self.split = split_users(data.n_users, part, how.folds, None, how.seed, came)
         if came is not None:
             table, test = data.ratings, self.split.test.numpy()
             early = table["timestamp"] < came[test].min()

@@ -105,9 +105,8 @@ def _judged(fold: Fold, method: str, kinds: Sequence[str]) -> pd.DataFrame:
     predictor = fitted(method, fold)
     fit_seconds = time.process_time() - start
     table = pd.concat(fold.judge(predictor, None, k).assign(protocol=k) for k in kinds)
-    k = min(10, fold.histories.reserved)
     users = fold.histories.usable(fold.split.test)[:100]
-    support = fold.histories.tasks(users, k).support
+    support = fold.histories.tasks(users, min(10, fold.histories.reserved)).support
     everything = torch.arange(fold.histories.n_items).expand(len(users), -1)
     start = time.process_time()
     with torch.no_grad():

@@ -322,11 +322,7 @@ class GaussianFactorModel:
 
     @one_thread()
     def learn_profile(
-        self,
-        histories: UserHistories,
-        users: Tensor,
-        ridge: float = 30.0,
-        sweeps: int = 20,
+        self, histories: UserHistories, users: Tensor, ridge: float, sweeps: int = 20
     ) -> None:
         """Let the profile say where a user lies: ``w_u ~ N(m + B' x_u, Sigma_x)``.
 

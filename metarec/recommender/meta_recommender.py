@@ -105,9 +105,8 @@ class MetaRecommender:
     ) -> None:
         self.system = systems.System(model, meta, learner, goal=goal, **options)
         dim = (16 if goal == "lists" else 8) if dim is None else dim
-        check(dim=dim, reserved=reserved, seed=seed)
         self.config = config or systems.default_config(self.system, seed)
-        check(config=self.config)
+        check(dim=dim, reserved=reserved, seed=seed, config=self.config)
         try:
             self.device = torch.zeros(1, device=device).device
         except (AssertionError, RuntimeError, TypeError) as error:
