@@ -34,6 +34,8 @@ SYSTEMS = {
     "MF, in-context": System("mf", learner="in-context"),
     "MF, in-context lists": System("mf", learner="in-context", goal="lists"),
 }
+# Those of which a whole training is compared.
+TRAINED = ("MLP, task attention", "MF, MetaMind", "MF, in-context")
 # Uneven parts, equal ones, and one process without a task.
 BATCHES = (7, 4, 1)
 CONFIG = TrainingConfig(epochs=6, patience=3, penalty=0.1)
@@ -154,7 +156,7 @@ def main(what: str, folder: Path) -> None:
         if what == "everything":
             found["gradients"] = gradients(workers)
             found["stars"] = recommendations(workers)
-            for name in ("MLP, task attention", "MF, MetaMind"):
+            for name in TRAINED:
                 found[name] = outcome(*training(workers, name))
         elif what in {"whole", "dies"}:
             path, dies = folder / "run.pt", what == "dies"

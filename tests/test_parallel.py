@@ -79,7 +79,7 @@ def test_the_meta_gradient_is_that_of_one_process(
     assert any(part.abs().max() > 1e-3 for part in alone[case][1:])
 
 
-@pytest.mark.parametrize("name", ["MLP, task attention", "MF, MetaMind"])
+@pytest.mark.parametrize("name", processes.TRAINED)
 def test_a_whole_training_is_that_of_one_process(
     two: list[dict[str, Any]], name: str
 ) -> None:

@@ -155,7 +155,7 @@ def lift_vectors(histories: UserHistories, users: Tensor, dim: int = 16) -> Warm
     lift, n_rated, n_liked = torch.zeros(n_items, len(most)), *torch.zeros(2, n_items)
     for some in parts:
         rated, liked = choices(histories, some)
-        lift += rated.T @ liked[:, most]
+        lift.addmm_(rated.T, liked[:, most])
         n_rated, n_liked = n_rated + rated.sum(0), n_liked + liked.sum(0)
     by_chance = n_rated[:, None] * n_liked[most] / len(users)
     # Twenty users more on both sides: a pair that met once or twice is no evidence.
