@@ -420,7 +420,7 @@ def ndcg_at(
     return float(table["ndcg"].mean()), scores, none
 
 
-MEASURES = {
+MEASURES: dict[str, tuple[str, str, Any, Any]] = {
     "stars": ("RMSE", "the shrunk item mean", ItemMean.fit, error_at),
     "lists": ("nDCG@10", "popularity", Popularity, ndcg_at),
 }
