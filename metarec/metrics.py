@@ -374,8 +374,7 @@ def recall(score: Tensor, relevant: Tensor, k: int) -> Tensor:
     how-a-benchmark-fools-you
     """
     _same_shape(score, relevant)
-    hits = _first(score, relevant, k).sum(-1).double()
-    return hits / relevant.sum(-1).clamp(min=1)
+    return _first(score, relevant, k).double().sum(-1) / relevant.sum(-1).clamp(min=1)
 
 
 def precision(score: Tensor, relevant: Tensor, k: int) -> Tensor:
@@ -430,8 +429,7 @@ def chance_precision(relevant: Tensor, k: int) -> Tensor:
     --------
     how-a-benchmark-fools-you
     """
-    n = relevant.shape[-1]
-    return relevant.double().mean(-1) * min(k, n) / k
+    return relevant.double().mean(-1) * min(k, relevant.shape[-1]) / k
 
 
 def chance_ndcg(relevance: Tensor, k: int | None = None) -> Tensor:
@@ -809,7 +807,7 @@ def _of_ideal(found: Tensor, relevance: Tensor, k: int | None) -> Tensor:
 
 def _probability(p: Tensor) -> Tensor:
     if not ((p >= 0) & (p <= 1)).all():
-        raise ValueError("a probability lies outside [0, 1]: these are scores")
+        raise ValueError("beyond 0 and 1: pass probabilities, not scores")
     return p
 
 

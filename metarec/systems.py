@@ -223,8 +223,7 @@ class Parts:
         if not all(map(isfinite, ends)):
             rating = histories.ratings_of(users)[2]
             ends = float(rating.min()), float(rating.max())
-        like = histories.scale.like
-        return cls(warm, features, *sizes, history, like, ends)
+        return cls(warm, features, *sizes, history, histories.scale.like, ends)
 
     @classmethod
     def blank(cls, sizes: Mapping[str, int], like: float = 4.0) -> Self:
@@ -456,7 +455,7 @@ def fit_system(
     --------
     `MetaRecommender`, the evaluation and the page in the browser.
     """
-    workers = Workers() if workers is None else workers
+    config, workers = config or default_config(system, seed), workers or Workers()
     # The seed of the build is not that of the epochs, which `config` holds.
     meta = build_system(system, parts, seed).to(device)
     # K = 0 has nothing to adapt to: what it needs is learned along with the others.
@@ -465,7 +464,6 @@ def fit_system(
     lists = system.goal == "lists"
     rest = 64 if lists else 32, parts.warm.item_rows, workers.part, lists
     tasks = TaskSampler(histories, users, sizes, *rest)
-    config = default_config(system, seed) if config is None else config
     score = partial(validate, meta)
     meta_train(meta, tasks, score, config, checkpoint, progress, workers, run)
     assert isinstance(meta.model, models.RatingModel)  # what the build puts in

@@ -296,8 +296,7 @@ def meta_train(
             # The penalty is a part of each process's mean, so the mean counts it once.
             loss, n = workers.all_reduce(trained, own, len(tasks))
             if not isfinite(loss):
-                text = "the inner loop diverged; take a smaller inner rate"
-                raise FloatingPointError(f"the meta-loss is not finite: {text}")
+                raise FloatingPointError("no finite loss: take a smaller inner rate")
             # Second-order gradients have long tails: one batch must not undo an epoch.
             nn.utils.clip_grad_norm_(meta.parameters(), config.clip)
             optimizer.step()

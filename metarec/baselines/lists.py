@@ -257,8 +257,7 @@ class BesidePopularity:
         Tensor
             Scores, shape (B, N).
         """
-        is_chosen = (support.y >= self.like).float()
-        chosen = support.table(is_chosen, len(self.popularity))
+        chosen = support.table((support.y >= self.like).float(), len(self.popularity))
         softened = chosen.sum(-1, keepdim=True).clamp(min=1) ** -self.power
         move = self.weight * softened * self.move(chosen)
         return (self.popularity + move).gather(1, x)

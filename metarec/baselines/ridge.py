@@ -206,5 +206,5 @@ class GenreRidge(RidgeFoldIn):
             The fitted object.
         """
         ridge = torch.tensor([30.0] * features.shape[1] + [15.0]).double()
-        mean = ItemMean.fit(histories, users)
-        return cls(mean.offset, with_one(features.double()), ridge.diag())
+        mean = ItemMean.fit(histories, users).offset
+        return cls(mean, with_one(features.double()), ridge.diag())

@@ -12,7 +12,6 @@ from metarec.data.movielens import (
 from metarec.data.synthetic import SyntheticTruth, synthetic_population
 from metarec.data.table import Catalogue, RatingColumns, RatingData, RatingScale
 
-__all__ = ["Catalogue", "RatingColumns", "RatingData", "RatingScale"]
-__all__ += ["clicks", "rating_data", "read_csv"]
-__all__ += ["load_movielens_1m", "load_movielens_100k", "load_movielens_small"]
-__all__ += ["SyntheticTruth", "synthetic_population"]
+__all__ = ["Catalogue", "RatingColumns", "RatingData", "RatingScale", "SyntheticTruth"]
+__all__ += ["clicks", "load_movielens_1m", "load_movielens_100k"]
+__all__ += ["load_movielens_small", "rating_data", "read_csv", "synthetic_population"]

@@ -20,7 +20,6 @@ FIVE_STARS = RatingScale(1, 5)
 ROLES = tuple(LAYOUT)
 _UNITS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 _TWO_KINDS = {"integer", "string"}
-_FORMAT = "time_format='%d.%m.%Y'"
 
 
 def rating_data(
@@ -299,11 +298,11 @@ def _seconds(values: pd.Series, column: Any, time_format: str | None) -> pd.Seri
     if time_format is None and time.isna().any():
         with warnings.catch_warnings(action="ignore"):  # that no format fits all
             time, other = parse(), parse(dayfirst=True)
-    hint = f"VALUE in {column!r} is not a date like those above it: say how dates are "
-    hint += f"written, {_FORMAT}, or leave them out, "
-    _reject(values, time.isna(), hint + "columns={'timestamp': None}")
-    hint = f"VALUE in {column!r} may be either of two days: say how dates are written, "
-    _reject(values, time.ne(other) & other.notna(), hint + _FORMAT)
+    how = "say how dates are written, time_format='%d.%m.%Y', or leave them out"
+    hint = f"VALUE in {column!r} is not a date like those above it: {how}"
+    _reject(values, time.isna(), hint + ", columns={'timestamp': None}")
+    hint = f"VALUE in {column!r} may be either of two days: {how}"
+    _reject(values, time.ne(other) & other.notna(), hint)
     whole: pd.Series = time.dt.tz_localize(None).astype("datetime64[s]")
     return whole.astype("int64")
 

@@ -68,9 +68,8 @@ def load_source(
     name, _, path = source.partition("=")
     given = {f: value for f in _FLAGS if (value := getattr(options, f)) is not None}
     if name in movielens.NAMES and given:
-        flag = f"--{next(iter(given)).replace('_', '-')}"
-        why = f"{flag} is for a file of your own: name the file before the flags"
-        raise ValueError(f"{name} is read as it is, and {why}")
+        why = f"--{next(iter(given)).replace('_', '-')} is for a file of your own: name"
+        raise ValueError(f"{name} is read as it is; {why} the file before the flags")
     if name in movielens.NAMES:
         return movielens.load_movielens(name, path, progress)
     if "columns" in given:

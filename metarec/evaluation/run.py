@@ -66,8 +66,7 @@ def run_methods(
     The command ``python -m metarec.evaluation``.
     """
     # As they come back from a file.
-    settings = json.loads(json.dumps(asdict(protocol)))
-    settings["data"] = data.content_hash()
+    settings = json.loads(json.dumps(asdict(protocol))) | {"data": data.content_hash()}
     mark = store / "settings.json"
     there = json.loads(mark.read_text()) if mark.exists() else settings
     if differ := sorted(name for name in settings if settings[name] != there.get(name)):

@@ -8,6 +8,5 @@ from metarec.factors.biases import GlobalMean, ItemMean, UserItemBias, shrunk_me
 from metarec.factors.gaussian import GaussianFactorModel
 from metarec.factors.warm_start import WarmStart, cross_fit, lift_vectors
 
-__all__ = ["GlobalMean", "ItemMean", "UserItemBias", "shrunk_mean"]
-__all__ += ["GaussianFactorModel", "WarmStart", "cross_fit"]
-__all__ += ["lift_vectors"]
+__all__ = ["GaussianFactorModel", "GlobalMean", "ItemMean", "UserItemBias", "WarmStart"]
+__all__ += ["cross_fit", "lift_vectors", "shrunk_mean"]

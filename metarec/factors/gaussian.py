@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import reduce
 from operator import add
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -20,7 +20,6 @@ from metarec.tasks import SUPPORT_SIZES, Examples, UserHistories, one_thread
 from metarec.validation import validation_score
 
 Map = Callable[..., Iterable[SufficientStatistics]]
-Tables = list[Callable[[], RatingSums]]
 FLOOR = 1e-11  # of a variance, where ratings leave none and rounding might turn it
 
 
@@ -172,7 +171,7 @@ class GaussianFactorModel:
         return self.v[:, :-1]
 
     def _e_step(
-        self, tables: Tables, each: Map = map, dtype: torch.dtype = torch.float64
+        self, tables: list[Any], each: Map = map, dtype: torch.dtype = torch.float64
     ) -> SufficientStatistics:
         """E-step: the posterior of every w_u, summed up as sufficient statistics.
 

@@ -156,9 +156,8 @@ class PersonalModel:
         items = self.recommender.items
         scores = self.score()[None] - self.recommender.expected(surprise)
         best = best_unseen(scores, self.support, items, n, min_ratings)
-        return pd.DataFrame(
-            {name: best[name] for name in ("item_id", "title", "score")}
-        )
+        names = "item_id", "title", "score"
+        return pd.DataFrame({name: best[name] for name in names})
 
     def explain(self, item_id: Any) -> pd.DataFrame:
         """What each rating did to the score of one item, by leaving it out.

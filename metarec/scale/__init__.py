@@ -3,5 +3,4 @@
 from metarec.scale.parallel import Processes, process_group
 from metarec.scale.store import open_store, write_store
 
-__all__ = ["Processes", "process_group"]
-__all__ += ["open_store", "write_store"]
+__all__ = ["Processes", "open_store", "process_group", "write_store"]
