@@ -25,14 +25,18 @@ from metarec.tasks import split_users
 def extremes(data: RatingData, *names: str) -> dict[str, float]:
     """The lowest and highest score on the lists, and how far they are off the scale."""
     split = split_users(data.n_users)
-    users = torch.cat([split.train, split.validation])
-    fitted = MetaRecommender(*names).fit(data, users=users, progress=False)
+    learned = torch.cat([split.train, split.validation])
+    fitted = MetaRecommender(*names).fit(data, users=learned, progress=False)
     items = data.items["item_id"].to_numpy()[data.ratings["item"]]
-    given = data.ratings.assign(user_id=data.ratings["user"], item_id=items)
-    score = fitted.recommend_all(given, progress=False)["score"]
-    low, high = float(score.min()), float(score.max())
-    beyond = max(data.scale.low - low, high - data.scale.high, 0)
-    return {"lowest": low, "highest": high, "beyond": beyond}
+    labels = data.users["user_id"].to_numpy()[data.ratings["user"]]
+    given = data.ratings.assign(user_id=labels, item_id=items)
+    new = given.assign(user_id=[f"new {label}" for label in labels])
+    found = {}
+    for name, ratings in (("beyond_as_new", new), ("beyond", given)):
+        score = fitted.recommend_all(ratings, progress=False)["score"]
+        low, high = float(score.min()), float(score.max())
+        found[name] = max(data.scale.low - low, high - data.scale.high, 0)
+    return {"lowest": low, "highest": high} | found
 
 
 def main() -> None:
@@ -54,6 +58,7 @@ def main() -> None:
             "MovieLens-100K, default settings, fitted on the training and validation "
             "users of fold 0 (seed 0); recommend_all on whole histories of everybody",
             "beyond: distance of the farthest score from the scale, in stars",
+            "beyond_as_new: the same without their user_id, as if nobody were known",
         ],
     )
     arguments.store.unlink(missing_ok=True)

@@ -2,12 +2,15 @@
 
 from collections.abc import Callable
 from copy import copy
+from typing import TypeVar
 
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
 from metarec.learners.heads import dot, is_head
 from metarec.learners.prior import Parameters
+
+M = TypeVar("M", bound=nn.Module)
 
 
 def predict(
@@ -69,7 +72,7 @@ def over_tasks(one: Callable[..., Tensor], tasks: int) -> Callable[..., Tensor]:
     return alone if tasks == 1 else vmap(one)
 
 
-def twin(module: nn.Module) -> nn.Module:
+def twin(module: M) -> M:
     """The same module with the same tensors, to be called with others in their place.
 
     ``functional_call`` swaps a module's parameters while it runs. In the module itself

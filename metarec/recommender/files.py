@@ -42,8 +42,9 @@ def as_json(about: Any) -> str:
             return value.item()
         if (kind := type(value).__name__) in _LABELS:
             return {kind: str(value)}
-        text = f"items named by a {kind}, {value!r:.60}, cannot be saved: name them by "
-        raise ValueError(f"{text}text, numbers or tuples, or as {', '.join(_LABELS)}")
+        text = f"users or items named by a {kind}, {value!r:.60}, cannot be saved: "
+        kinds = ", ".join(_LABELS)
+        raise ValueError(f"{text}name them by text, numbers or tuples, or as {kinds}")
 
     return json.dumps(about, default=other)
 

@@ -2,16 +2,19 @@
 
 import warnings
 from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from metarec.data import RatingScale
 from metarec.data.frames import to_frame
 from metarec.learners import Parameters, predict
+from metarec.learners.functional import twin
+from metarec.meta import MetaLearner
 from metarec.models import RatingModel, Softmax, likelihood_of
 from metarec.tasks import Examples, padded
 from metarec.training import check
@@ -50,10 +53,42 @@ class UserRatings(NamedTuple):
     item: Tensor
     rating: Tensor
 
-    def batch(self, first: int, last: int) -> Examples:
-        """Pad the ratings of users ``first`` to ``last`` into one batch."""
-        start = self.start[first : last + 1]
-        return padded(self.item, self.rating, start[:-1], start.diff())
+    def batch(self, at: np.ndarray, row: np.ndarray) -> Examples:
+        """Pad the ratings of the users in these places, from the items' rows on."""
+        users, begin = torch.from_numpy(at), torch.from_numpy(row[at])
+        first, length = self.start[users], self.start.diff()[users]
+        own = padded(self.item, self.rating, first, length)
+        return replace(own, x=own.x + begin[:, None])
+
+
+class OwnRows(NamedTuple):
+    """Copies of the item table that leave out training users, and whose is which.
+
+    Parameters
+    ----------
+    row
+        Label of a training user to the row where the copy without them begins.
+    factors
+        Item vectors of the copies, one after the other, shape (copies * I, dim).
+    offset
+        Offsets of the items in the copies, shape (copies * I,).
+    """
+
+    row: Mapping[Any, int] = {}
+    factors: Tensor = torch.zeros(0)
+    offset: Tensor = torch.zeros(0)
+
+    def below(self, meta: MetaLearner) -> MetaLearner:
+        """The same meta-learner with the copies below its item table."""
+        whole = twin(meta)
+        for name, rows in (
+            ("item_factors", self.factors),
+            ("item_offset", self.offset),
+        ):
+            first = meta.model.get_parameter(name)
+            table = torch.cat([first, rows.to(first)]) if len(rows) else first
+            setattr(whole.model, name, nn.Parameter(table, requires_grad=False))
+        return whole
 
 
 def rows_of(known: Mapping[Any, int], labels: Sequence[Any]) -> np.ndarray:
@@ -203,7 +238,8 @@ def best_unseen(
     are columns: a table takes longer to cut than to make.
     """
     support = support.like(scores)
-    scores[support.mask.nonzero()[:, 0], support.x[support.mask]] = -torch.inf
+    rated = support.x[support.mask] % len(items)  # whichever copy they were read from
+    scores[support.mask.nonzero()[:, 0], rated] = -torch.inf
     if min_ratings:
         # Few ratings make a mean that is high by chance: -inf keeps it off the list.
         scores[:, torch.tensor(items["ratings"].to_numpy() < min_ratings)] = -torch.inf

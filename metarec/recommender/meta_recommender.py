@@ -90,6 +90,8 @@ class MetaRecommender:
     ['item_id', 'title', 'score']
     """
 
+    _own = many.OwnRows()
+
     def __init__(
         self,
         model: str = "mf",
@@ -163,9 +165,10 @@ class MetaRecommender:
         goal = self.system.goal
         data = for_goal(as_ratings(data), goal)
         check(progress=progress, checkpoint=checkpoint)
-        # What cannot be saved is refused now, not when the work is done.
-        files.as_json(data.items["item_id"].tolist())
         users = _as_users(users, data.n_users)
+        names = data.users["user_id"].iloc[users.numpy()].tolist()
+        # What cannot be saved is refused now, not when the work is done.
+        files.as_json([data.items["item_id"].tolist(), names])
         histories = UserHistories(data, reserved=self.reserved, vocabulary=users)
         if (usable := len(histories.usable(users))) < 20:
             text = f"{usable} users have more than {self.reserved} ratings, it takes "
@@ -202,7 +205,10 @@ class MetaRecommender:
         self.scale, self.user_features = data.scale, histories.user_features
         count = histories.item_counts(others)
         items = data.items[["item_id", "title"]].assign(ratings=count.numpy())
-        self.serve(meta, items, parts.sizes)
+        row = zip(names, warm.item_rows[users].tolist(), strict=True)
+        copies = warm.factors[len(items) :], warm.offset[len(items) :]
+        apart = many.OwnRows({name: at for name, at in row if at}, *copies)
+        self.serve(meta, items, parts.sizes, apart)
         return self
 
     def _run(
@@ -221,7 +227,11 @@ class MetaRecommender:
         return asdict(self.system) | own
 
     def serve(
-        self, meta: MetaLearner, items: pd.DataFrame, sizes: dict[str, int]
+        self,
+        meta: MetaLearner,
+        items: pd.DataFrame,
+        sizes: dict[str, int],
+        own: many.OwnRows | None = None,
     ) -> None:
         """Take what was learned, here or by another process, as what adapts users.
 
@@ -233,8 +243,12 @@ class MetaRecommender:
             One row for each item: item_id, title and ratings, how many it has.
         sizes
             What a file must say beside the numbers, see `Parts.sizes`.
+        own
+            Copies of the item table that leave out training users; none by default.
         """
         self._meta, self._sizes = meta.requires_grad_(False), sizes
+        self._own = many.OwnRows() if own is None else own
+        self._whole = self._own.below(meta)
         self.items = items.reset_index(drop=True)
         self._rows = {n: row for row, n in enumerate(self.items["item_id"].tolist())}
 
@@ -258,13 +272,28 @@ class MetaRecommender:
         assert isinstance(model, RatingModel)  # the build puts in nothing else
         return model
 
+    def _serving(self, known: bool) -> Self:
+        """The recommender as it is now, for new users or for those it was fitted on."""
+        served = copy(self)  # another fit does not change who was adapted
+        served._meta = self._whole if known else self.meta
+        return served
+
     def adapt(
-        self, ratings: Ratings = (), user: Known = None, unknown: str = "error"
+        self,
+        ratings: Ratings = (),
+        user: Known = None,
+        unknown: str = "error",
+        user_id: Any = None,
     ) -> PersonalModel:
         """Give the user of these ratings their own weights.
 
         No ratings give the prior: what is expected of somebody unknown. What is known
         of the user beside them is for models that look at it.
+
+        The ratings of a training user have pulled the vectors of the very items that
+        they rated, and say too much on them. Named by ``user_id``, they are adapted on
+        the vectors that `cross_fit` made without them, as in meta-training; what they
+        have not rated is scored on the vectors of all, as for anybody.
 
         Parameters
         ----------
@@ -276,6 +305,8 @@ class MetaRecommender:
         unknown
             What becomes of an item that was not trained on: "error", or "ignore", which
             leaves its rating out with a warning.
+        user_id
+            The user's label in the training data; any other is somebody new.
 
         Returns
         -------
@@ -292,13 +323,13 @@ class MetaRecommender:
         FloatingPointError
             In place of weights that are no numbers.
         """
-        meta = self.meta
+        row = many.rows_of(self._own.row, [user_id]).clip(0)
+        served = self._serving(bool(row.any()))
         given = many.user_ratings({None: ratings}, self._rows, self.scale, unknown)
-        support = self._support(given, 0, 1, {None: user})
-        weights = meta.adapt(support)
+        support = self._support(given, np.arange(1), row, {None: user})
+        weights = served.meta.adapt(support)
         many.finite(*weights.values())
-        # The recommender as it is now: another fit does not change who was adapted.
-        return PersonalModel(copy(self), support, weights)
+        return PersonalModel(served, support, weights)
 
     @one_thread()
     def recommend_all(
@@ -314,7 +345,8 @@ class MetaRecommender:
         """Give each of many users their list: adapt and recommend, in batches.
 
         The lists are those of ``adapt(...).recommend(n, min_ratings, surprise)``, which
-        says what kind of list each goal makes. Columns:
+        says what kind of list each goal makes; `adapt` says what a user's label does.
+        Columns:
         ``user_id``, rank (from 1), ``item_id``, title, score; users in the order in
         which they came. Memory does not grow with the users, the result apart.
 
@@ -358,19 +390,24 @@ class MetaRecommender:
         expected = self.expected(surprise)
         given = many.user_ratings(ratings, self._rows, self.scale, unknown)
         best = partial(many.best_unseen, items=items, n=n, min_ratings=min_ratings)
-        lists = [pd.DataFrame(best(torch.zeros(0, len(items)), given.batch(0, 0)))]
+        row = many.rows_of(self._own.row, given.user).clip(0)
+        nobody = best(torch.zeros(0, len(items)), given.batch(np.arange(0), row))
+        lists = [pd.DataFrame(nobody)]
         wide = not isinstance(model, MatrixFactorization)
         bar = tqdm(total=len(given.user), unit="user", disable=not progress)
-        # Scores of a batch are forgotten once its lists are made.
-        for first, last in many.user_batches(len(given.user), len(items), wide):
-            support = self._support(given, first, last, users or {})
-            weights = self.meta.adapt(support)
-            scores = many.score_items(model, weights, support, None)
-            own = best(scores.cpu() - expected, support)
-            lists.append(pd.DataFrame(own | {"row": own["row"] + first}))
-            bar.update(last - first)
+        for known in np.unique(row > 0):
+            served, mine = self._serving(known), ((row > 0) == known).nonzero()[0]
+            # Scores of a batch are forgotten once its lists are made.
+            for first, last in many.user_batches(len(mine), len(items), wide):
+                at = mine[first:last]
+                support = self._support(given, at, row, users or {})
+                weights = served.meta.adapt(support)
+                scores = many.score_items(model, weights, support, None)
+                own = best(scores.cpu() - expected, support)
+                lists.append(pd.DataFrame(own | {"row": at[own["row"]]}))
+                bar.update(last - first)
         bar.close()
-        table = pd.concat(lists, ignore_index=True)
+        table = pd.concat(lists).sort_values("row", kind="stable", ignore_index=True)
         table["user_id"] = pd.Series(given.user).to_numpy()[table["row"]]
         return table[["user_id", "rank", "item_id", "title", "score"]]
 
@@ -394,14 +431,18 @@ class MetaRecommender:
         return surprise * self.adapt().score()
 
     def _support(
-        self, given: many.UserRatings, first: int, last: int, users: Mapping[Any, Known]
+        self,
+        given: many.UserRatings,
+        at: np.ndarray,
+        row: np.ndarray,
+        users: Mapping[Any, Known],
     ) -> Examples:
-        """What users ``first`` to ``last`` rated, with what is known of them."""
-        known = [users.get(label) for label in given.user[first:last]]
+        """What the users in these places rated, with what is known of them."""
+        known = [users.get(given.user[place]) for place in at]
         for user in known:
             check(user=user)
         profile = torch.cat(list(map(self.user_features.encode_one, known)))
-        return replace(given.batch(first, last), profile=profile).like(self.model.head)
+        return replace(given.batch(at, row), profile=profile).like(self.model.head)
 
     def indices(self, labels: Sequence[Any]) -> list[int]:
         """Rows of the given item labels; raises `UnknownItemError` for others.
@@ -429,6 +470,8 @@ class MetaRecommender:
     def save(self, path: str | Path) -> None:
         """Write everything that ``adapt`` needs into one file, aside, then renamed.
 
+        That is no rating, but the labels of the training users: see `adapt`.
+
         Parameters
         ----------
         path
@@ -441,8 +484,10 @@ class MetaRecommender:
         about: dict[str, Any] = {name: asdict(part) for name, part in known.items()}
         about |= {"settings": self._settings(), "sizes": self._sizes}
         about["items"] = self.items[["item_id", "title"]].to_dict(orient="list")
-        count = torch.tensor(self.items["ratings"].to_numpy())
-        files.write_file(path, about, state | {"count": count})
+        about["own"] = list(self._own.row.items())
+        state["count"] = torch.tensor(self.items["ratings"].to_numpy())
+        _, state["own.factors"], state["own.offset"] = self._own
+        files.write_file(path, about, state)
 
     @classmethod
     def load(cls, path: str | Path, device: str | torch.device = "cpu") -> Self:
@@ -478,12 +523,17 @@ class MetaRecommender:
             items = about["items"]
             items["item_id"] = list(map(files.label_of, items["item_id"]))
             items = pd.DataFrame(items).assign(ratings=tensors.pop("count").numpy())
+            own = many.OwnRows()
+            if "own" in about:  # else a file of version 0.2 or 0.1
+                row = {files.label_of(name): at for name, at in about["own"]}
+                copies = tensors.pop("own.factors"), tensors.pop("own.offset")
+                own = many.OwnRows(row, *copies)
             parts = systems.Parts.blank(about["sizes"], self.scale.like)
             meta = systems.build_system(self.system, parts, self.seed)
             meta.load_state_dict(tensors)
         except (LookupError, TypeError, AttributeError, RuntimeError) as error:
             raise ValueError(f"{path} is damaged: {error!r}") from error
-        self.serve(meta.to(self.device), items, about["sizes"])
+        self.serve(meta.to(self.device), items, about["sizes"], own)
         return self
 
 

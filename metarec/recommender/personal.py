@@ -188,7 +188,7 @@ class PersonalModel:
         weights, item = known.meta.adapt(left), torch.tensor([index])
         score = score_items(known.model, weights, left, item)[:, 0].cpu()
         effect = (score[-1] - score[:-1]).numpy()
-        rated = parts["x"][0, :n].cpu().numpy()
+        rated = parts["x"][0, :n].cpu().numpy() % len(known.items)
         table = self.recommender.items.iloc[rated][["item_id", "title"]]
         table = table.assign(rating=parts["y"][0, :n].cpu().numpy(), effect=effect)
         order = np.argsort(-np.abs(effect), kind="stable")
