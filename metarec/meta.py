@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from metarec.learners import GradientDescent, Parameters, Prior, TaskBank, TaskLearner
 from metarec.learners.functional import predict
-from metarec.learners.heads import Rows
-from metarec.models import Gaussian, RatingModel, answer, likelihood_of
+from metarec.learners.heads import Rows, is_head
+from metarec.models import Gaussian, RatingModel, Softmax, answer, likelihood_of
 from metarec.tasks import Examples, Tasks
 
 __all__ = ["MAML", "MetaLearner", "MetaMind", "MetaSGD"]
@@ -192,11 +192,18 @@ class MetaLearner(nn.Module):
         score = predict(self.model, own, here, support.profile)
         return answer(self.model, score).to(x.device)
 
+    def refresh(self) -> None:
+        """Compute the banks of tasks, if there are any, with the model as it stands."""
+        for part in self.modules():
+            if isinstance(part, TaskBank) and isinstance(self.model, RatingModel):
+                part.refresh(self.model)
+
     def loss(self, tasks: Tasks) -> Tensor:
         """The meta-loss: that of the learner on the query, averaged over tasks.
 
         Each task counts once, since the metric averages over users. Banks of tasks are
-        computed anew with the model as it stands.
+        computed anew with the model as it stands; for lists, whose modes take longer
+        than all else, once an epoch.
 
         Parameters
         ----------
@@ -210,13 +217,16 @@ class MetaLearner(nn.Module):
         """
         tasks = tasks.like(next(self.model.parameters()))
         banks = [part for part in self.modules() if isinstance(part, TaskBank)]
-        if banks and isinstance(self.model, RatingModel):
-            for bank in banks:
-                bank.refresh(self.model)
+        model, lists = self.model, isinstance(likelihood_of(self.model), Softmax)
+        if banks:
+            if not (lists and all(bank.deltas.any() for bank in banks)):
+                self.refresh()
             # Attention between tasks must know who a task is, to leave it out.
             tasks = replace(tasks, support=replace(tasks.support, user=tasks.user))
         prior = self.prior(tasks.support)
-        return self.learner.meta_loss(self.model, prior, tasks).mean()
+        if lists and is_head(model, prior.mean):
+            model = model.once()
+        return self.learner.meta_loss(model, prior, tasks).mean()
 
 
 class MAML(MetaLearner):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import warnings
+from copy import copy
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -628,6 +629,29 @@ class RatingModel(nn.Module):
         """
         raise NotImplementedError
 
+    def once(self) -> Self:
+        """The same model for one batch of users: features of all items once computed.
+
+        Support and query of a list read them alike. For items (N,), which must be all
+        items, and to be let go before a parameter changes.
+
+        Returns
+        -------
+        RatingModel
+            A shallow copy: its parameters are this model's own.
+        """
+        apart, kept = copy(self), list[Tensor]()
+
+        def features(items: Tensor, profile: Tensor | None = None) -> Tensor:
+            if items.dim() > 1:
+                return self.features(items, profile)
+            if not kept:
+                kept.append(self.features(items, profile))
+            return kept[0]
+
+        vars(apart)["features"] = features
+        return apart
+
     def use_implicit(self, y: Tensor) -> None:
         """Let the choice of items shift the head, by vectors that are held fixed.
 
@@ -912,7 +936,8 @@ class MLP(FeatureModel):
         if self.n_profile:
             profile = checked_profile(profile, self.n_profile)
             hidden = hidden + (profile @ self.first[split:])[..., None, :]
-        return with_one(q + hidden.relu() @ self.second)
+        # In place: what takes time is memory, of each user's features of all items.
+        return (hidden.relu_() @ pad(self.second, (0, 1))).add_(with_one(q))
 
 
 class FeatureAttention(FeatureModel):
@@ -1002,16 +1027,30 @@ class FeatureAttention(FeatureModel):
         Tensor
             Weights, shape (..., N, F + 1).
         """
+        has = pad((self.features_of(items) != 0).to(self.query), (1, 0), value=1.0)
+        part = has * self.weights(profile)[..., None, :]
+        return part / part.sum(-1, keepdim=True)
+
+    def weights(self, profile: Tensor | None) -> Tensor:
+        """The softmax's numerators, which are the same for all items, (..., F + 1).
+
+        Parameters
+        ----------
+        profile
+            What is known of each user beside the ratings, shape (B, F).
+
+        Returns
+        -------
+        Tensor
+            ``exp(k_f . (Q x_u + v))`` but for a factor, the item itself first.
+        """
         query: Tensor = self.query
         if self.n_profile:
             profile = checked_profile(profile, self.n_profile)
             query = query + profile @ self.profile_query
         logits = query @ self.keys.T
-        has = self.features_of(items) != 0
-        has = torch.cat([has.new_ones(*has.shape[:-1], 1), has], -1)
-        # The item itself is always there, so no softmax is over nothing.
-        logits = torch.where(has, logits[..., None, :], -torch.inf)
-        return logits.softmax(-1)
+        # The largest is 1, and none so small that an item's sum might be 0.
+        return (logits - logits.amax(-1, keepdim=True)).clamp(min=-80).exp()
 
     def features(self, items: Tensor, profile: Tensor | None = None) -> Tensor:
         """``phi = [a_i0 q_i + sum_f a_if f_i E_f, 1]``.
@@ -1028,10 +1067,13 @@ class FeatureAttention(FeatureModel):
         Tensor
             Features, shape (..., N, D).
         """
-        weight = self.attention(items, profile)
-        known = weight[..., 1:] * self.features_of(items)
-        own = weight[..., :1] * embedding(items, self.item_factors)
-        return with_one(own + known @ self.values)
+        weight, known = self.weights(profile), self.features_of(items)
+        # Sums over features are products, without a table of weights for each user.
+        own, rest = weight[..., None, :1], weight[..., 1:, None]
+        total = own + (known != 0).to(known) @ rest
+        q = embedding(items, self.item_factors)
+        both = torch.addcmul(known @ (rest * self.values), own, q)
+        return with_one(both * total.reciprocal())
 
 
 def with_one(features: Tensor) -> Tensor:

@@ -129,6 +129,24 @@ class Examples:
         """Count the tasks."""
         return len(self.y)
 
+    def split(self, n: int) -> list[Self]:
+        """The tasks in order, ``n`` at a time.
+
+        Parameters
+        ----------
+        n
+            Most tasks of a part.
+
+        Returns
+        -------
+        list[tasks.Examples]
+            The parts.
+        """
+        known = {name: x for name, x in vars(self).items() if x is not None}
+        starts = range(0, len(self), n)
+        parts = ({name: x[i : i + n] for name, x in known.items()} for i in starts)
+        return [replace(self, **part) for part in parts]
+
     def like(self, weight: Tensor) -> Self:
         """The same examples on the device and in the floating type of ``weight``.
 

@@ -290,6 +290,7 @@ def meta_train(
     def one_epoch(batches: Iterator[Tasks]) -> float:
         """Step through the meta-batches; the mean meta-loss of a task."""
         total, n_tasks = 0.0, 0
+        meta.refresh()
         for tasks in batches:
             optimizer.zero_grad()
             own = _own_gradient(meta, tasks, config) if len(tasks) else 0.0

@@ -1,6 +1,7 @@
 """The one judge: protocols, what they measure, and the score that training reads."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 import pandas as pd
@@ -90,7 +91,8 @@ def validation_score(
     if sizes is None:
         few = [k for k in (1, 3, 5, 10, 15) if k <= histories.reserved]
         sizes = (1, 5, 10) if goal == "lists" else few or (0,)
-    table = judge(predictor, histories, users, protocol, sizes)
+    brief = {"brief": True} if goal == "lists" else {}
+    table = judge(predictor, histories, users, protocol, sizes, **brief)
     # The first measure, after user and k.
     error = float(table.iloc[:, 2].mean())
     return -error if goal == "lists" else error
@@ -170,7 +172,11 @@ def _pooled(table: pd.DataFrame) -> pd.DataFrame:
 
 @torch.no_grad()
 def lists_of(
-    predictor: Predictor, tasks: Tasks, histories: UserHistories, at: int = 10
+    predictor: Predictor,
+    tasks: Tasks,
+    histories: UserHistories,
+    at: int = 10,
+    brief: bool = False,
 ) -> pd.DataFrame:
     """For each task with a relevant item the measures of `rank_catalogue`.
 
@@ -184,6 +190,8 @@ def lists_of(
         Ratings of all users, each user's in one order.
     at
         Length n of the list.
+    brief
+        Whether to leave it at how good the lists are, as training asks every epoch.
 
     Plumbing
     --------
@@ -196,14 +204,14 @@ def lists_of(
     everything = torch.arange(n_items).expand(len(tasks), -1)
     score, judged = predictor.predict(support, everything), relevant.any(-1)
     score, relevant, unseen = score[judged], relevant[judged], unseen[judged]
+    rank = partial(metrics.rank_candidates, relevant=relevant, candidates=unseen, at=at)
+    result = {"user": tasks.user[judged]} | rank(score)._asdict()
+    if brief:
+        return _table(**result)
     # Where all scores are alike, a list is drawn by chance.
-    result, chance = (
-        metrics.rank_candidates(each, relevant, unseen, at)._asdict()
-        for each in (score, torch.zeros_like(score))
-    )
+    chance = rank(torch.zeros_like(score))._asdict()
     shown, n_relevant = metrics.listed(score, unseen, at), relevant.sum(-1)
     return _table(
-        user=tasks.user[judged],
         **result,
         overlap=metrics.overlap(shown),
         n_relevant=n_relevant,

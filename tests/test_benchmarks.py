@@ -213,6 +213,17 @@ def test_speed_writes_a_table_that_names_the_machine(tmp_path: Path) -> None:
     assert "cores" in text and "one thread" in text
 
 
+def test_what_every_system_takes_is_one_table(tmp_path: Path) -> None:
+    module, out = load("speed_systems"), tmp_path / "speed_systems.csv"
+    assert len(module.EVERY) == len(GRID) + 9 and set(module.SOME) < set(module.EVERY)
+    module.main(["--quick", "--out", str(out)])
+    assert out.read_text().startswith("# made by: python benchmarks/speed_systems.py\n")
+    found = pd.read_csv(out, comment="#")
+    assert len(found) == 3 * len(module.SOME)
+    assert (found.filter(regex="_(ms|s)$") > 0).all(axis=None)
+    assert (found["user_ms"] > found["adapt_ms"]).all()
+
+
 def test_the_fit_of_item_vectors_is_measured_in_a_process_for_each_way(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

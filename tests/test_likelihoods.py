@@ -32,6 +32,7 @@ from metarec.models import (
     Softmax,
 )
 from metarec.tasks import Examples, Tasks
+from metarec.training import TrainingConfig, meta_train
 
 B, ITEMS, DIM = 6, 40, 3
 LIKELIHOODS: dict[str, Likelihood] = {
@@ -364,3 +365,76 @@ def test_every_part_learns_and_a_batch_is_a_loop(
             for task in range(B):
                 one = meta.predict(alone(support, task), items[:1])[0]
                 torch.testing.assert_close(together[task], one, atol=1e-8, rtol=1e-8)
+
+
+@pytest.mark.parametrize("learner", ["gradient", "bayesian", "attention"])
+@pytest.mark.parametrize("name", MODELS)
+def test_a_batch_of_lists_computes_its_features_once(
+    name: str, learner: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same loss and gradient as without, also after a parameter has changed."""
+    model = made(name, "lists").requires_grad_()
+    meta = MAML(model, learners()[learner], ["head"]).double()
+    support, query = rated([4, 0, 9, 1, 2, 15]), rated([8] * B, seed=9)
+    tasks, asked = Tasks(support, query, torch.arange(100, 100 + B)), []
+    meta.loss(tasks)  # a bank is computed first
+    features = type(model).features
+
+    def counted(self: RatingModel, items: Tensor, profile: Any = None) -> Tensor:
+        asked.append(items.dim())
+        return features(self, items, profile)
+
+    monkeypatch.setattr(type(model), "features", counted)
+
+    def slopes() -> list[Tensor]:
+        loss = meta.loss(tasks)
+        found = torch.autograd.grad(loss, list(meta.parameters()), allow_unused=True)
+        return [loss, *(slope for slope in found if slope is not None)]
+
+    for _ in range(2):
+        asked.clear()
+        once = slopes()
+        assert asked.count(1) == 1
+        with monkeypatch.context() as patch:
+            patch.setattr(RatingModel, "once", lambda self: self)
+            torch.testing.assert_close(once, slopes())
+        assert "features" not in vars(model)
+        with torch.no_grad():
+            model.item_factors.mul_(1.5)
+
+
+@goals
+def test_a_bank_is_computed_anew_for_each_batch_and_for_lists_each_epoch(
+    goal: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, learner, asked = made("mf", goal), learners()["attention"], []
+    assert isinstance(learner, TaskAttention)
+    meta, refresh = MAML(model, learner, ["head"]).double(), TaskBank.refresh
+
+    def counted(self: TaskBank, model: RatingModel) -> None:
+        asked.append(self)
+        refresh(self, model)
+
+    monkeypatch.setattr(TaskBank, "refresh", counted)
+    tasks = Tasks(rated([4] * B), rated([8] * B, seed=9), torch.arange(100, 100 + B))
+    for _ in range(3):
+        meta.loss(tasks)
+    assert len(asked) == (1 if goal == "lists" else 3)
+    model.item_factors.data.mul_(1.5)
+    before = learner.bank.deltas.clone()
+    config = TrainingConfig(epochs=1, learning_rate=0.0)
+    meta_train(meta, lambda _: iter([tasks]), lambda: 0.0, config, progress=False)
+    assert not torch.equal(before, learner.bank.deltas)
+    found = learner.bank.deltas.clone()
+    refresh(learner.bank, model)
+    assert torch.equal(found, learner.bank.deltas)
+
+
+def test_tasks_are_split_in_order_with_all_that_they_have() -> None:
+    whole = replace(rated([4, 0, 9, 1, 2]), user=torch.arange(5))
+    parts = whole.split(2)
+    assert [len(part) for part in parts] == [2, 2, 1]
+    for name, value in vars(whole).items():
+        joined = torch.cat([getattr(part, name) for part in parts])
+        torch.testing.assert_close(joined, value, equal_nan=True)
+    assert rated([1]).split(2)[0].user is None

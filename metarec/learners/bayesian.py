@@ -273,10 +273,10 @@ class Bayesian(PosteriorLearner):
         """Newton's steps on ``L + 1/2 (w - m)' S^-1 (w - m)``, and the curvature there.
 
         ``w <- w + t (S^-1 + H)^-1 (g - S^-1 (w - m))``. With r the range of what a
-        whole step adds to the scores, ``t = log(1 + r) / r`` goes down under these
-        likelihoods, and so does ``t = 1`` up to ``r = 1.79``. Beyond, t is 1 where that
-        is found to go down. Gradients run through the last step alone, which makes
-        those of the maximum itself; the covariance has none.
+        whole step adds to the scores, ``t = log(1 + r) / r`` always goes down under
+        these likelihoods, and so does ``t = 1`` while ``e^r < 1 + r + r^2``: up to
+        1.79. Gradients run through the last step alone, which makes those of the
+        maximum itself; the covariance has none.
 
         Parameters
         ----------
@@ -310,15 +310,7 @@ class Bayesian(PosteriorLearner):
                 change = dot(phi, move @ scale)
                 bend = change.amax(-1).clamp(min=0) - change.amin(-1).clamp(max=0)
                 bend = bend.clamp(min=least.tiny)[:, None]
-                far, share = bend > 1.79, bend.log1p() / bend
-                if far.any():
-                    before, after = (
-                        likelihood.loss(at, y, rows.mask)
-                        + 0.5 * (u * (u @ scale)).sum(-1)
-                        for at, u in ((score, v), (score + change, v + move))
-                    )
-                    far = far & ~(after < before)[:, None]
-                share = torch.where(far, share, 1.0)
+                share = torch.where(bend > 1.79, bend.log1p() / bend, 1.0)
                 v, score = v + share * move, score + share * change
                 # What a step leaves is of the order of its square; one more follows.
                 if (bend < least.eps**0.25).all():

@@ -1,5 +1,7 @@
 """Attention between a user at hand and the tasks of the past."""
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 
@@ -59,7 +61,9 @@ class TaskBank(nn.Module):
             return
         self.history = self.history.like(model.head)
         prior = Prior({"head": model.head}, {"head": _RIDGE})
-        weights = Bayesian().adapt(model, prior, self.history)["head"]
+        some = self.history.split(64)  # each may need features of all items
+        adapt = partial(Bayesian().adapt, model, prior)
+        weights = torch.cat([adapt(part)["head"] for part in some])
         # In one piece, as it is read again: another layout would round differently.
         self.deltas = (weights - weights.mean(0)).contiguous()
 
