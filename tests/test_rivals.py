@@ -22,6 +22,7 @@ from metarec.factors import (
     UserItemBias,
     cross_fit,
 )
+from metarec.learners import stable_share
 from metarec.tasks import (
     Examples,
     LeakageError,
@@ -346,10 +347,12 @@ def test_fine_tuning_is_gradient_descent_on_the_head(
         x, y = tasks.support.x[t, mask], tasks.support.y[t, mask]
         w = model.head.detach().clone().requires_grad_()
         phi = model.features(x, profile).detach()
+        share = stable_share(rate, (phi.T @ phi)[None])
+        cut = rate if share is None else share[0] * rate
         for _ in range(5):
             loss = 0.5 * (y - model.offset(x) - phi @ w).square().sum()
             (gradient,) = torch.autograd.grad(loss, w)
-            w = (w - rate * gradient).detach().requires_grad_()
+            w = (w - cut * gradient).detach().requires_grad_()
         query = tasks.query.x[t]
         expected = model.offset(query) + model.features(query, profile) @ w
         torch.testing.assert_close(scores[t], expected.detach(), atol=1e-4, rtol=0)
