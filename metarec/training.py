@@ -382,10 +382,17 @@ def save_aside(path: Path, write: Callable[[Path], object]) -> None:
     write
         Writes to the path that it is given.
 
+    Raises
+    ------
+    IsADirectoryError
+        For a folder.
+
     Plumbing
     --------
     Whatever is saved goes through it.
     """
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder: pass the name of a file in it")
     path.parent.mkdir(parents=True, exist_ok=True)
     # Beside the file, since a rename is one step only within one file system.
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")

@@ -342,6 +342,21 @@ def test_a_call_says_what_to_pass(fitted: MetaRecommender) -> None:
         MetaRecommender().save("x")
 
 
+def test_a_folder_is_no_file_to_save_to(
+    fitted: MetaRecommender, tmp_path: Path
+) -> None:
+    with pytest.raises(IsADirectoryError, match="is a folder: pass the name of a file"):
+        fitted.save(tmp_path)
+    assert not list(tmp_path.parent.glob("*.part"))
+
+
+def test_records_are_told_how_to_be_passed(fitted: MetaRecommender) -> None:
+    records: Any = [{"item_id": 3, "rating": 5.0}]
+    with pytest.raises(ValueError, match=r"pass \{item: stars\}, pairs .* or a table"):
+        fitted.adapt(records)
+    assert len(fitted.adapt(pd.DataFrame(records)).recommend(3)) == 3
+
+
 def test_what_is_not_known_of_a_user_is_the_average(data: RatingData) -> None:
     users = data.users.assign(age=[None, *range(20, 219)], gender=["F", "M"] * 100)
     frame = table(data)

@@ -127,6 +127,19 @@ def test_an_effect_is_the_score_less_the_score_without(
     assert (table["effect"].abs().diff().dropna() <= 0).all()
 
 
+def test_effects_that_tie_stay_in_the_order_of_the_ratings(
+    recommender: MetaRecommender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Without one of 60 ratings the score is 0 or 1, with all of them 0.
+    scores = (torch.arange(61) % 2)[:, None].float()
+    monkeypatch.setattr(
+        "metarec.recommender.personal.score_items", lambda *_: scores.clone()
+    )
+    rated = np.random.default_rng(0).permutation(80)[:60].tolist()
+    found = recommender.adapt([(item, 3.0) for item in rated]).explain(rated[0])
+    assert found["item_id"].tolist() == rated[1::2] + rated[::2]
+
+
 def test_no_ratings_give_the_prior(recommender: MetaRecommender) -> None:
     user = recommender.adapt()
     assert torch.equal(user.head, recommender.meta.model.head)

@@ -48,6 +48,11 @@ def test_at_hundreds_of_ratings_every_system_is_near_the_bayesian_one() -> None:
         assert (table.loc[GRID, k] < table.loc["user mean", k] - 0.1).all()
 
 
+def test_whole_histories_leave_no_score_of_any_system_far_off_the_scale() -> None:
+    table = pd.read_csv(RESULTS / "extremes.csv", comment="#")
+    assert len(table) == 27 and (table["beyond"] < 1.25).all()
+
+
 def test_more_of_a_life_never_makes_a_system_worse() -> None:
     table = board("whole-life").pivot_table("rmse", "method", "k")
     assert (table.loc[GRID].diff(axis=1).iloc[:, 1:] < 0).all(axis=None)

@@ -476,6 +476,11 @@ class MetaRecommender:
         ----------
         path
             The file to write.
+
+        Raises
+        ------
+        IsADirectoryError
+            For a folder.
         """
         check(path=path)
         state = self.meta.state_dict()
