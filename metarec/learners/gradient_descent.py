@@ -140,7 +140,9 @@ class GradientDescent(TaskLearner):
                 return _quadratic(model, support, self.loss is mean_squared_error)
             if mine:
                 return _of_rows(Rows.of(model, support))
-        loss = likelihood.loss if self.loss is None else vmap(self.loss)
+        loss = self.loss or likelihood.loss
+        # This package's losses take all tasks at once; a stranger's may take one.
+        loss = loss if mine or squared else vmap(loss)
         x, y, mask, _ = likelihood.read(support, getattr(model, "n_items", 0))
         head = is_head(model, prior.mean)
 
