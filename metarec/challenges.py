@@ -43,8 +43,7 @@ def transposed(data: RatingData) -> RatingData:
     items["year"] = items["year"].astype("Int64")
     users = data.items.drop(columns=filled).rename(columns={"item_id": "user_id"})
     ratings = data.ratings.rename(columns={"user": "item", "item": "user"})
-    ratings = ratings[[*data.ratings]]
-    return replace(data, ratings=ratings, users=users, items=items)
+    return replace(data, ratings=ratings[[*data.ratings]], users=users, items=items)
 
 
 def item_histories(

@@ -5,11 +5,12 @@ axis. It is the only door by which ratings reach a model: whoever trains on ``tr
 users asks for those users by name, and nothing of the others comes along.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from copy import copy
 from dataclasses import dataclass, replace
+from operator import itemgetter
 from typing import Self
 
 import numpy as np
@@ -129,6 +130,22 @@ class Examples:
         """Count the tasks."""
         return len(self.y)
 
+    def each(self, change: Callable[[Tensor], Tensor]) -> Self:
+        """The same change to all that is known of the tasks.
+
+        Parameters
+        ----------
+        change
+            What becomes of a tensor whose first axis is the tasks.
+
+        Returns
+        -------
+        tasks.Examples
+            The examples after it.
+        """
+        known = {name: x for name, x in vars(self).items() if x is not None}
+        return replace(self, **{name: change(x) for name, x in known.items()})
+
     def split(self, n: int) -> list[Self]:
         """The tasks in order, ``n`` at a time.
 
@@ -142,10 +159,8 @@ class Examples:
         list[tasks.Examples]
             The parts.
         """
-        known = {name: x for name, x in vars(self).items() if x is not None}
         starts = range(0, len(self), n)
-        parts = ({name: x[i : i + n] for name, x in known.items()} for i in starts)
-        return [replace(self, **part) for part in parts]
+        return [self.each(itemgetter(slice(i, i + n))) for i in starts]
 
     def like(self, weight: Tensor) -> Self:
         """The same examples on the device and in the floating type of ``weight``.
@@ -160,10 +175,11 @@ class Examples:
         tasks.Examples
             The examples.
         """
-        parts = {name: x for name, x in vars(self).items() if x is not None}
-        for name, x in parts.items():
-            parts[name] = x.to(weight if x.is_floating_point() else weight.device)
-        return replace(self, **parts)
+
+        def moved(x: Tensor) -> Tensor:
+            return x.to(weight if x.is_floating_point() else weight.device)
+
+        return self.each(moved)
 
     def table(self, value: Tensor, n_items: int) -> Tensor:
         """A row for each task and a column for each item: ``value`` where it was rated.
@@ -402,34 +418,19 @@ class UserHistories:
         if order not in ORDERS:
             raise ValueError(f"order must be one of {ORDERS}, got {order!r}")
         if isinstance(data, RatingData):
-            self._sort(data, order, seed)
+            columns = _sorted(data, order, seed)
         elif order == "time":
             columns = data.item, data.rating, data.start
-            self.item, self.rating, self.start = map(torch.from_numpy, columns)
         else:
             raise ValueError(f"a store is in order of time, not in {order!r}: read it")
+        self.item, self.rating, self.start = map(torch.from_numpy, columns)
         self.reserved = reserved
-        self.n_items = data.n_items
-        self.scale = data.scale
+        self.n_items, self.scale = data.n_items, data.scale
         some = slice(None) if vocabulary is None else vocabulary.numpy()
         self.user_features = UserFeatures.fit(data.users.iloc[some])
         self.profile = self.user_features.encode(data.users)
         self._sealed = torch.zeros(data.n_users, dtype=torch.bool)
         self._like: float | None = None
-
-    def _sort(self, data: RatingData, order: str, seed: int) -> None:
-        table = data.ratings
-        keys = [table["timestamp"].to_numpy(), table["user"].to_numpy()]
-        if order != "time":
-            shuffled = np.random.default_rng(seed).permutation(len(table))
-            keys = [shuffled, *(keys[1:] if order == "random" else keys)]
-        # The last key sorts first: user after user, each in the order asked for.
-        rows = np.lexsort(keys)
-        item, rating = (table[name].to_numpy()[rows] for name in ("item", "rating"))
-        self.item = torch.from_numpy(item.astype(np.int64))
-        self.rating = torch.from_numpy(rating.astype(np.float32))
-        counts = np.bincount(table["user"], minlength=data.n_users)
-        self.start = torch.from_numpy(np.concatenate([[0], counts.cumsum()]))
 
     def seal(self, users: Tensor) -> Self:
         """Return the same histories, which give out no rating of ``users``.
@@ -596,8 +597,7 @@ class UserHistories:
         tasks.Examples
             The ratings, padded, shape (U, N).
         """
-        length = self.count(users).clamp(max=most)
-        window = self._window(users, 0, length)
+        window = self._window(users, 0, self.count(users).clamp(max=most))
         return replace(window, profile=self.profile[users], user=users)
 
     def draw_windows(
@@ -666,6 +666,20 @@ class UserHistories:
             raise ValueError(f"{text}ask `usable(users)`, or lower `reserved`")
         support = replace(self._window(users, 0, k), profile=self.profile[users])
         return Tasks(support, self._window(users, after, rest), users)
+
+
+def _sorted(data: RatingData, order: str, seed: int) -> tuple[np.ndarray, ...]:
+    """Items and ratings, user after user, and where each user begins."""
+    table = data.ratings
+    keys = [table["timestamp"].to_numpy(), table["user"].to_numpy()]
+    if order != "time":
+        shuffled = np.random.default_rng(seed).permutation(len(table))
+        keys = [shuffled, *(keys[1:] if order == "random" else keys)]
+    # The last key sorts first: user after user, each in the order asked for.
+    rows = np.lexsort(keys)
+    item, rating = table["item"].to_numpy(np.int64), table["rating"].to_numpy("f4")
+    counts = np.bincount(table["user"], minlength=data.n_users)
+    return item[rows], rating[rows], np.concatenate([[0], counts.cumsum()])
 
 
 def padded(item: Tensor, rating: Tensor, first: Tensor, length: Tensor) -> Examples:
@@ -791,6 +805,6 @@ class TaskSampler:
             return tasks
         # Items of copy c stand c tables further down.
         shift = self.item_rows[tasks.user][:, None]
-        both = tasks.support, tasks.query
-        support, query = (replace(part, x=part.x + shift) for part in both)
+        support = replace(tasks.support, x=tasks.support.x + shift)
+        query = replace(tasks.query, x=tasks.query.x + shift)
         return Tasks(support, query, tasks.user)

@@ -182,7 +182,7 @@ def test_sweeps_of_em_are_those_of_the_formula(histories: UserHistories) -> None
     slow.__dict__.update(
         GaussianFactorModel.fit(histories, users, 2, sweeps=0).__dict__
     )
-    slow._start(n_items, seed=0)
+    slow._start(UserItemBias.fit(histories, users), slow.mu, None, seed=0)
     user, item, rating = (t.tolist() for t in histories.ratings_of(users))
     of_user: list[list[tuple[int, float]]] = [[] for _ in users]
     of_item: list[list[tuple[int, float]]] = [[] for _ in range(n_items)]

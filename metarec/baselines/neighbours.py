@@ -69,8 +69,7 @@ class ItemKNN:
         """
         bias = UserItemBias.fit(histories, users)
         rest, rated = _table(histories.everything(users, histories.n_items), bias)
-        similarity = _similarity(rest.T, rated.T, rest.T, rated.T, shrinkage)
-        return cls(bias, similarity)
+        return cls(bias, _similarity(rest.T, rated.T, rest.T, rated.T, shrinkage))
 
     def predict(self, support: Examples, x: Tensor) -> Tensor:
         """Scores (B, N): the biases and a weighted mean of the support's residuals.
@@ -155,8 +154,7 @@ class UserKNN:
             The fitted object.
         """
         bias = UserItemBias.fit(histories, users)
-        table = _table(histories.everything(users, histories.n_items), bias)
-        return cls(bias, *table)
+        return cls(bias, *_table(histories.everything(users, histories.n_items), bias))
 
     def predict(self, support: Examples, x: Tensor) -> Tensor:
         """Scores (B, N): the biases and a weighted mean of other users' residuals.

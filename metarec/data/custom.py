@@ -440,9 +440,7 @@ def for_goal(data: Ratings, goal: str) -> Ratings:
     The door of `MetaRecommender.fit` and of the evaluation.
     """
     rating = data.rating if isinstance(data, RatingColumns) else data.ratings["rating"]
-    if data.scale != RatingScale(0, 1, 1) or not (rating == 1).all():
-        return data
-    if goal == "lists":
+    if goal == "lists" or data.scale != RatingScale(0, 1, 1) or not (rating == 1).all():
         return data
     if goal == "clicks" and not isinstance(data, RatingColumns):
         return clicks(data, at=1, unseen=4)

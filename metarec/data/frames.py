@@ -56,8 +56,7 @@ def to_frame(
     if isinstance(table, str | Path):
         return _read_file(Path(table), labels, **(_TEXT | how))
     if hasattr(table, "to_pandas"):
-        frame: pd.DataFrame = table.to_pandas()
-        return frame
+        return pd.DataFrame(table.to_pandas())
     try:
         frame = pd.DataFrame(table)
     except (TypeError, ValueError):
@@ -80,15 +79,11 @@ def _read_file(
     path: Path, labels: Sequence[Any], sep: str, encoding: str, header: bool
 ) -> pd.DataFrame:
     name = _PACKED.sub("", path.name.lower())
-    how: dict[str, Any] = {
-        # Of several characters pandas makes a pattern, for its slow engine alone.
-        "sep": sep if len(sep) == 1 else re.escape(sep),
-        "engine": "c" if len(sep) == 1 else "python",
-        "encoding": encoding,
-        "header": 0 if header else None,
-        "index_col": False,  # else the first of too many values becomes an index
-        "keep_default_na": False,
-    }
+    # Of several characters pandas makes a pattern, for its slow engine alone.
+    sep, engine = (sep, "c") if len(sep) == 1 else (re.escape(sep), "python")
+    how: dict[str, Any] = {"sep": sep, "engine": engine, "encoding": encoding}
+    how |= {"header": 0 if header else None, "keep_default_na": False}
+    how["index_col"] = False  # else the first of too many values becomes an index
     try:
         if name.endswith((".parquet", ".pq")):
             return pd.read_parquet(path)

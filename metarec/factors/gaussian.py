@@ -83,12 +83,8 @@ class GaussianFactorModel:
     True
     """
 
-    features: Tensor
-    offset: Tensor
-    mu: Tensor
     implicit: Tensor | None = None
     profile: Tensor | None = None
-    profile_covariance: Tensor
 
     def __init__(self, dim: int = 8) -> None:
         self.dim = dim
@@ -130,15 +126,9 @@ class GaussianFactorModel:
         GaussianFactorModel
             The fitted object.
         """
-        model = cls(dim)
-        n_items = histories.n_items
-        ones = torch.ones(n_items, 1, dtype=torch.float64)
-        model.features = ones if features is None else torch.cat([ones, features], 1)
-        bias = UserItemBias.fit(histories, users)
-        model.offset = bias.offset.double()
-        model.mu = mean_rating(histories, users)
-        model._start(n_items, seed)
-        tables = sums.rating_sums(histories, users, model.mu.expand(n_items))
+        model, bias = cls(dim), UserItemBias.fit(histories, users)
+        model._start(bias, mean_rating(histories, users), features, seed)
+        tables = sums.rating_sums(histories, users, model.mu.expand(histories.n_items))
         with one_thread() as threads, ThreadPoolExecutor(threads) as pool:
             for _ in tqdm(range(sweeps), "item vectors", disable=not progress):
                 # Single precision halves the time, and moves no vector by 1e-5.
@@ -152,8 +142,13 @@ class GaussianFactorModel:
         model.user_mean[-1] = bias.mean_bias
         return model
 
-    def _start(self, n_items: int, seed: int) -> None:
-        dim, kind = self.dim, torch.float64
+    def _start(
+        self, bias: UserItemBias, mu: Tensor, features: Tensor | None, seed: int
+    ) -> None:
+        dim, kind, n_items = self.dim, torch.float64, len(bias.offset)
+        self.offset, self.mu = bias.offset.double(), mu
+        ones = torch.ones(n_items, 1, dtype=kind)
+        self.features = ones if features is None else torch.cat([ones, features], 1)
         generator = torch.Generator().manual_seed(seed)
         q = torch.randn(n_items, dim, generator=generator, dtype=kind)
         # Random vectors break the symmetry, and the biases are known well already.
@@ -507,8 +502,7 @@ class GaussianFactorModel:
         # The prior is shared; only the posteriors of this part are made anew.
         part = copy.copy(self)
         part._m_step_items(part._e_step(tables))
-        offset = UserItemBias.fit(histories, users).offset
-        return part.q, offset
+        return part.q, UserItemBias.fit(histories, users).offset
 
 
 def _positive(covariance: Tensor) -> Tensor:

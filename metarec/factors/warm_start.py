@@ -149,11 +149,10 @@ def lift_vectors(histories: UserHistories, users: Tensor, dim: int = 16) -> Warm
     lists
     """
     n_items = histories.n_items
-    parts = users.split(2**24 // n_items + 1)
     count = histories.item_counts(users)
     most = count.topk(min(PAIRED, n_items)).indices.sort().values
     lift, n_rated, n_liked = torch.zeros(n_items, len(most)), *torch.zeros(2, n_items)
-    for some in parts:
+    for some in users.split(2**24 // n_items + 1):
         rated, liked = choices(histories, some)
         lift.addmm_(rated.T, liked[:, most])
         n_rated, n_liked = n_rated + rated.sum(0), n_liked + liked.sum(0)

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.distributed as dist
@@ -61,19 +61,16 @@ class Processes(Workers):
             On the other processes, if the call failed on the first, with the same
             message; the first raises its own error.
         """
-        result: list[Any] = [None, None]
         try:
-            if self.first:
-                result[0] = make()
+            result: list[Any] = [make() if self.first else None, None]
         except BaseException as error:
-            result[1] = f"{type(error).__name__}: {error}"
+            result = [None, f"{type(error).__name__}: {error}"]
             raise
         finally:  # the others wait for this, whatever happens here
             dist.broadcast_object_list(result, src=0, device=torch.device("cpu"))
         if result[1] is not None:
             raise RuntimeError(f"the first process failed: {result[1]}")
-        made: T = result[0]
-        return made
+        return cast(T, result[0])
 
     def all_reduce(
         self, parameters: Sequence[nn.Parameter], loss: float, n_tasks: int

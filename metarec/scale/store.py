@@ -1,7 +1,6 @@
 """Ratings on disk: more of them than fit into memory, read where they are needed."""
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict
 from importlib import import_module
@@ -87,12 +86,11 @@ def write_store(
     if path.exists():
         raise FileExistsError(f"{path} exists: delete it, or name another folder")
     path.parent.mkdir(parents=True, exist_ok=True)
+    about = {"name": Path(source).stem, "citation": citation, "scale": asdict(scale)}
     # Beside its final place: a rename finishes it, and a kill leaves no half.
     with TemporaryDirectory(".part", path.name, path.parent) as aside:
         folder = Path(aside, "store")
         folder.mkdir()
-        about: Any = {"name": Path(source).stem, "citation": citation}
-        about["scale"] = asdict(scale)
         try:
             with duckdb.connect(f"{aside}/tables", config=_LIMITS) as engine:
                 text = _read(engine, str(source), columns, duplicates)
@@ -104,7 +102,7 @@ def write_store(
             raise ValueError(f"{source}: {error}") from error
         users.to_parquet(folder / "users.parquet")
         items.drop(columns="n_ratings").to_parquet(folder / "items.parquet")
-        os.rename(folder, path)
+        folder.rename(path)
     return open_store(path)
 
 
