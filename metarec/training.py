@@ -1,8 +1,6 @@
 """The outer loop: Adam on meta-batches, early stopping on users kept aside."""
 
 import json
-import os
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field
@@ -10,6 +8,7 @@ from functools import partial
 from math import inf, isfinite, nextafter
 from os import PathLike
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
 import numpy as np
@@ -287,11 +286,15 @@ def meta_train(
             more = f"{len(log.loss)} epochs, more than epochs={config.epochs}"
             raise ValueError(f"{path} has {more}: ask for as many, or {_WAY_OUT}")
 
-    def one_epoch(batches: Iterator[Tasks]) -> float:
-        """Step through the meta-batches; the mean meta-loss of a task."""
+    epochs = range(len(log.loss), config.epochs)
+    quiet = not (progress and workers.first)
+    bar = tqdm(epochs, desc="meta-training", unit="epoch", disable=quiet)
+    for epoch in bar:
+        if log.best_epoch >= 0 and epoch - log.best_epoch > config.patience:
+            break
         total, n_tasks = 0.0, 0
         meta.refresh()
-        for tasks in batches:
+        for tasks in batches(generator):
             optimizer.zero_grad()
             own = _own_gradient(meta, tasks, config) if len(tasks) else 0.0
             # The penalty is a part of each process's mean, so the mean counts it once.
@@ -304,15 +307,7 @@ def meta_train(
             for name, value in meta.state_dict().items() if config.average else ():
                 average[name].lerp_(value, 1 - config.average)
             total, n_tasks = total + loss * n, n_tasks + n
-        return total / max(n_tasks, 1)
-
-    epochs = range(len(log.loss), config.epochs)
-    quiet = not (progress and workers.first)
-    bar = tqdm(epochs, desc="meta-training", unit="epoch", disable=quiet)
-    for epoch in bar:
-        if log.best_epoch >= 0 and epoch - log.best_epoch > config.patience:
-            break
-        log.loss.append(one_epoch(batches(generator)))
+        log.loss.append(total / max(n_tasks, 1))
         now = deepcopy(meta.state_dict())
         average = average if config.average else now
         meta.load_state_dict(average)
@@ -395,11 +390,6 @@ def save_aside(path: Path, write: Callable[[Path], object]) -> None:
         raise IsADirectoryError(f"{path} is a folder: pass the name of a file in it")
     path.parent.mkdir(parents=True, exist_ok=True)
     # Beside the file, since a rename is one step only within one file system.
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
-    os.close(handle)
-    try:
-        write(Path(name))
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    with TemporaryDirectory(".part", path.name, path.parent) as aside:
+        write(Path(aside, path.name))
+        Path(aside, path.name).replace(path)

@@ -8,6 +8,5 @@ from metarec.evaluation.methods import fitted, known_methods
 from metarec.evaluation.run import run_methods
 from metarec.evaluation.tables import read_table, write_table
 
-__all__ = ["Fold", "Leaderboard", "Protocol", "fitted", "known_methods", "run_methods"]
-__all__ += ["check_no_leak", "cold_start", "rank_catalogue", "read_table"]
-__all__ += ["write_table"]
+__all__ = ["Fold", "Leaderboard", "Protocol", "fitted", "rank_catalogue", "run_methods"]
+__all__ += ["check_no_leak", "cold_start", "known_methods", "read_table", "write_table"]

@@ -129,17 +129,15 @@ def _evaluate(options: argparse.Namespace) -> None:
         folder = out if kind == first else out / str(kind)
         board = Leaderboard(errors, rivals[0], PROTOCOLS[str(kind)][0], metric)
         write_table(folder / "summary.csv", board.summary, command, notes)
-        board.to_markdown(folder / "summary.md")
+        save_aside(folder / "summary.md", partial(Path.write_text, data=str(board)))
         write_table(folder / "costs.csv", board.costs.reset_index(), command, notes)
         if len(rivals) > 1:
             write_table(folder / "rivals.csv", board.against(rivals), command, notes)
         each = errors.set_index(["method", "fold", "user", "k"])
         each = each.drop(columns=["protocol", *board.costs])
-        write = partial(each.to_csv, float_format="%.4f")
-        save_aside(folder / "errors.csv.xz", partial(write, compression="xz"))
+        save_aside(folder / "errors.csv.xz", partial(each.to_csv, float_format="%.4f"))
         sizes = [k for k in errors["k"].unique() if k <= 10 or kind == "whole-life"]
-        figure = board.plot(max(sizes)).figure
-        save_aside(folder / "plot.png", partial(figure.savefig, format="png"))  # type: ignore[union-attr]
+        save_aside(folder / "plot.png", board.plot(max(sizes)).figure.savefig)  # type: ignore[union-attr]
         if not options.quiet:
             print(board)
             print(f"errors, summary and plot are in {folder}/")

@@ -18,6 +18,8 @@ from metarec.systems import Parts, System, fit_system, item_vectors
 from metarec.tasks import UserHistories, split_users
 from metarec.validation import Predictor, judge, validation_score
 
+Sizes = Sequence[int] | None
+
 
 @dataclass(frozen=True)
 class Protocol:
@@ -51,7 +53,7 @@ class Protocol:
     reserved: int = 15
     seed: int = 0
     split: str = "users"
-    sizes: Sequence[int] | None = None
+    sizes: Sizes = None
 
 
 class Fold:
@@ -229,10 +231,7 @@ class Fold:
         return validation_score(predictor, self.sealed, users, goal=goal)
 
     def judge(
-        self,
-        predictor: Predictor,
-        sizes: Sequence[int] | None = None,
-        protocol: str = "cold-start",
+        self, predictor: Predictor, sizes: Sizes = None, protocol: str = "cold-start"
     ) -> pd.DataFrame:
         """Errors on test users, one row for each user and K.
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
-from pathlib import Path
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,7 +12,6 @@ import pandas as pd
 
 from metarec.evaluation.methods import RIVAL
 from metarec.metrics import bootstrap_means, holm
-from metarec.training import save_aside
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -76,10 +74,6 @@ class Leaderboard:
             short = ", ".join(wide.columns[wide.isna().any()])
             text = f"{short}: not judged on the same folds, users and K as the rest: "
             raise ValueError(f"{text}finish the run or leave them out")
-
-    def __str__(self) -> str:
-        """What methods are compared by over K, as a table."""
-        return self.to_markdown()
 
     @property
     def methods(self) -> list[str]:
@@ -190,13 +184,8 @@ class Leaderboard:
         columns = ["fit_seconds", "ms_per_user"]
         return self.errors.groupby("method")[columns].mean().loc[self.methods]
 
-    def to_markdown(self, path: str | Path | None = None) -> str:
+    def to_markdown(self) -> str:
         """Write the measure over K, bold where the interval says better than the rival.
-
-        Parameters
-        ----------
-        path
-            The file to write; none if not given.
 
         Returns
         -------
@@ -212,10 +201,9 @@ class Leaderboard:
         rows += cells.reset_index().to_numpy().tolist()
         text = "".join(f"| {' | '.join(row)} |\n" for row in rows)
         side = "above" if higher else "below"
-        text += f"\nBold: better than {self.rival}, 95% interval {side} 0.\n"
-        if path is not None:
-            save_aside(Path(path), partial(Path.write_text, data=text))
-        return text
+        return f"{text}\nBold: better than {self.rival}, 95% interval {side} 0.\n"
+
+    __str__ = to_markdown
 
     def plot(self, k: int, methods: Sequence[str] | None = None) -> Axes:
         """Draw each method's difference to the rival at one K with its interval.
