@@ -218,14 +218,13 @@ class MetaLearner(nn.Module):
         tasks = tasks.like(next(self.model.parameters()))
         banks = [part for part in self.modules() if isinstance(part, TaskBank)]
         model, lists = self.model, isinstance(likelihood_of(self.model), Softmax)
-        if banks:
-            if not (lists and all(bank.deltas.any() for bank in banks)):
-                self.refresh()
-            # Attention between tasks must know who a task is, to leave it out.
-            tasks = replace(tasks, support=replace(tasks.support, user=tasks.user))
+        if not (lists and all(bank.deltas.any() for bank in banks)):
+            self.refresh()
+        # Attention between tasks must know who a task is, to leave it out.
+        tasks = replace(tasks, support=replace(tasks.support, user=tasks.user))
         prior = self.prior(tasks.support)
         if lists and is_head(model, prior.mean):
-            model = model.once()
+            model = model.once(tasks.support.profile)
         return self.learner.meta_loss(model, prior, tasks).mean()
 
 
@@ -499,7 +498,6 @@ class MetaMind(MetaLearner):
             # A task without ratings still attends: the prior of somebody unknown.
             support = Examples(empty.long(), empty, empty > 0, nobody)
         weight = self.attention(support)
-        return {
-            name: start + torch.tensordot(weight, self.deltas[_key(name)], 1)
-            for name, start in theta.items()
-        }
+        for name, start in theta.items():
+            theta[name] = start + torch.tensordot(weight, self.deltas[_key(name)], 1)
+        return theta

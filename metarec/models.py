@@ -629,25 +629,27 @@ class RatingModel(nn.Module):
         """
         raise NotImplementedError
 
-    def once(self) -> Self:
+    def once(self, profile: Tensor | None) -> Self:
         """The same model for one batch of users: features of all items once computed.
 
         Support and query of a list read them alike. For items (N,), which must be all
         items, and to be let go before a parameter changes.
+
+        Parameters
+        ----------
+        profile
+            What is known of the users beside the ratings, shape (B, F).
 
         Returns
         -------
         RatingModel
             A shallow copy: its parameters are this model's own.
         """
-        apart, kept = copy(self), list[Tensor]()
+        apart, every = copy(self), torch.arange(self.n_items, device=self.head.device)
+        phi = self.features(every, profile)
 
         def features(items: Tensor, profile: Tensor | None = None) -> Tensor:
-            if items.dim() > 1:
-                return self.features(items, profile)
-            if not kept:
-                kept.append(self.features(items, profile))
-            return kept[0]
+            return phi if items.dim() == 1 else self.features(items, profile)
 
         vars(apart)["features"] = features
         return apart

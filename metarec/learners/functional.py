@@ -1,6 +1,5 @@
 """A model under each task's own weights, without touching the model."""
 
-from collections.abc import Callable
 from copy import copy
 from typing import TypeVar
 
@@ -56,20 +55,11 @@ def predict(
         return score
 
     inputs = (x,) if profile is None else (x, profile)
-    return over_tasks(one_task, len(x))(weights, *inputs)
-
-
-def over_tasks(one: Callable[..., Tensor], tasks: int) -> Callable[..., Tensor]:
-    """``one``, of a task's weights and inputs, for each of a number of tasks.
-
-    One task alone needs no ``vmap``, which would take most of its time.
-    """
-
-    def alone(weights: Parameters, *inputs: Tensor) -> Tensor:
-        own = {name: w[0] for name, w in weights.items()}
-        return one(own, *(each[0] for each in inputs))[None]
-
-    return alone if tasks == 1 else vmap(one)
+    if len(x) != 1:
+        return vmap(one_task)(weights, *inputs)
+    # One task alone needs no vmap, which would take most of its time.
+    own = {name: w[0] for name, w in weights.items()}
+    return one_task(own, *(each[0] for each in inputs))[None]
 
 
 def twin(module: M) -> M:

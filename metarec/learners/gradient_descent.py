@@ -14,7 +14,7 @@ from metarec.learners.loop import MatrixRate, Objective, inner_loop, stable_shar
 from metarec.learners.losses import Loss, mean_squared_error, squared_error
 from metarec.learners.prior import Parameters, Prior
 from metarec.learners.task_learner import TaskLearner
-from metarec.models import Gaussian, RatingModel, Softmax, likelihood_of
+from metarec.models import Gaussian, RatingModel, likelihood_of
 from metarec.tasks import Examples
 
 
@@ -120,7 +120,8 @@ class GradientDescent(TaskLearner):
             if share is not None:
                 for name, w in start.items():
                     rate[name] = share.reshape(-1, *[1] * (w.dim() - 1)) * rate[name]
-        if loss.watched:
+        if self.loss is None and likelihood_of(model).steepest is None:
+            # Nothing bounds a step beforehand, so each is looked at.
             own = _downhill(loss, start, rate, self.steps, self.first_order)
         else:
             own = inner_loop(loss, start, rate, self.steps, self.first_order)
@@ -157,8 +158,7 @@ class GradientDescent(TaskLearner):
             curvature = most * gram
         second_order = torch.is_grad_enabled() and not self.first_order
         gradient = _by_autograd(by_task, second_order)
-        watched = mine and isinstance(likelihood, Softmax)
-        return Objective(by_task, gradient, curvature, watched)
+        return Objective(by_task, gradient, curvature)
 
 
 def _downhill(
@@ -257,7 +257,7 @@ def _of_rows(rows: Rows) -> Objective:
         return {"head": -rows.slope(weights["head"].squeeze(-1))[..., None]}
 
     if (most := rows.likelihood.steepest) is None:
-        return Objective(by_task, gradient, watched=True)
+        return Objective(by_task, gradient)
     return Objective(by_task, gradient, most * torch.bmm(rows.phi.mT, rows.phi))
 
 

@@ -23,8 +23,6 @@ class Objective:
     curvature
         No less than the Hessian of each task's head, shape (B, D, D); None where no
         such bound is known.
-    watched
-        Whether no step may raise a task's loss: see `GradientDescent`.
 
     Plumbing
     --------
@@ -34,7 +32,6 @@ class Objective:
     by_task: Callable[[Parameters], Tensor]
     gradient: Callable[[Parameters], Parameters]
     curvature: Tensor | None = None
-    watched: bool = False
 
     def __call__(self, weights: Parameters) -> Tensor:
         """The loss of all tasks, as any other loss."""

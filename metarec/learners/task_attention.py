@@ -1,7 +1,5 @@
 """Attention between a user at hand and the tasks of the past."""
 
-from functools import partial
-
 import torch
 from torch import Tensor, nn
 
@@ -62,8 +60,8 @@ class TaskBank(nn.Module):
         self.history = self.history.like(model.head)
         prior = Prior({"head": model.head}, {"head": _RIDGE})
         some = self.history.split(64)  # each may need features of all items
-        adapt = partial(Bayesian().adapt, model, prior)
-        weights = torch.cat([adapt(part)["head"] for part in some])
+        heads = [Bayesian().adapt(model, prior, part)["head"] for part in some]
+        weights = torch.cat(heads)
         # In one piece, as it is read again: another layout would round differently.
         self.deltas = (weights - weights.mean(0)).contiguous()
 
@@ -80,9 +78,8 @@ class TaskBank(nn.Module):
         Tensor
             Booleans, shape (B, T).
         """
-        n_tasks = len(self.deltas)
         if support.user is None or self.history is None or self.history.user is None:
-            return support.mask.new_zeros(len(support), n_tasks)
+            return support.mask.new_zeros(len(support), len(self.deltas))
         return support.user[:, None] == self.history.user
 
 
