@@ -588,9 +588,11 @@ class RatingModel(nn.Module):
 
     def keep_first_copy(self) -> None:
         """Drop all copies of the item table but the first, the one for new users."""
-        for table in (self.item_factors, self.item_offset):
+        for name in ("item_factors", "item_offset"):
+            table = self.get_parameter(name)
             # The first copy has seen all training users: new users are served by it.
-            table.data = table.data[: self.n_items].clone()
+            first = table.detach()[: self.n_items].clone()
+            setattr(self, name, nn.Parameter(first, table.requires_grad))
 
     def offset(self, items: Tensor) -> Tensor:
         """``mu + b_i``: the part of the score that no user changes.

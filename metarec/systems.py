@@ -241,18 +241,21 @@ class Parts:
         Parts
             Parts full of zeros.
         """
-        table = torch.zeros(sizes["n_items"], sizes["dim"])
-        warm = WarmStart(table, table.sum(1), torch.zeros(0), 0.0, table)
-        features = torch.zeros(sizes["n_items"], sizes["n_features"])
+        n_items = sizes["n_items"]
+        # A file of version 0.2 or 0.1 holds no copies of the item table.
+        table = torch.zeros(sizes.get("n_rows", n_items), sizes["dim"])
+        warm = WarmStart(table, table.sum(1), torch.zeros(0), 0.0, table[:n_items])
+        features = torch.zeros(n_items, sizes["n_features"])
         return cls(warm, features, sizes["n_profile"], sizes["n_tasks"], None, like)
 
     @property
     def sizes(self) -> dict[str, int]:
         """All that `blank` needs: what a file must say beside the numbers."""
         n_items, n_features = self.item_features.shape
-        sizes = {"n_items": n_items, "dim": self.warm.factors.shape[1]}
+        n_rows, dim = self.warm.factors.shape
+        sizes = {"n_items": n_items, "n_rows": n_rows, "n_tasks": self.n_tasks}
         sizes |= {"n_features": n_features, "n_profile": self.n_profile}
-        return sizes | {"n_tasks": self.n_tasks}
+        return sizes | {"dim": dim}
 
 
 def build_system(system: System, parts: Parts, seed: int = 0) -> MetaLearner:
@@ -412,12 +415,13 @@ def fit_system(
     workers: Workers | None = None,
     run: Mapping[str, Any] | None = None,
     device: str | torch.device = "cpu",
+    copies: bool = False,
 ) -> MetaLearner:
     """Build a system from its parts and meta-train it on ``users``: the recipe.
 
     `default_config` unless ``config`` is given; ``validate`` scores the system as it
-    stands, lower is better; ``seed`` is that of what the build draws. The item table
-    that is left is the one for new users.
+    stands, lower is better; ``seed`` is that of what the build draws. Of the item table
+    the copy for new users is left or, with ``copies``, all of them.
 
     Parameters
     ----------
@@ -445,6 +449,8 @@ def fit_system(
         What a checkpoint must agree in, see `meta_train`.
     device
         Where the system is trained, and stays.
+    copies
+        Whether to keep the copies of the item table that leave out training users.
 
     Returns
     -------
@@ -467,7 +473,8 @@ def fit_system(
     score = partial(validate, meta)
     meta_train(meta, tasks, score, config, checkpoint, progress, workers, run)
     assert isinstance(meta.model, models.RatingModel)  # what the build puts in
-    meta.model.keep_first_copy()
+    if not copies:
+        meta.model.keep_first_copy()
     return meta
 
 

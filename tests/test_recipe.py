@@ -118,7 +118,7 @@ def test_parts_hold_the_earliest_ratings_and_say_their_sizes(
     history = parts.history()
     assert history.user.tolist() == list(range(20))
     assert torch.equal(history.x, histories.everything(torch.arange(20), 64).x)
-    sizes = {"n_items": N_ITEMS, "dim": DIM, "n_features": 2}
+    sizes = {"n_items": N_ITEMS, "n_rows": 2 * N_ITEMS, "dim": DIM, "n_features": 2}
     sizes |= {"n_profile": 0, "n_tasks": 20}
     assert parts.sizes == sizes == Parts.blank(sizes).sizes
     blank = Parts.blank(sizes)

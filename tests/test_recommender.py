@@ -208,6 +208,7 @@ def test_a_file_says_its_sizes_and_one_of_version_0_1_is_read(
     sizes = about.pop("sizes")
     assert sizes == {
         "n_items": 80,
+        "n_rows": 480,
         "dim": 2,
         "n_features": 2,
         "n_profile": 2,

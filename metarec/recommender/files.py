@@ -95,13 +95,10 @@ def read_file(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 def _sizes_of(about: dict[str, Any], state: Mapping[str, Tensor]) -> dict[str, int]:
     """Sizes, which version 0.1 did not write, from what it did."""
     features = state.get("model.item_features", torch.zeros(0, 0))
-    return {
-        "n_items": len(about["items"]["item_id"]),
-        "dim": about["settings"]["dim"],
-        "n_features": features.shape[1],
-        "n_profile": len(about["user_features"]["names"]),
-        "n_tasks": len(state.get("learner.bank.deltas", ())),
-    }
+    bank, names = state.get("learner.bank.deltas", ()), about["user_features"]["names"]
+    sizes = {"n_items": len(about["items"]["item_id"]), "dim": about["settings"]["dim"]}
+    sizes |= {"n_features": features.shape[1], "n_profile": len(names)}
+    return sizes | {"n_tasks": len(bank), "n_rows": len(state["model.item_offset"])}
 
 
 def kept_vectors(

@@ -8,13 +8,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from metarec.data import RatingScale
 from metarec.data.frames import to_frame
 from metarec.learners import Parameters, predict
-from metarec.learners.functional import twin
-from metarec.meta import MetaLearner
 from metarec.models import RatingModel, Softmax, likelihood_of
 from metarec.tasks import Examples, padded
 from metarec.training import check
@@ -59,36 +57,6 @@ class UserRatings(NamedTuple):
         first, length = self.start[users], self.start.diff()[users]
         own = padded(self.item, self.rating, first, length)
         return replace(own, x=own.x + begin[:, None])
-
-
-class OwnRows(NamedTuple):
-    """Copies of the item table that leave out training users, and whose is which.
-
-    Parameters
-    ----------
-    row
-        Label of a training user to the row where the copy without them begins.
-    factors
-        Item vectors of the copies, one after the other, shape (copies * I, dim).
-    offset
-        Offsets of the items in the copies, shape (copies * I,).
-    """
-
-    row: Mapping[Any, int] = {}
-    factors: Tensor = torch.zeros(0)
-    offset: Tensor = torch.zeros(0)
-
-    def below(self, meta: MetaLearner) -> MetaLearner:
-        """The same meta-learner with the copies below its item table."""
-        whole = twin(meta)
-        for name, rows in (
-            ("item_factors", self.factors),
-            ("item_offset", self.offset),
-        ):
-            first = meta.model.get_parameter(name)
-            table = torch.cat([first, rows.to(first)]) if len(rows) else first
-            setattr(whole.model, name, nn.Parameter(table, requires_grad=False))
-        return whole
 
 
 def rows_of(known: Mapping[Any, int], labels: Sequence[Any]) -> np.ndarray:
@@ -216,12 +184,11 @@ def score_items(
     items
         Rows of the item table, shape (N,), or None for all.
     """
-    every = torch.arange(model.n_items)
     # What an item's share is, depends on all.
     lists = isinstance(likelihood_of(model), Softmax)
-    scored = (every if lists or items is None else items).to(support.x.device)
+    scored = torch.arange(model.n_items) if lists or items is None else items
     with torch.no_grad():
-        score = predict(model, weights, scored, support.profile)
+        score = predict(model, weights, scored.to(support.x.device), support.profile)
     finite(score)
     if lists:
         score = score.log_softmax(-1)
@@ -268,5 +235,4 @@ def best_items(score: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray, np.nd
 def user_batches(n_users: int, n_items: int, wide: bool) -> Iterator[tuple[int, int]]:
     """Cut users into ranges whose scores, or features where ``wide``, fit in memory."""
     size = max(1, (2**18 if wide else 2**21) // max(n_items, 1))
-    for first in range(0, n_users, size):
-        yield first, min(first + size, n_users)
+    return ((first, min(first + size, n_users)) for first in range(0, n_users, size))

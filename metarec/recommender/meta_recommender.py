@@ -21,6 +21,7 @@ from metarec.data import RatingScale
 from metarec.data.custom import as_ratings, for_goal
 from metarec.factors import ItemMean, UserItemBias, WarmStart
 from metarec.features import UserFeatures, item_features
+from metarec.learners.functional import twin
 from metarec.meta import MetaLearner
 from metarec.models import MatrixFactorization, RatingModel
 from metarec.recommender import files, many
@@ -90,7 +91,8 @@ class MetaRecommender:
     ['item_id', 'title', 'score']
     """
 
-    _own = many.OwnRows()
+    # Of a training user the row where the copy of the item table without them begins.
+    _own: Mapping[Any, int] = {}
 
     def __init__(
         self,
@@ -196,19 +198,18 @@ class MetaRecommender:
 
         recipe = self.system, parts, histories, train, score, self.config, self.seed
         how = checkpoint, progress, workers, run, self.device
-        meta = systems.fit_system(*recipe, *how)
-        if workers is None or workers.first:
-            rival, named = _simplest(goal, histories, others, warm)
-            if (own := score(meta)) >= (least := score(rival)):
-                no_better = f"{own:.3f} is no better than {named}"
-                warnings.warn(f"validation: {no_better}, {least:.3f}", stacklevel=3)
+        meta = systems.fit_system(*recipe, *how, copies=True)
         self.scale, self.user_features = data.scale, histories.user_features
         count = histories.item_counts(others)
         items = data.items[["item_id", "title"]].assign(ratings=count.numpy())
         row = zip(names, warm.item_rows[users].tolist(), strict=True)
-        copies = warm.factors[len(items) :], warm.offset[len(items) :]
-        apart = many.OwnRows({name: at for name, at in row if at}, *copies)
-        self.serve(meta, items, parts.sizes, apart)
+        self.serve(meta, items, parts.sizes)
+        self._own = {name: at for name, at in row if at}
+        if workers is None or workers.first:
+            rival, named = _simplest(goal, histories, others, warm)
+            if (own := score(self.meta)) >= (least := score(rival)):
+                no_better = f"{own:.3f} is no better than {named}"
+                warnings.warn(f"validation: {no_better}, {least:.3f}", stacklevel=3)
         return self
 
     def _run(
@@ -227,11 +228,7 @@ class MetaRecommender:
         return asdict(self.system) | own
 
     def serve(
-        self,
-        meta: MetaLearner,
-        items: pd.DataFrame,
-        sizes: dict[str, int],
-        own: many.OwnRows | None = None,
+        self, meta: MetaLearner, items: pd.DataFrame, sizes: dict[str, int]
     ) -> None:
         """Take what was learned, here or by another process, as what adapts users.
 
@@ -243,12 +240,10 @@ class MetaRecommender:
             One row for each item: item_id, title and ratings, how many it has.
         sizes
             What a file must say beside the numbers, see `Parts.sizes`.
-        own
-            Copies of the item table that leave out training users; none by default.
         """
-        self._meta, self._sizes = meta.requires_grad_(False), sizes
-        self._own = many.OwnRows() if own is None else own
-        self._whole = self._own.below(meta)
+        self._whole, self._sizes = meta.requires_grad_(False), sizes
+        self._own, self._meta = {}, twin(meta)
+        self.model.keep_first_copy()
         self.items = items.reset_index(drop=True)
         self._rows = {n: row for row, n in enumerate(self.items["item_id"].tolist())}
 
@@ -323,10 +318,10 @@ class MetaRecommender:
         FloatingPointError
             In place of weights that are no numbers.
         """
-        row = many.rows_of(self._own.row, [user_id]).clip(0)
+        row = many.rows_of(self._own, [user_id]).clip(0)
         served = self._serving(bool(row.any()))
         given = many.user_ratings({None: ratings}, self._rows, self.scale, unknown)
-        support = self._support(given, np.arange(1), row, {None: user})
+        support = self._support(given.batch(np.arange(1), row), [user])
         weights = served.meta.adapt(support)
         many.finite(*weights.values())
         return PersonalModel(served, support, weights)
@@ -390,7 +385,7 @@ class MetaRecommender:
         expected = self.expected(surprise)
         given = many.user_ratings(ratings, self._rows, self.scale, unknown)
         best = partial(many.best_unseen, items=items, n=n, min_ratings=min_ratings)
-        row = many.rows_of(self._own.row, given.user).clip(0)
+        row = many.rows_of(self._own, given.user).clip(0)
         nobody = best(torch.zeros(0, len(items)), given.batch(np.arange(0), row))
         lists = [pd.DataFrame(nobody)]
         wide = not isinstance(model, MatrixFactorization)
@@ -400,7 +395,8 @@ class MetaRecommender:
             # Scores of a batch are forgotten once its lists are made.
             for first, last in many.user_batches(len(mine), len(items), wide):
                 at = mine[first:last]
-                support = self._support(given, at, row, users or {})
+                described = [(users or {}).get(given.user[place]) for place in at]
+                support = self._support(given.batch(at, row), described)
                 weights = served.meta.adapt(support)
                 scores = many.score_items(model, weights, support, None)
                 own = best(scores.cpu() - expected, support)
@@ -430,19 +426,12 @@ class MetaRecommender:
             return torch.zeros(len(self.items))
         return surprise * self.adapt().score()
 
-    def _support(
-        self,
-        given: many.UserRatings,
-        at: np.ndarray,
-        row: np.ndarray,
-        users: Mapping[Any, Known],
-    ) -> Examples:
+    def _support(self, ratings: Examples, known: list[Known]) -> Examples:
         """What the users in these places rated, with what is known of them."""
-        known = [users.get(given.user[place]) for place in at]
         for user in known:
             check(user=user)
         profile = torch.cat(list(map(self.user_features.encode_one, known)))
-        return replace(given.batch(at, row), profile=profile).like(self.model.head)
+        return replace(ratings, profile=profile).like(self.model.head)
 
     def indices(self, labels: Sequence[Any]) -> list[int]:
         """Rows of the given item labels; raises `UnknownItemError` for others.
@@ -483,15 +472,15 @@ class MetaRecommender:
             For a folder.
         """
         check(path=path)
-        state = self.meta.state_dict()
+        # The copies of the item table for training users as well.
+        state = self.meta.state_dict() | self._whole.state_dict()
         known = {"config": self.config, "scale": self.scale}
         known |= {"user_features": self.user_features}
         about: dict[str, Any] = {name: asdict(part) for name, part in known.items()}
         about |= {"settings": self._settings(), "sizes": self._sizes}
         about["items"] = self.items[["item_id", "title"]].to_dict(orient="list")
-        about["own"] = list(self._own.row.items())
+        about["own"] = list(self._own.items())
         state["count"] = torch.tensor(self.items["ratings"].to_numpy())
-        _, state["own.factors"], state["own.offset"] = self._own
         files.write_file(path, about, state)
 
     @classmethod
@@ -528,17 +517,14 @@ class MetaRecommender:
             items = about["items"]
             items["item_id"] = list(map(files.label_of, items["item_id"]))
             items = pd.DataFrame(items).assign(ratings=tensors.pop("count").numpy())
-            own = many.OwnRows()
-            if "own" in about:  # else a file of version 0.2 or 0.1
-                row = {files.label_of(name): at for name, at in about["own"]}
-                copies = tensors.pop("own.factors"), tensors.pop("own.offset")
-                own = many.OwnRows(row, *copies)
+            own = {files.label_of(name): at for name, at in about.get("own", ())}
             parts = systems.Parts.blank(about["sizes"], self.scale.like)
             meta = systems.build_system(self.system, parts, self.seed)
             meta.load_state_dict(tensors)
         except (LookupError, TypeError, AttributeError, RuntimeError) as error:
             raise ValueError(f"{path} is damaged: {error!r}") from error
-        self.serve(meta.to(self.device), items, about["sizes"], own)
+        self.serve(meta.to(self.device), items, about["sizes"])
+        self._own = own
         return self
 
 

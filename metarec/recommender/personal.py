@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -153,9 +153,8 @@ class PersonalModel:
             Columns item_id, title and score, best first.
         """
         check(n=n, min_ratings=min_ratings, surprise=surprise)
-        items = self.recommender.items
         scores = self.score()[None] - self.recommender.expected(surprise)
-        best = best_unseen(scores, self.support, items, n, min_ratings)
+        best = best_unseen(scores, self.support, self.recommender.items, n, min_ratings)
         names = "item_id", "title", "score"
         return pd.DataFrame({name: best[name] for name in names})
 
@@ -178,18 +177,15 @@ class PersonalModel:
             One row for each rating, the strongest effect first.
         """
         (index,) = self.recommender.indices([item_id])
-        given = vars(self.support).items()
-        parts: dict[str, Tensor] = {k: x for k, x in given if x is not None}
-        n = int(parts["mask"].sum())
+        known, n = self.recommender, int(self.support.mask.sum())
         # Row i of the batch is the user without rating i, the last one with all.
-        copies = {name: x.expand(n + 1, -1) for name, x in parts.items()}
-        copies["mask"] = copies["mask"].clone().fill_diagonal_(False)
-        left, known = Examples(**copies), self.recommender
+        left = self.support.each(lambda x: x.expand(n + 1, -1))
+        left = replace(left, mask=left.mask.clone().fill_diagonal_(False))
         weights, item = known.meta.adapt(left), torch.tensor([index])
         score = score_items(known.model, weights, left, item)[:, 0].cpu()
         effect = (score[-1] - score[:-1]).numpy()
-        rated = parts["x"][0, :n].cpu().numpy() % len(known.items)
-        table = self.recommender.items.iloc[rated][["item_id", "title"]]
-        table = table.assign(rating=parts["y"][0, :n].cpu().numpy(), effect=effect)
+        rated, stars = (part[0, :n].cpu().numpy() for part in (left.x, left.y))
+        table = known.items.iloc[rated % len(known.items)][["item_id", "title"]]
+        table = table.assign(rating=stars, effect=effect)
         order = np.argsort(-np.abs(effect), kind="stable")
         return table.iloc[order].reset_index(drop=True)
