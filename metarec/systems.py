@@ -57,7 +57,7 @@ A constant.
 """
 
 GOALS = ("stars", "clicks", "lists")
-"""What a system is trained for: how many stars a user would give, whether they would
+"""What a system is trained for. How many stars a user would give, whether they would
 like it, or what they will choose and like out of all.
 
 Plumbing
