@@ -122,7 +122,7 @@ def test_a_killed_run_goes_on_to_exactly_the_same(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("what", "message", "times"),
     [
-        ("diverge", "FloatingPointError: the meta-loss is not finite", 2),
+        ("diverge", "FloatingPointError: no finite loss", 2),
         ("fail", "ValueError: the disk of this process is gone", 1),
         ("first fails", "the first process failed: ZeroDivisionError", 1),
     ],
