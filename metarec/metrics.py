@@ -807,7 +807,7 @@ def _of_ideal(found: Tensor, relevance: Tensor, k: int | None) -> Tensor:
 
 def _probability(p: Tensor) -> Tensor:
     if not ((p >= 0) & (p <= 1)).all():
-        raise ValueError("beyond 0 and 1: pass probabilities, not scores")
+        raise ValueError("outside [0, 1]: pass probabilities, not scores")
     return p
 
 

@@ -422,7 +422,7 @@ class UserHistories:
         elif order == "time":
             columns = data.item, data.rating, data.start
         else:
-            raise ValueError(f"a store is in order of time, not in {order!r}: read it")
+            raise ValueError(f'stored in order of time, not in {order!r}: pass "time"')
         self.item, self.rating, self.start = map(torch.from_numpy, columns)
         self.reserved = reserved
         self.n_items, self.scale = data.n_items, data.scale

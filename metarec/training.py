@@ -86,7 +86,7 @@ _RULES: list[tuple[Any, ...]] = [
     ("seed steps epochs patience", "a whole number from 0 up", _WHOLE, 0, 2**63 - 1),
     ("min_ratings", "a whole number from 0 up", _WHOLE, 0, 2**63 - 1),
     ("learning_rate clip penalty", "a number from 0 up", _NUMBER, 0, inf),
-    ("average", "a number below 1, which never moves", _NUMBER, 0, nextafter(1, 0)),
+    ("average", "a number under 1: 1 never moves", _NUMBER, 0, nextafter(1, 0)),
     ("surprise", "a number from 0 to 1", _NUMBER, 0, 1),
     ("progress implicit full return_std", "True or False", bool | np.bool_),
     ("path", "the name of a file", str | PathLike),

@@ -167,7 +167,7 @@ def test_an_unknown_item_is_named_or_left_out_and_counted(
         pd.testing.assert_frame_equal(lists, expected_lists)
     with pytest.raises(UnknownItemError, match="unknown item 999"):
         expected.predict([3, 999])
-    for label in (999, [3], None):
+    for label in (999, [3], (1, [3]), None):
         with pytest.raises(UnknownItemError, match="unknown item"):
             expected.explain(label)
         with pytest.raises(UnknownItemError, match="unknown item"):

@@ -115,8 +115,8 @@ def _evaluate(options: argparse.Namespace) -> None:
         shutil.rmtree(out / "parts", ignore_errors=True)
     protocol = Protocol(*(getattr(options, each.name) for each in fields(Protocol)))
     kinds = options.protocol if options.goal == "stars" else [first]
-    how = protocol, out / "parts", not options.quiet, kinds
-    table = run_methods(data, methods, *how)
+    parts = out / "parts"
+    table = run_methods(data, methods, protocol, parts, not options.quiet, kinds)
     command = f"{_COMMAND} {_arguments(options)}"
     notes = [
         f"{data.name}, hash {data.content_hash()[:16]}, {protocol}",

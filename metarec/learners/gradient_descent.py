@@ -136,7 +136,7 @@ class GradientDescent(TaskLearner):
         likelihood, mine = likelihood_of(model), self.loss is None
         gaussian = mine and isinstance(likelihood, Gaussian)
         squared = gaussian or self.loss in (squared_error, mean_squared_error)
-        if is_head(model, prior.mean):
+        if head := is_head(model, prior.mean):
             if squared:
                 return _quadratic(model, support, self.loss is mean_squared_error)
             if mine:
@@ -145,7 +145,6 @@ class GradientDescent(TaskLearner):
         # This package's losses take all tasks at once; a stranger's may take one.
         loss = loss if mine or squared else vmap(loss)
         x, y, mask, _ = likelihood.read(support, getattr(model, "n_items", 0))
-        head = is_head(model, prior.mean)
 
         def by_task(weights: Parameters) -> Tensor:
             own = {"head": weights["head"].squeeze(-1)} if head else weights

@@ -160,6 +160,5 @@ def stable_share(rate: Tensor | float, curvature: Tensor) -> Tensor | None:
     root = torch.linalg.cholesky(each) if full else each.sqrt().diag()
     # What is not finite is for others to report: a solver would only stumble over it.
     spread = (root.mT @ curvature @ root).nan_to_num(0.0, 0.0, 0.0)
-    largest = torch.linalg.eigvalsh(spread)[:, -1]
-    share: Tensor = 1.5 / largest.clamp(min=1.5)
-    return share
+    largest: Tensor = torch.linalg.eigvalsh(spread)[:, -1]
+    return (largest / 1.5).clamp(min=1).reciprocal()

@@ -1,7 +1,8 @@
 """Many users at once: their ratings into batches, and scores into lists."""
 
 import warnings
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -61,9 +62,11 @@ class UserRatings(NamedTuple):
 
 def rows_of(known: Mapping[Any, int], labels: Sequence[Any]) -> np.ndarray:
     """The row of each label, shape (n,), and -1 of one that is not known."""
-    # A list, say, cannot name anything.
-    rows = [known.get(x, -1) if isinstance(x, Hashable) else -1 for x in labels]
-    return np.array(rows, dtype=np.int64)
+    rows = np.full(len(labels), -1)
+    for place, label in enumerate(labels):
+        with suppress(TypeError):  # a list, say, even in a tuple, names nothing
+            rows[place] = known.get(label, -1)
+    return rows
 
 
 def unknown_item(
@@ -163,7 +166,7 @@ def _columns(table: Any, *needed: str) -> pd.DataFrame:
 def finite(*values: Tensor) -> None:
     """Raise ``FloatingPointError`` in place of an answer that is no number."""
     if not all(bool(value.isfinite().all()) for value in values):
-        raise FloatingPointError("the inner loop diverged on a user: fit fewer steps")
+        raise FloatingPointError("the inner loop diverged: fit with fewer steps")
 
 
 def score_items(

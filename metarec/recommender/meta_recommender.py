@@ -474,9 +474,8 @@ class MetaRecommender:
         check(path=path)
         # The copies of the item table for training users as well.
         state = self.meta.state_dict() | self._whole.state_dict()
-        known = {"config": self.config, "scale": self.scale}
-        known |= {"user_features": self.user_features}
-        about: dict[str, Any] = {name: asdict(part) for name, part in known.items()}
+        known = "config", "scale", "user_features"
+        about: dict[str, Any] = {name: asdict(getattr(self, name)) for name in known}
         about |= {"settings": self._settings(), "sizes": self._sizes}
         about["items"] = self.items[["item_id", "title"]].to_dict(orient="list")
         about["own"] = list(self._own.items())

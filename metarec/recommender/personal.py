@@ -155,8 +155,7 @@ class PersonalModel:
         check(n=n, min_ratings=min_ratings, surprise=surprise)
         scores = self.score()[None] - self.recommender.expected(surprise)
         best = best_unseen(scores, self.support, self.recommender.items, n, min_ratings)
-        names = "item_id", "title", "score"
-        return pd.DataFrame({name: best[name] for name in names})
+        return pd.DataFrame(best, columns=["item_id", "title", "score"])
 
     def explain(self, item_id: Any) -> pd.DataFrame:
         """What each rating did to the score of one item, by leaving it out.
