@@ -107,7 +107,7 @@ def main() -> None:
     theirs = pd.concat([fold.judge(fold.gaussian) for fold in folds])
     tables = [compare(mine, theirs).assign(partition=0)]
     print(tables[0].to_string(), flush=True)
-    for seed in tqdm(range(1, arguments.partitions + 1), desc="fresh partitions"):
+    for seed in tqdm(range(1, arguments.partitions + 1), desc="other partitions"):
         mine, theirs = [], []
         for number in FOLDS:
             fold = Fold(data, number, Protocol(seed=seed))
