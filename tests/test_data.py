@@ -168,9 +168,25 @@ def test_labels_that_the_tables_do_not_know():
         rating_data(frame(), items=pd.DataFrame({"item_id": [10, 10, 30]}))
     with pytest.raises(ValueError, match="table of users has no column 'user_id'"):
         rating_data(frame(), users=pd.DataFrame({"id": ["bo"]}))
-    words = pd.DataFrame({"item_id": [10, 30], "genres": [("a",), "a|b"]})
-    with pytest.raises(ValueError, match="row 1: the genres of an item are a tuple"):
+    words = pd.DataFrame({"item_id": [10, 30], "genres": [("a",), 3]})
+    with pytest.raises(
+        ValueError, match="row 1: the genres of an item are words, such"
+    ):
         rating_data(frame(), items=words)
+
+
+def test_genres_in_a_file_are_words_in_one_text(tmp_path):
+    # The table of items that a shop exports: no cell of a CSV is a tuple.
+    file, films = tmp_path / "ratings.csv", tmp_path / "films.csv"
+    file.write_text("user,item,rating\n" + "".join(f"u,{n},3\n" for n in range(5)))
+    texts = ["War|Comedy", '"War, Comedy"', "Film-Noir;War", "", "Drama"]
+    lines = "".join(f"{n},{text}\n" for n, text in enumerate(texts))
+    films.write_text("item_id,genres\n" + lines)
+    data = read_csv(file, items=films)
+    both = ("War", "Comedy")
+    assert data.items["genres"].tolist() == [
+        *(both, both, ("Film-Noir", "War"), (), ("Drama",))
+    ]
 
 
 def test_the_last_of_duplicates_is_by_time_then_by_order():
