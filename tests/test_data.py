@@ -325,6 +325,23 @@ def test_synthetic_time_seed_scale_and_errors():
         synthetic_population(20, 10, 1, 11)
 
 
+def test_a_seed_means_the_same_population_in_every_version():
+    """Chapters print what they found in populations named by a seed."""
+    data, truth = synthetic_population(3, 4, 2, 2, seed=1)
+    found = data.ratings.drop(columns="timestamp").to_numpy().round(3).tolist()
+    assert found == [
+        [0, 1, 4.619],
+        [0, 2, 3.66],
+        [1, 0, 1.683],
+        [1, 2, 3.07],
+        [2, 0, 3.618],
+        [2, 1, 3.329],
+    ]
+    assert truth.b_u.round(3).tolist() == [0.212, -0.249, 0.004]
+    assert truth.p_u.round(3).tolist()[0] == [-0.114, 0.495]
+    assert truth.covariance.diagonal().round(3).tolist() == [0.172, 0.14, 0.161]
+
+
 def test_what_is_not_known_of_an_item_is_unknown():
     items = pd.DataFrame(
         {
