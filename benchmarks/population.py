@@ -2,7 +2,7 @@
 
     python benchmarks/population.py
 
-The populations are synthetic, three of each size, 100 ratings a user on average, sorted
+The populations are synthetic, some of each size, 100 ratings a user on average, sorted
 into a store on disk and read from there. The first 200 users are kept aside: they are
 the same people in every size, and errors are theirs. Every stage runs in a process of
 its own, which reports its processor time and its peak of resident memory (pages of the
@@ -42,22 +42,23 @@ from metarec.systems import hold_out
 from metarec.tasks import UserHistories
 from metarec.training import TrainingConfig
 
-STEPS, K, TESTED = 14_000, 10, 200
+STEPS, K, TESTED = 6_200, 10, 200  # meta-batches; ratings; users kept aside
 LEARNED = 5_000  # users, at most, who give the prior where the items are known
-SIZES, SEEDS = (1_000, 10_000, 100_000), (0, 1, 2)
+SEEDS = {1_000: (0, 1, 2), 10_000: (0, 1, 2), 100_000: (0, 1, 2)}
 Stage = Callable[[Path, int], dict[str, float]]
 METHODS = ("item mean", "biases", "Gaussian", "meta", "known items", "known", "truth")
+RIVALS = ("biases", "Gaussian", "known")
 
 
 def recommender(epochs: int) -> MetaRecommender:
-    """Meta-SGD with a Bayesian head; every population gets about as many steps."""
+    """Meta-SGD with a Bayesian head; the epoch that validates best is kept."""
     config = TrainingConfig(epochs=epochs, patience=epochs)
     return MetaRecommender(meta="meta-sgd", learner="bayesian", config=config)
 
 
 def n_epochs(n_users: int) -> int:
     """Epochs for about the same number of meta-batches of 32."""
-    return max(4, min(60, STEPS * 32 // n_users))
+    return max(2, round(STEPS * 32 / (n_users - TESTED)))
 
 
 def make(folder: Path, n_users: int, seed: int = 0) -> dict[str, float]:
@@ -256,44 +257,39 @@ def run_stage(name: str, folder: Path, n_users: int, seed: int) -> None:
     (folder / f"{name}.json").write_text(json.dumps(found | own | {"peak_gb": peak_gb}))
 
 
-def differences(errors: dict[int, list[pd.DataFrame]]) -> pd.DataFrame:
+def differences(errors: dict[int, dict[int, pd.DataFrame]]) -> pd.DataFrame:
     """Means over the users of all seeds, and paired differences with intervals.
 
-    ``errors`` holds for each size a table for each seed, a row a user. Each method
-    stands against the biases, against the Gaussian model, against the exact posterior
-    and against itself in the smallest population. ``least`` and ``most`` are those of
-    the differences of single seeds.
+    ``errors`` holds for each size and seed a table, a row a user. Each method stands
+    against the biases, against the Gaussian model, against the exact posterior and
+    against itself in the smallest population of the same seeds. ``least`` and ``most``
+    are those of the differences of single seeds.
     """
     found = []
-    smallest = errors[min(errors)]
     for n_users, tables in errors.items():
-        seed = np.repeat(np.arange(len(tables)), [len(t) for t in tables])
-        for name in METHODS:
-            rivals = dict.fromkeys(("biases", "Gaussian", "known"), tables)
-            rivals["smallest"] = smallest
-            mean = np.mean([table[name].mean() for table in tables])
-            for against, others in rivals.items():
-                rival = name if against == "smallest" else against
-                if rival == name and others is tables:
-                    continue
-                a, b = (
-                    [t[n].to_numpy() for t in of]
-                    for n, of in ((name, tables), (rival, others))
-                )
-                gap = paired_bootstrap(np.concatenate(a), np.concatenate(b), seed)
-                single = [(x - y).mean() for x, y in zip(a, b, strict=True)]
-                row = {"method": name, "users": n_users, "rmse": mean}
-                row |= {"against": against, "difference": gap.mean}
-                row |= {"low": gap.low, "high": gap.high}
-                found.append(row | {"least": min(single), "most": max(single)})
+        smallest = {seed: errors[min(errors)][seed] for seed in tables}
+        pairs = [(m, other, tables) for m in METHODS for other in RIVALS if m != other]
+        if n_users > min(errors):
+            pairs += [(method, method, smallest) for method in METHODS]
+        for method, rival, others in pairs:
+            a = [table[method].to_numpy() for table in tables.values()]
+            b = [table[rival].to_numpy() for table in others.values()]
+            seed = np.repeat(list(tables), [len(own) for own in a])
+            gap = paired_bootstrap(np.concatenate(a), np.concatenate(b), seed)
+            single = [(x - y).mean() for x, y in zip(a, b, strict=True)]
+            row = {"method": method, "users": n_users, "seeds": len(tables)}
+            row |= {"rmse": np.mean([x.mean() for x in a])}
+            row |= {"against": "smallest" if method == rival else rival}
+            row |= {"difference": gap.mean, "low": gap.low, "high": gap.high}
+            found.append(row | {"least": min(single), "most": max(single)})
     return pd.DataFrame(found)
 
 
 def main() -> None:
     """Run what is missing, every stage in a child process, and write the tables."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--users", type=int, nargs="+", default=SIZES)
-    parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
+    parser.add_argument("--users", type=int, nargs="+", default=SEEDS)
+    parser.add_argument("--seeds", type=int, nargs="+", help="of every size")
     parser.add_argument("--quick", action="store_true", help="400 and 500 users")
     parser.add_argument("--fresh", action="store_true", help="forget earlier results")
     work = Path("_build") / "population"
@@ -306,22 +302,24 @@ def main() -> None:
         return run_stage(given.stage, given.work, given.users[0], given.seeds[0])
     if given.quick:
         given.users, given.seeds = (400, 500), (0,)
-    found, errors = [], {}
+    found: list[dict[str, float]] = []
+    errors: dict[int, dict[int, pd.DataFrame]] = {}
     for n_users in given.users:
-        errors[n_users] = []
-        for seed in given.seeds:
+        errors[n_users] = {}
+        seeds = given.seeds or SEEDS.get(n_users, (0,))
+        for seed in seeds:
             folder = given.work / f"{n_users}-{seed}"
             if given.fresh:
                 shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True, exist_ok=True)
-            for name in STAGES if seed == min(given.seeds) else JUDGED:
+            for name in STAGES if seed == min(seeds) else JUDGED:
                 print(f"== {n_users} users, seed {seed}: {name}", flush=True)
                 if not (folder / f"{name}.json").exists():
                     options = ["--users", str(n_users), "--seeds", str(seed)]
                     options += ["--work", str(folder), "--stage", name]
                     subprocess.run([sys.executable, __file__, *options], check=True)
                 found.append(json.loads((folder / f"{name}.json").read_text()))
-            errors[n_users].append(pd.read_pickle(folder / "errors.pkl"))
+            errors[n_users][seed] = pd.read_pickle(folder / "errors.pkl")
     notes = [
         f"synthetic users, 100 ratings each on average, {ITEMS} items, the first "
         f"{TESTED} users kept aside; one thread, each stage in a process of its own",
@@ -346,8 +344,8 @@ def main() -> None:
     about = [
         *notes,
         f"rmse: after {K} ratings, query after the 15th, mean over the users kept "
-        f"aside of {len(given.seeds)} populations; difference: paired over users, with 95% "
-        "bootstrap intervals within populations; least, most: of single populations",
+        "aside of all seeds, a population each; difference: paired over users, 95% "
+        "bootstrap intervals within seeds; least, most: of single seeds",
         "against smallest: the same method in the smallest population, whose users "
         "kept aside are the same people",
         "known: the posterior with the true items, prior and noise; known items: the "
