@@ -14,6 +14,8 @@ import pytest
 import torch
 from scipy import stats
 
+from metarec.data import load_movielens_100k
+from metarec.evaluation import Fold, Protocol
 from metarec.systems import GRID
 from metarec.tasks import Examples
 
@@ -86,6 +88,37 @@ def test_the_named_system_beats_the_baseline_after_holm() -> None:
     course = tested[tested["partition"] == 0]
     assert len(course) == 6
     assert (course["high"] < 0).all() and (course["p_holm"] < 0.05).all()
+
+
+def test_rivals_of_equal_information_leave_nothing_of_the_lead() -> None:
+    found = table("equal_information").set_index(["metric", "split", "rival", "k"])
+    found = found.sort_index()
+    keys = ["rmse", "users"]
+    assert (found.loc[(*keys, "gaussian")].loc[2:, "high"] < 0).all()
+    for rival in ("gaussian + implicit", "gaussian + users + implicit"):
+        assert (found.loc[(*keys, rival), "high"] >= 0).all()
+    # And the table is what its script says.
+    rows = load("equal_information").compare("leaderboard-by-date", "mae")
+    again = rows.set_index(["rival", "k"]).sort_index()
+    np.testing.assert_allclose(again, found.loc["mae", "time"], atol=1e-5)
+
+
+def test_the_leaderboard_by_date_is_that_of_its_errors() -> None:
+    name = "leaderboard-by-date"
+    assert "--split time" in heads()[f"{name}/summary"][0]
+    found = table(f"{name}/summary").set_index(["method", "k"])
+    errors = pd.read_csv(FOLDER / "results" / name / "errors.csv.xz")
+    # One fold, its users are the same under every method, and they signed up last.
+    users = errors.groupby(["method", "k"])["user"].agg(["nunique", "count"])
+    assert set(errors["fold"]) == {0} and (users == users.iloc[0, 0]).all(axis=None)
+    fold = Fold(load_movielens_100k(progress=False), 0, Protocol(split="time"))
+    assert {*errors["user"]} <= {*fold.split.test.tolist()}
+    means = errors.groupby(["method", "k"])[["rmse", "mae"]].mean().loc[found.index]
+    np.testing.assert_allclose(found[["rmse", "mae"]], means, atol=1e-4)
+    gap = means["rmse"] - means["rmse"].xs("gaussian").reindex(means.index, level="k")
+    np.testing.assert_allclose(found["difference"], gap, atol=2e-4)
+    biases, gaussian = found.loc[("biases", 0)], found.loc[("gaussian", 0)]
+    assert biases["rmse"] == pytest.approx(gaussian["rmse"], abs=1e-4)
 
 
 @pytest.mark.parametrize("name", ["lists", "lists-by-date"])
