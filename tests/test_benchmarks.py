@@ -1,7 +1,11 @@
 """The committed tables say what the text says of them, and where they come from."""
 
+import hashlib
 import importlib.util
 import json
+import lzma
+import math
+import pickle
 import subprocess
 import sys
 from dataclasses import replace
@@ -14,7 +18,7 @@ import pytest
 import torch
 from scipy import stats
 
-from metarec.data import load_movielens_100k
+from metarec.data import load_movielens_100k, read_csv
 from metarec.evaluation import Fold, Protocol
 from metarec.systems import GRID
 from metarec.tasks import Examples
@@ -68,6 +72,9 @@ def test_every_table_names_its_command_code_and_versions() -> None:
         command = notes[0].removeprefix("# made by: ")
         if name.startswith(("leaderboard", "lists", "clicks/")):
             assert command.startswith("python -m metarec.evaluation --data ml-100k")
+            continue
+        if name.startswith("second-set"):
+            assert command.startswith("python -m metarec.evaluation --data ml-small")
             continue
         script = command.removeprefix("python ").split()[0]
         assert (FOLDER.parent / script).exists(), name
@@ -311,3 +318,42 @@ def test_the_ratios_that_the_committed_table_must_show() -> None:
     assert (ratio < 1.1).all(axis=None)
     assert against["loop"].loc[(every_weight, "metarec"), 5] >= 7
     assert against["learn2learn"].loc[(every_weight, "metarec"), 5] >= 9
+
+
+class Ran:
+    """What asks an unpickler to call something that is no table."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return subprocess.check_call, (["false"],)
+
+
+def packed(thing: object) -> tuple[bytes, str]:
+    content = lzma.compress(pickle.dumps(thing))
+    return content, hashlib.sha256(content).hexdigest()
+
+
+def test_the_second_set_calls_nothing_that_is_no_table() -> None:
+    second = load("second_set")
+    content, sha = packed(Ran())
+    with pytest.raises(
+        pickle.UnpicklingError, match=r"subprocess\.check_call, which no"
+    ):
+        second.read_table(content, sha)
+    with pytest.raises(ValueError, match="in place of"):
+        second.read_table(content)
+
+
+def test_the_second_set_is_read_as_a_shop_would_have_it(tmp_path: Path) -> None:
+    rows = [
+        (7, "Dumbo", 1941.0, "Animation|Musical", 2, 3.5, 10),
+        (9, None, math.nan, "(no genres listed)", 2, 5.0, 11),
+        (7, "Dumbo", 1941.0, "Animation|Musical", 4, 0.5, 12),
+    ]
+    names = ["movieId", "title", "year", "genres", "userId", "rating", "timestamp"]
+    second = load("second_set")
+    words = second.write_files(pd.DataFrame(rows, columns=names), tmp_path)
+    data = read_csv(words[1], scale=(0.5, 5, 0.5), items=words[3])
+    assert data.ratings["rating"].tolist() == [3.5, 5.0, 0.5]
+    assert data.items["title"].tolist() == ["Dumbo", "9"]
+    assert data.items["genres"].tolist() == [("Animation", "Musical"), ()]
+    assert data.items["year"].tolist() == [1941, pd.NA]
