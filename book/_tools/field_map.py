@@ -163,7 +163,7 @@ def in_words() -> str:
 
 def wide() -> str:
     """A table: M downwards, A to the right."""
-    lefts, rooms = [176, 496, 622, 838], [304, 110, 200, 110]
+    lefts, rooms = [178, 416, 524, 712], [230, 110, 180, 84]
     parts = [
         disc("M", "m", 35, 30) + label("learns", "m", 62, 36),
         disc("A", "a", 195, 30) + label("adapts by", "a", 222, 36),
@@ -179,14 +179,14 @@ def wide() -> str:
             bottom = max(bottom, end)
         height = bottom + 12 - y
         parts.append(
-            f'<rect class="panel" y="{y:.0f}" width="960" height="{height:.0f}" '
+            f'<rect class="panel" y="{y:.0f}" width="800" height="{height:.0f}" '
             'rx="12"/>'
         )
         parts.append(label(row.prior, "m", 16, y + 33))
         parts += drawn
         y += height + 8
     parts.append(legend(lefts[0], y + 4))
-    return document(parts, "wide", 960, y + 58)
+    return document(parts, "wide", 800, y + 58)
 
 
 def tall() -> str:
