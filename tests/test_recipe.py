@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from metarec import systems
-from metarec.data import RatingData
+from metarec.data import RatingData, synthetic_population
 from metarec.factors import WarmStart
 from metarec.learners import (
     Bayesian,
@@ -202,6 +202,14 @@ def test_parts_hold_the_earliest_ratings_and_say_their_sizes(
     history = parts.history()
     assert history.user.tolist() == list(range(20))
     assert torch.equal(history.x, histories.everything(torch.arange(20), 64).x)
+    # Of a long history the first 64: a few dozen ratings tell a taste.
+    long = UserHistories(synthetic_population(3, 90, ratings_per_user=80)[0])
+    bank = Parts.of(long, torch.arange(3), parts.warm, parts.item_features).history()
+    assert bank.mask.sum(1).tolist() == [64] * 3
+    for user in range(3):
+        _, item, rating = long.ratings_of(torch.tensor([user]))
+        assert torch.equal(bank.x[user], item[:64])
+        assert torch.equal(bank.y[user], rating[:64])
     sizes = {"n_items": N_ITEMS, "n_rows": 2 * N_ITEMS, "dim": DIM, "n_features": 2}
     sizes |= {"n_profile": 0, "n_tasks": 20}
     assert parts.sizes == sizes == Parts.blank(sizes).sizes
