@@ -205,11 +205,13 @@ def five(data: RatingData, number: int) -> Iterator[Case]:
         model.choose_temper(seen, split.validation)
         return model
 
-    none = fitted(cold)
-    yield "five", "none", cold.judge(none, (0,))
-    yield "five", "of the film", shown.judge(fitted(shown), (0,))
-    for case, how in (("by the user, earliest", cold), ("by the user, random", drawn)):
-        yield "five", case, how.judge(none, (5,)).assign(k=0)
+    none, film = fitted(cold), "of the film"
+    tables = {"none": cold.judge(none, (0,)), film: shown.judge(fitted(shown), (0,))}
+    for case, how in (("earliest", cold), ("random", drawn)):
+        tables[f"by the user, {case}"] = how.judge(none, (5,)).assign(k=0)
+    yield from (("five", case, table) for case, table in tables.items())
+    for case in ("by the user, random", film):
+        yield "five: one or the other", case, tables[case]
 
 
 QUESTIONS = (prior, label, order, newest, raters, both_new, five)
