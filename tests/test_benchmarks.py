@@ -375,3 +375,43 @@ def test_what_the_second_set_says_of_stars() -> None:
     ahead = start.loc["mf + maml + gradient"] - start.loc["gaussian"]
     assert ahead["rmse"] < -0.002
     assert ahead["pooled_rmse"] > 0.005
+
+
+def test_what_new_items_owe_to_each_cause_is_one_table(tmp_path: Path) -> None:
+    module, out = load("new_item_causes"), tmp_path / "causes.csv"
+    module.main(["--quick", "--out", str(out)])
+    found = pd.read_csv(out, comment="#")
+    committed = table("new_item_causes")
+    assert set(found["question"]) < set(committed["question"])
+    first = found.groupby(["question", "k"]).head(1)
+    assert (first[["over", "low", "high"]] == 0).all(axis=None)
+    rest = found[found["over"] != 0]
+    assert (rest["low"] <= rest["over"]).all() and (rest["over"] <= rest["high"]).all()
+    assert committed["rmse"].between(0.8, 1.3).all()
+
+
+def test_one_change_at_a_time_on_the_prior() -> None:
+    module = load("new_item_causes")
+    generator = torch.Generator().manual_seed(0)
+    root = torch.randn(4, 4, generator=generator).double()
+    full = root @ root.T
+    assert torch.equal(module.uncorrelated(full).diag(), full.diag())
+    assert module.uncorrelated(full).count_nonzero() == 4
+    same = module.correlations(full)
+    assert torch.allclose(same.diag(), torch.ones(4).double())
+    scale = full.diag().sqrt()
+    assert torch.allclose(same * scale * scale[:, None], full)
+
+
+def test_raters_are_thinned_on_training_films_alone() -> None:
+    module = load("new_item_causes")
+    data, few = module.small(), torch.arange(120) % 7
+    thin, train = module.thinned(data, 0, few), module.ItemFold(data).split.train
+    counts = {}
+    for name, kept in (("whole", data), ("thin", thin)):
+        inside = kept.ratings["item"].isin(train.numpy())
+        rows = kept.ratings[inside].groupby("user").size()
+        counts[name] = rows.reindex(range(120), fill_value=0).to_numpy()
+        counts[name + " rest"] = int((~inside).sum())
+    assert (counts["thin"] == np.minimum(counts["whole"], few)).all()
+    assert counts["thin rest"] == counts["whole rest"] > 0
