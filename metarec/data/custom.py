@@ -355,7 +355,7 @@ def _described(items: pd.DataFrame) -> pd.DataFrame:
     """Give every item a title (else its label), a year and genres (else unknown)."""
     first = ["item_id", "title", "year", "genres"]
     items = items.reindex(columns=[*first, *items.columns.drop(first, errors="ignore")])
-    genres = items["genres"].astype(object).where(items["genres"].notna(), ())
+    genres = items["genres"].astype(object).where(items["genres"].notna(), "")
     # In a file the words of an item are one text.
     text = genres.map(lambda words: isinstance(words, str))
     genres = genres.mask(text, genres[text].str.split(r"\s*[|,;]\s*", regex=True))
