@@ -286,15 +286,22 @@ def test_a_column_that_does_not_vary_has_no_part_in_the_others() -> None:
 
 def test_coverage_counts_the_closed_central_interval() -> None:
     g = torch.Generator().manual_seed(0)
-    mean, variance = torch.zeros(20_000), torch.full((20_000,), 4.0)
-    rating = 2 * torch.randn(20_000, generator=g)
+    # Neither at 0 nor of one width, where a sign or a root too many shows nothing.
+    mean, spread = 5 * torch.rand(2, 20_000, generator=g) + 0.1
+    variance = spread.square()
+    rating = mean + spread * torch.randn(20_000, generator=g)
     for level in (0.5, 0.9):
-        low, high = stats.norm.interval(level, 0, 2)
-        expected = ((rating >= low) & (rating <= high)).double().mean()
+        low, high = stats.norm.interval(level, mean.numpy(), spread.numpy())
+        r = rating.numpy()
+        expected = ((r >= low) & (r <= high)).mean()
         found = coverage(mean, variance, rating, level)
         assert abs(found - expected) < 2e-4 and abs(found - level) < 0.01
-    with pytest.raises(ValueError, match="between 0 and 1"):
-        coverage(mean, variance, rating, 90)
+    # Closed: a rating at the very end is inside, and an interval may be a point.
+    point = torch.ones(3)
+    assert coverage(point, 0 * point, torch.tensor([1.0, 1.5, 0.5]), 0.9) == 1 / 3
+    for wrong in (0, 1, 90):
+        with pytest.raises(ValueError, match="between 0 and 1"):
+            coverage(mean, variance, rating, wrong)
 
 
 def test_holm_is_the_step_down_of_bonferroni() -> None:

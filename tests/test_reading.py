@@ -327,6 +327,10 @@ def test_pairs_are_ones_and_clicks_draw_what_was_not_taken():
     assert (drawn["timestamp"] == last[drawn.index]).all()
     again = for_goal(rating_data(orders, {"rating": None}, items=stock), "clicks")
     assert again.content_hash() == for_goal(data, "clicks").content_hash()
+    # Four draws for each that was taken.
+    four = clicks(data, at=1, unseen=4)
+    assert again.content_hash() == four.content_hash()
+    assert again.content_hash() != clicks(data, at=1, unseen=5).content_hash()
     for goal in ("stars", "clicks", "lists"):  # what has zeros already, stays
         assert for_goal(again, goal) is again
     with pytest.raises(ValueError, match=r"no stars: columns={'rating': None}"):
