@@ -56,11 +56,11 @@ class BothCold:
         seen, query = (
             UserHistories(
                 replace(data, ratings=table[rows].sort_index()),
-                order,
+                how,
                 reserved=most,
                 vocabulary=users.train,
             )
-            for rows, most in ((kept, reserved), (asked, 0))
+            for rows, most, how in ((kept, reserved, order), (asked, 0, "time"))
         )
         judged = query.usable(seen.usable(users.test))
         if len(judged) == 0:

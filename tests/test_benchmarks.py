@@ -413,5 +413,5 @@ def test_raters_are_thinned_on_training_films_alone() -> None:
         rows = kept.ratings[inside].groupby("user").size()
         counts[name] = rows.reindex(range(120), fill_value=0).to_numpy()
         counts[name + " rest"] = int((~inside).sum())
-    assert (counts["thin"] == np.minimum(counts["whole"], few)).all()
+    assert (counts["thin"] == np.minimum(counts["whole"], few.numpy())).all()
     assert counts["thin rest"] == counts["whole rest"] > 0
