@@ -240,7 +240,8 @@ def test_em_starts_at_the_biases_with_a_prior_of_one_star(
     torch.testing.assert_close(start.v[:, 3], bias.offset.double() - start.mu)
     assert start.user_covariance.diag().tolist() == [1, 1, 1, 0.2]
     assert start.item_covariance.diag().tolist() == [0.1, 0.1, 0.1, 0.3]
-    assert start.noise == 0.9 and not start.v_cov.any()
+    torch.testing.assert_close(start.noise, torch.tensor(0.9, dtype=torch.float64))
+    assert not start.v_cov.any()
     assert start.user_mean.tolist() == [0, 0, 0, bias.mean_bias]
     assert start.features.tolist() == [[1, 1, 1]] * histories.n_items
 
