@@ -329,8 +329,8 @@ def main(words: list[str] | None = None) -> None:
     command = "python benchmarks/coordinates.py"
     notes = [
         f"{folds} folds, {seeds} seeds; {epochs} epochs, short {SHORT[0]} with "
-        "over_plain: gain on one number on the vectors as they are, over_one and "
-        "over_each: on these scales in the same coordinates; "
+        f"patience {SHORT[1]}, averages at {AVERAGE}; every inner rate starts at "
+        f"{START}; {STEPS} inner steps",
         "rmse: per user, mean over seeds; first: that of fold 0 and seed 0; "
         "over_plain: gain on one number on the vectors as they are, over_one and "
         "over_each: on these scales in the same coordinates; "
