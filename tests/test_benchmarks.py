@@ -9,6 +9,7 @@ import pickle
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 
@@ -20,8 +21,14 @@ from scipy import stats
 
 from metarec.data import load_movielens_100k, read_csv
 from metarec.evaluation import Fold, Protocol
+from metarec.data import synthetic_population
+from metarec.learners import GradientDescent
+from metarec.meta import MAML, MetaSGD
+from metarec.models import MatrixFactorization
 from metarec.systems import GRID
 from metarec.tasks import Examples
+from metarec.training import TrainingConfig, meta_train
+from metarec.validation import validation_score
 
 pytestmark = pytest.mark.benchmark
 
@@ -415,3 +422,54 @@ def test_raters_are_thinned_on_training_films_alone() -> None:
         counts[name + " rest"] = int((~inside).sum())
     assert (counts["thin"] == np.minimum(counts["whole"], few.numpy())).all()
     assert counts["thin rest"] == counts["whole rest"] > 0
+
+
+@pytest.fixture(scope="module")
+def spread() -> ModuleType:
+    return load("coordinates")
+
+
+@pytest.mark.parametrize("place", range(3))
+def test_rows_side_by_side_train_as_the_package_does(
+    spread: ModuleType, place: int
+) -> None:
+    data, _ = synthetic_population(300, 80, 2, 40)
+    fold = spread.Fold(data, 0)
+    mix = spread.coordinates(0)["stretched, then turned"]
+    rows = spread.Rows.of(fold, [(mix, scale) for scale in spread.SCALES[:3]])
+    rows.train(fold, 0, 2)
+    factors, offset = fold.warm.factors @ mix, fold.warm.offset
+    model = MatrixFactorization.from_items(factors, offset, data.n_items)
+    with torch.no_grad():
+        model.head[-1] = fold.warm.mean_bias
+    make = (MAML, MetaSGD, partial(MetaSGD, full=True))[place]
+    meta = make(model, GradientDescent(5), ["head"], spread.START)
+    how = {"learning_rate": spread.LEARNING_RATE, "average": spread.AVERAGE}
+    config = TrainingConfig(epochs=2, **how)
+    known = fold.histories, fold.split.validation
+    tasks = fold.batches(spread.TRAINED_ON, "real")
+    log = meta_train(meta, tasks, lambda: validation_score(meta, *known), config)
+    assert torch.allclose(rows.scores[:, place], torch.tensor(log.validation))
+    best = rows.epochs[log.best_epoch]
+    assert torch.allclose(best[0][place], model.head.detach(), atol=1e-5)
+    rows.back_to(torch.full((3,), log.best_epoch))
+    rate = rows.root()[place] @ rows.root()[place].T
+    theirs = meta.scale()["head"].detach() * torch.ones(9)
+    theirs = theirs if theirs.dim() == 2 else theirs.diag()
+    assert torch.allclose(rate, theirs, rtol=1e-3)
+
+
+def test_coordinates_writes_its_tables(spread: ModuleType, tmp_path: Path) -> None:
+    spread.main(["--quick", "--out", str(tmp_path / "small.csv")])
+    for name in ("small", "small_rates"):
+        found = pd.read_csv(tmp_path / f"{name}.csv", comment="#")
+        committed = table(name.replace("small", "coordinates"))
+        assert list(found) == list(committed) and found.notna().all(axis=None)
+
+
+def test_a_change_of_coordinates_costs_a_matrix_nothing() -> None:
+    found = table("coordinates").query("k == 10 and training == 'long'")
+    found = found.set_index(["coordinates", "scale"])
+    assert found.loc["stretched"].loc["one number", "over_plain_high"] < 0
+    full = found.xs("full matrix", level="scale")
+    assert full["rmse"].max() - full["rmse"].min() < 0.004

@@ -9,7 +9,11 @@ from nbformat import NotebookNode, from_dict
 from test_book import chapter, made, notebooks, ran
 from test_practice import OPTION
 
-HOLD = ["book/foundations/matrix-factorization", "book/the-system/new-items"]
+HOLD = [
+    "book/foundations/matrix-factorization",
+    "book/learning-to-learn/meta-sgd",
+    "book/the-system/new-items",
+]
 FOLDED = {"hide-input", "hide-cell", "remove-cell", "remove-input"}
 DEFINES = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef)
 
