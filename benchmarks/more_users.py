@@ -227,12 +227,15 @@ def main(arguments: list[str] | None = None) -> None:
         "aside of all seeds, a population each; difference: paired over users, 95% "
         "bootstrap intervals within seeds; least, most: of single seeds",
         "against smallest: the same method in the smallest population, whose users "
-        "kept aside are the same people",
+        "kept aside are the same people; population: the first of each size, or all",
         "known: the posterior with the true items, prior and noise; known items: the "
         f"prior and the noise learned from {LEARNED} users at most; truth: the score "
         "that the ratings were made from",
     ]
-    write_table(given.out / "more_users.csv", differences(errors), command, about)
+    first = {n_users: {0: tables[0]} for n_users, tables in errors.items()}
+    parts = {"first": differences(first), "all": differences(errors)}
+    table = pd.concat(parts, names=["population"]).reset_index(level=0)
+    write_table(given.out / "more_users.csv", table, command, about)
 
 
 if __name__ == "__main__":
