@@ -12,6 +12,7 @@ from test_practice import OPTION
 HOLD = [
     "book/foundations/matrix-factorization",
     "book/at-scale/scaling",
+    "book/at-scale/many-users",
 ]
 FOLDED = {"hide-input", "hide-cell", "remove-cell", "remove-input"}
 DEFINES = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef)
