@@ -6,9 +6,9 @@ Populations of `crowd.py`, whose first 200 users are kept aside: they are the sa
 people in every size. The Gaussian model is fitted to the others, in a process for each
 fit, which reports its processor time and its peak of resident memory, and is judged
 beside the biases, the posterior with the true parameters, and the score that the
-ratings were made from. The first population of a size is fitted in three ways: chunks
-kept in memory, chunks read again in every sweep, all ratings one chunk. An interrupted
-run goes on where it stopped. Writes more_users.csv (differences, with intervals) and
+ratings were made from. The first population of a size is fitted in two ways: chunks
+kept in memory, and chunks read again in every sweep. An interrupted run goes on where
+it stopped. Writes more_users.csv (differences, with intervals) and
 streaming.csv (the fits) into benchmarks/results.
 """
 
@@ -43,7 +43,7 @@ LEARNED = 5_000  # users, at most, who give the prior where the items are known
 SEEDS = {1_000: (0, 1, 2), 10_000: (0, 1, 2), 100_000: (0,)}
 METHODS = ("item mean", "biases", "Gaussian", "known items", "known", "truth")
 RIVALS = ("biases", "known")
-WAYS = {"kept": {}, "read again": {"KEPT": 0}, "one chunk": {"CHUNK": 2**62}}
+WAYS = {"kept": {}, "read again": {"KEPT": 0}}
 
 
 def make(folder: Path, n_users: int, seed: int) -> None:
@@ -216,7 +216,7 @@ def main(arguments: list[str] | None = None) -> None:
     command = "python benchmarks/more_users.py"
     about = [
         *notes,
-        "kept: chunks read once; read again: in every sweep; one chunk: all ratings; "
+        "kept: chunks read once; read again: in every sweep; "
         "processor_s: one thread, a machine with other work, so factors under two say "
         "nothing; peak_gb: most resident memory of the process",
     ]
@@ -227,12 +227,15 @@ def main(arguments: list[str] | None = None) -> None:
         "aside of all seeds, a population each; difference: paired over users, 95% "
         "bootstrap intervals within seeds; least, most: of single seeds",
         "against smallest: the same method in the smallest population, whose users "
-        "kept aside are the same people",
+        "kept aside are the same people; population: the first of each size, or all",
         "known: the posterior with the true items, prior and noise; known items: the "
         f"prior and the noise learned from {LEARNED} users at most; truth: the score "
         "that the ratings were made from",
     ]
-    write_table(given.out / "more_users.csv", differences(errors), command, about)
+    first = {n_users: {0: tables[0]} for n_users, tables in errors.items()}
+    parts = {"first": differences(first), "all": differences(errors)}
+    table = pd.concat(parts, names=["population"]).reset_index(level=0)
+    write_table(given.out / "more_users.csv", table, command, about)
 
 
 if __name__ == "__main__":

@@ -19,9 +19,8 @@ import pytest
 import torch
 from scipy import stats
 
-from metarec.data import load_movielens_100k, read_csv
+from metarec.data import load_movielens_100k, read_csv, synthetic_population
 from metarec.evaluation import Fold, Protocol
-from metarec.data import synthetic_population
 from metarec.learners import GradientDescent
 from metarec.meta import MAML, MetaSGD
 from metarec.models import MatrixFactorization
@@ -210,6 +209,49 @@ def test_a_hundred_thousand_users_fit_and_are_learned_from_as_fast_as_a_thousand
     errors = found.loc["judge"]
     assert (errors["rmse_truth"] < errors["rmse"]).all()
     assert (errors["rmse"] < errors["rmse_bias"]).all()
+
+
+def test_more_users_teach_the_items_and_ten_ratings_say_no_more() -> None:
+    found = table("more_users").query("population == 'all'")
+    found = found.set_index(["method", "against", "users"]).sort_index()
+    gain, left = (found.loc[("Gaussian", rival)] for rival in ("smallest", "known"))
+    assert (gain["most"] < -0.02).all()
+    assert left["low"][1000] > 0.03 and left["high"][100_000] < 0.012
+    # With the true items a prior learned from 1,000 users is as good as the true one.
+    assert (
+        found.loc[("known items", "known"), ["low", "high"]].abs().max().max() < 0.005
+    )
+    # The same people in every size: what learns from nobody has the same error.
+    for method in ("known", "truth"):
+        assert found.loc[(method, "smallest"), "difference"].abs().max() < 1e-9
+
+
+def test_a_difference_is_that_of_the_same_people() -> None:
+    module, rng = load("more_users"), np.random.default_rng(0)
+    base = pd.DataFrame({name: rng.random(50) for name in module.METHODS})
+    errors = {10: {0: base, 1: base + 1}, 20: {1: base + 0.5}}
+    found = module.differences(errors).set_index(["method", "against", "users"])
+    gap = found.loc[("biases", "smallest", 20)]
+    assert gap["seeds"] == 1 and gap["difference"] == pytest.approx(-0.5)
+    assert gap["low"] == pytest.approx(gap["high"]) == pytest.approx(-0.5)
+    both = found.loc[("biases", "known", 10)]
+    assert both["least"] == pytest.approx(both["most"]) and both["seeds"] == 2
+
+
+def test_the_posterior_with_the_true_parameters_is_the_exact_one(
+    tmp_path: Path,
+) -> None:
+    module = load("more_users")
+    truth = module.draw(tmp_path / "ratings.csv", 30, 500, progress=False)
+    model, item = module.known(truth), torch.arange(7)[None]
+    stars = torch.tensor([[5.0, 4, 1, 2, 3, 3, 5]])
+    found = model.posterior(Examples(item, stars, torch.ones(1, 7, dtype=torch.bool)))
+    # By the rule for Gaussians: condition the joint distribution of w and r on r.
+    phi = np.column_stack([truth.q_i[:7], np.ones(7)])
+    gain = truth.covariance @ phi.T
+    noisy = phi @ gain + truth.sigma**2 * np.eye(7)
+    rest = stars[0].numpy() - truth.mu - truth.b_i[:7]
+    assert np.allclose(found.mean[0], gain @ np.linalg.solve(noisy, rest))
 
 
 def test_speed_measures_every_way_in_every_case(parts: ModuleType) -> None:

@@ -13,6 +13,8 @@ HOLD = [
     "book/foundations/matrix-factorization",
     "book/learning-to-learn/meta-sgd",
     "book/the-system/new-items",
+    "book/at-scale/scaling",
+    "book/at-scale/many-users",
 ]
 FOLDED = {"hide-input", "hide-cell", "remove-cell", "remove-input"}
 DEFINES = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef)
