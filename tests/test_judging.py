@@ -307,7 +307,11 @@ def test_the_command_takes_a_mean_of_seeds_by_name(
 
 @pytest.mark.parametrize("goal", JUDGED)
 def test_a_group_stands_for_the_methods_of_its_goal(
-    goal: str, small: RatingData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    goal: str,
+    small: RatingData,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     asked: list[list[str]] = []
 
@@ -321,6 +325,9 @@ def test_a_group_stands_for_the_methods_of_its_goal(
     words += ["--goal", goal, "--out", str(tmp_path / "out"), "--methods"]
     for group in (["baselines"], ["systems"], ["all", "baselines"]):
         assert main([*words, *group]) == 130
+    said = capsys.readouterr()
+    assert said.err.count("interrupted: the same command goes on") == 3
+    assert not said.out
     baselines, systems, both = asked
     _, own, rival, _ = JUDGED[goal]
     assert baselines == list(own)

@@ -531,6 +531,10 @@ def test_a_table_of_the_command_says_what_was_asked_for(
 def test_errors_of_the_command_say_what_to_do(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    for wrong in (["--goal", "list"], ["--protocol", "warm"], ["--order", "none"]):
+        with pytest.raises(SystemExit):
+            main(wrong)
+        assert "invalid choice" in capsys.readouterr().err
     assert main(["--methods", "magic"]) == 1
     assert "--list names them all" in capsys.readouterr().err
     assert main(["--data", str(tmp_path / "none.csv"), "--quiet"]) == 1

@@ -110,7 +110,7 @@ def test_the_other_way_round(write):
     with pytest.raises(ValueError, match="comma-separated: pass sep=','"):
         read_csv(write("user,item,rating\na,b,3\n"), sep=";")
     with pytest.raises(ValueError, match=r"no column 1 for the item.*pass sep=';'$"):
-        read_csv(write("a;b;3\n"), header=False)
+        read_csv(write("a;b;3\na;c;4\n"), header=False)
 
 
 def test_encodings(write):

@@ -93,6 +93,7 @@ def test_a_system_is_what_its_names_say(
     start = {"gradient": 0.01, "attention": 1.0}.get(learner, 0.15)
     torch.testing.assert_close(scale, torch.full_like(scale, start))
     assert hasattr(made, "log_noise") == (learner != "gradient")
+    assert torch.as_tensor(made.prior().noise).item() == 1
     again = build_system(system, parts).state_dict()
     assert all(torch.equal(value, again[n]) for n, value in made.state_dict().items())
 

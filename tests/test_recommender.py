@@ -172,6 +172,16 @@ def test_bad_ratings_say_what_to_do(
         recommender.adapt(ratings)  # type: ignore[arg-type]
 
 
+def test_more_users_than_items_rate_what_others_rate(
+    recommender: MetaRecommender,
+) -> None:
+    many = {user: {0: 4.0, 1: 3.0} for user in range(len(recommender.items) + 9)}
+    listed = recommender.recommend_all(many, 1, progress=False)
+    assert listed["user_id"].tolist() == list(many)
+    with pytest.raises(ValueError, match="user 85: item 1 is rated twice"):
+        recommender.recommend_all(many | {85: [(1, 3.0), (1, 4.0)]}, progress=False)
+
+
 def test_saving_and_loading_keep_every_answer(
     recommender: MetaRecommender, tmp_path: Path
 ) -> None:

@@ -337,6 +337,21 @@ def test_what_has_no_known_curvature_is_refused_when_it_runs_away() -> None:
         steady.adapt(support)
         with pytest.raises(FloatingPointError, match="smaller inner rate"):
             wild.adapt(support)
+
+    class Constant(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.w = torch.nn.Parameter(torch.tensor(0.0))
+
+        def forward(self, items: Tensor) -> Tensor:
+            return self.w.expand(items.shape)
+
+    # One rating of 1: the loss becomes (rate - 1)^2 of itself, and may double.
+    one = Examples(torch.zeros(1, 1).long(), torch.ones(1, 1), torch.ones(1, 1) > 0)
+    with torch.no_grad():
+        MAML(Constant(), GradientDescent(1), scale=1 + 1.95**0.5).adapt(one)
+        with pytest.raises(FloatingPointError, match=r"from 0\.5 to 1\.02"):
+            MAML(Constant(), GradientDescent(1), scale=1 + 2.05**0.5).adapt(one)
     # A loss of one's own has no known curvature either, not even on a head.
     own_loss = GradientDescent(3, lambda score, y, mask: (score - y).pow(4).sum(-1))
     with (
