@@ -12,8 +12,9 @@ import torch
 
 from metarec.data import synthetic_population
 from metarec.learners import GradientDescent
+from metarec.learners.losses import mean_squared_error
 from metarec.meta import MAML
-from metarec.tasks import Examples, UserHistories
+from metarec.tasks import Examples, Tasks, UserHistories
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 NAMES = ("draws", "content", "melu", "tanp", "end_to_end", "items", "rows")
@@ -103,6 +104,28 @@ def test_melu_adapts_its_decision_layers_and_no_embedding(
     for name, slope in zip(local, torch.autograd.grad(loss, named), strict=True):
         expected = model.get_parameter(name) - 0.01 * slope
         assert torch.allclose(own[name][1], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("first_order", [False, True])
+@pytest.mark.parametrize("loss", [None, mean_squared_error])
+def test_melu_by_hand_is_maml_on_its_layers(
+    published: SimpleNamespace, fold: SimpleNamespace, first_order: bool, loss: object
+) -> None:
+    torch.manual_seed(0)
+    model = published.melu.Network(fold, torch.linspace(2, 4, 12)).double()
+    local = [n for n, _ in model.named_parameters() if n.startswith("decide")]
+    learner = GradientDescent(3, loss, first_order)
+    support = some(fold).each(lambda t: t.double() if t.is_floating_point() else t)
+    query = some(fold, (4, 3, 2)).each(lambda t: t.flip(0))
+    query = query.each(lambda t: t.double() if t.is_floating_point() else t)
+    tasks, found = Tasks(support, query, torch.arange(3)), []
+    for kind in (MAML, published.melu.MeLU):
+        meta = kind(model, learner, local, 0.02)
+        meta.log_scale.data = meta.log_scale.data.double()
+        value = meta.loss(tasks)
+        found.append([value, *torch.autograd.grad(value, [*meta.parameters()])])
+    for plain, fast in zip(*found, strict=True):
+        assert torch.allclose(plain, fast, atol=1e-9) and plain.abs().max() > 1e-4
 
 
 def test_tanp_knows_no_order_and_reads_no_padding(

@@ -35,6 +35,7 @@ RESULTS = Path(__file__).parents[1] / "results"
 BOARD = RESULTS / "leaderboard" / "errors.csv.xz"
 RIVALS = ("gaussian", "biases", "mf + maml + gradient", "global mean")
 KEYS = ["method", "fold", "user", "k"]
+SIZES = (0, 1, 5, 10, 15)
 FEW = 6  # epochs after which settings are compared
 Key = tuple[str, int, int]
 
@@ -99,7 +100,7 @@ def run(data: RatingData, options: argparse.Namespace, store: Path) -> dict:
         predictor, chosen = trained(row, fold, wanted, seed, options.quick)
         seconds = time.process_time() - start
         with torch.no_grad():
-            table = fold.judge(predictor)
+            table = fold.judge(predictor, SIZES)
         result = {"errors": table, "chosen": chosen, "seconds": seconds}
         done[name, number, seed] = result
         save_aside(store, partial(pd.to_pickle, done))
@@ -125,8 +126,17 @@ def errors_of(done: dict, part: str) -> pd.DataFrame:
 def summary(errors: pd.DataFrame, others: pd.DataFrame, rival: str) -> pd.DataFrame:
     """RMSE and paired differences over K, with the spread over folds and over seeds."""
     own = errors.groupby(KEYS, sort=False).mean().reset_index().drop(columns="seed")
-    keep = own.columns.intersection(others.columns)
-    table = Leaderboard(pd.concat([others[keep], own[keep]]), rival).summary
+    keep = own.columns.intersection(others.columns) if len(others) else own.columns
+    both = pd.concat([others[keep], own[keep]])
+    tables = []
+    # A row that was not run on all folds is compared on those that it has.
+    folds = both.groupby("method", sort=False)["fold"].agg(lambda f: (*sorted({*f}),))
+    for some in folds.unique():
+        names = [*folds.index[folds == some], rival]
+        here = both[both["method"].isin(names) & both["fold"].isin(some)]
+        part = Leaderboard(here, rival).summary.assign(folds=len(some))
+        tables.append(part[(part["method"] != rival) | (folds[rival] == some)])
+    table = pd.concat(tables, ignore_index=True)
     of_seed = errors.groupby(["method", "k", "seed", "fold"])["rmse"].mean()
     of_seed = of_seed.groupby(["method", "k", "seed"]).mean()
     spread = of_seed.groupby(["method", "k"]).agg(sd_seeds="std", seeds="size")
@@ -150,7 +160,7 @@ def write(options: argparse.Namespace, done: dict) -> None:
     """Write what there is: summary, settings and errors."""
     errors = errors_of(done, "users")
     board = pd.read_csv(BOARD)
-    board = board[board["method"].isin(RIVALS)]
+    board = board[board["method"].isin(RIVALS) & board["k"].isin(SIZES)]
     board = board[board["fold"].isin(errors["fold"].unique())]
     tables = [summary(errors, board, RIVALS[0]).assign(part="users")]
     if any(ROWS[name].part == "items" for name, *_ in done):

@@ -40,19 +40,19 @@ class Row:
 MELU = "MeLU, chosen"
 WITH_ITEMS = "MeLU + item offsets, chosen"
 ROWS: dict[str, Row] = {
-    "MeLU, paper": Row(melu.fit, [melu.PAPER], n_seeds=1, turn=2),
+    "MeLU, paper": Row(melu.fit, [melu.PAPER], n_seeds=1, turn=1),
     MELU: Row(melu.fit, melu.CANDIDATES),
     WITH_ITEMS: Row(melu.fit, melu.CANDIDATES, more={"items": True}),
-    "MeLU, first order": Row(melu.fit, like=MELU, turn=1, more={"first_order": True}),
+    "MeLU, first order": Row(melu.fit, like=MELU, turn=2, more={"first_order": True}),
     "TaNP, paper": Row(tanp.fit, [tanp.PAPER], n_seeds=1, turn=2),
-    "TaNP, chosen": Row(tanp.fit, tanp.CANDIDATES, turn=1),
+    "TaNP, chosen": Row(tanp.fit, tanp.CANDIDATES, turn=2),
     "TaNP + item offsets, chosen": Row(tanp.fit, tanp.CANDIDATES, more={"items": True}),
 }
 
 
 def own(settings: end_to_end.Settings, **more: Any) -> Row:
     """A row of the end-to-end part: nothing to choose."""
-    turn = int(more.get("kind") == "MAML")
+    turn = 2 * (more.get("kind") == "MAML")
     return Row(end_to_end.fit, [settings], turn=turn, more=more)
 
 
@@ -67,7 +67,7 @@ MADE = "Meta-Embedding, chosen"
 ROWS |= {
     items.RIVAL: Row(items.gaussian, ["closed form"], part="items", n_seeds=1),
     "Meta-Embedding, paper": Row(
-        items.fit, [items.PAPER], part="items", n_seeds=1, turn=2
+        items.fit, [items.PAPER], part="items", n_seeds=1, turn=1
     ),
     MADE: Row(items.fit, items.CANDIDATES, part="items"),
     "the same without content": Row(
