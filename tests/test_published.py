@@ -218,3 +218,30 @@ def test_a_row_runs_from_the_command(tmp_path: Path) -> None:
     own = found.loc[rows]
     assert own["rmse"].between(0.8, 1.3).all() and (own["low"] < own["high"]).all()
     assert (tmp_path / "published_errors.csv.xz").exists()
+
+
+@pytest.mark.benchmark
+def test_the_committed_table_has_the_rows_that_the_chapter_rests_on() -> None:
+    found = pd.read_csv(FOLDER / "results" / "published.csv", comment="#")
+    at = found.set_index(["method", "k"])
+    for name in (
+        "MeLU, chosen",
+        "MeLU + item offsets, chosen",
+        "factors, items trained",
+    ):
+        assert (at.loc[name, "folds"] == 5).all()
+    flat = at.loc["MeLU, paper", "rmse"]
+    assert flat.max() - flat.min() < 0.0005
+    # Nobody passes the closed form with the same support.
+    ours = found[(found["part"] == "users") & found["seeds"].notna()]
+    assert (ours.loc[ours["k"] == 10, "high"] > 0).all()
+    # What joins the leaderboard's errors has its users, once for each method and K.
+    errors = pd.read_csv(FOLDER / "results" / "published_errors.csv.xz")
+    assert not errors.duplicated(["method", "fold", "user", "k"]).any()
+    board = pd.read_csv(FOLDER / "results/leaderboard/errors.csv.xz")
+    board = board[board["method"] == "gaussian"].set_index(["fold", "user", "k"])
+    own = errors[errors["method"] == "MeLU, chosen"].set_index(["fold", "user", "k"])
+    assert len(own) == 943 * 5
+    assert (board.loc[own.index, "n"] == own["n"]).all()
+    settings = pd.read_csv(FOLDER / "results/published_settings.csv", comment="#")
+    assert {*settings["method"]} == {*errors["method"]}

@@ -67,17 +67,21 @@ def trained(
 ) -> tuple[Predictor, str]:
     """Train a row: with the settings that are wanted, or else choose.
 
-    Each of several settings is trained for a few epochs; the one that is best on the
-    validation users then is trained to the end.
+    Of several settings the one that is best on the validation users after a few epochs
+    (of a ``whole`` row: after all) is trained to the end.
     """
     pool = row.settings or ROWS[row.like].settings
     tried = [s for s in pool if wanted is None or str(s) == wanted]
     if quick and hasattr(tried[0], "epochs"):
         tried = [replace(s, epochs=1) for s in tried]
     if len(tried) > 1:
-        first = [row.train(fold, replace(s, epochs=FEW), seed) for s in tried]
+        few = [s if row.whole else replace(s, epochs=FEW) for s in tried]
+        first = [row.train(fold, s, seed) for s in few]
         score = [fold.validate(each) for each in first]
-        tried = [tried[score.index(min(score))]]
+        best = score.index(min(score))
+        if row.whole:
+            return first[best], str(tried[best])
+        tried = [tried[best]]
     return row.train(fold, tried[0], seed), str(tried[0])
 
 

@@ -29,7 +29,8 @@ class Row:
     like: str = ""
     part: str = "users"
     n_seeds: int = 3
-    turn: int = 0  # when it is run: what the chapter rests on first
+    turn: int = 0  # when it is run: what takes least first
+    whole: bool = False  # settings are compared after all of training, not some of it
     more: dict[str, Any] = field(default_factory=dict)
 
     def train(self, fold: Fold, settings: Any, seed: int) -> Predictor:
@@ -40,19 +41,21 @@ class Row:
 MELU = "MeLU, chosen"
 WITH_ITEMS = "MeLU + item offsets, chosen"
 ROWS: dict[str, Row] = {
-    "MeLU, paper": Row(melu.fit, [melu.PAPER], n_seeds=1, turn=1),
-    MELU: Row(melu.fit, melu.CANDIDATES),
-    WITH_ITEMS: Row(melu.fit, melu.CANDIDATES, more={"items": True}),
+    "MeLU, paper": Row(melu.fit, [melu.PAPER], n_seeds=1, turn=3),
+    MELU: Row(melu.fit, melu.CANDIDATES, turn=1),
+    WITH_ITEMS: Row(melu.fit, melu.CANDIDATES, turn=1, more={"items": True}),
     "MeLU, first order": Row(melu.fit, like=MELU, turn=2, more={"first_order": True}),
-    "TaNP, paper": Row(tanp.fit, [tanp.PAPER], n_seeds=1, turn=2),
-    "TaNP, chosen": Row(tanp.fit, tanp.CANDIDATES, turn=2),
-    "TaNP + item offsets, chosen": Row(tanp.fit, tanp.CANDIDATES, more={"items": True}),
+    "TaNP, paper": Row(tanp.fit, [tanp.PAPER], n_seeds=1, turn=4),
+    "TaNP, chosen": Row(tanp.fit, tanp.CANDIDATES, turn=4),
+    "TaNP + item offsets, chosen": Row(
+        tanp.fit, tanp.CANDIDATES, turn=2, more={"items": True}
+    ),
 }
 
 
 def own(settings: end_to_end.Settings, **more: Any) -> Row:
     """A row of the end-to-end part: nothing to choose."""
-    turn = 2 * (more.get("kind") == "MAML")
+    turn = {"FOMAML": 2, "BOIL": 2, "MAML": 4}.get(more.get("kind", ""), 0)
     return Row(end_to_end.fit, [settings], turn=turn, more=more)
 
 
@@ -67,9 +70,9 @@ MADE = "Meta-Embedding, chosen"
 ROWS |= {
     items.RIVAL: Row(items.gaussian, ["closed form"], part="items", n_seeds=1),
     "Meta-Embedding, paper": Row(
-        items.fit, [items.PAPER], part="items", n_seeds=1, turn=1
+        items.fit, [items.PAPER], part="items", n_seeds=1, turn=4
     ),
-    MADE: Row(items.fit, items.CANDIDATES, part="items"),
+    MADE: Row(items.fit, items.CANDIDATES, part="items", whole=True),
     "the same without content": Row(
         items.fit, like=MADE, part="items", more={"constant": True}
     ),
