@@ -5,8 +5,9 @@
 The candidate with the smallest validation RMSE over the five folds is judged on test
 users against the Gaussian factor model with side information and a tempered noise: K =
 3, 5, 10, in RMSE and MAE, paired over users, 95% intervals by bootstrap stratified by
-fold, and Holm's correction over the six comparisons. The same again on fresh
-partitions of the users. Writes benchmarks/results/accuracy.csv.
+fold, and Holm's correction over the six comparisons. The same again on other cuts of
+the same users into folds. Writes benchmarks/results/accuracy.csv. That rival does not
+read which items were rated: `equal_information.py` has those that do.
 """
 
 from __future__ import annotations
@@ -106,7 +107,7 @@ def main() -> None:
     theirs = pd.concat([fold.judge(fold.gaussian) for fold in folds])
     tables = [compare(mine, theirs).assign(partition=0)]
     print(tables[0].to_string(), flush=True)
-    for seed in tqdm(range(1, arguments.partitions + 1), desc="fresh partitions"):
+    for seed in tqdm(range(1, arguments.partitions + 1), desc="other partitions"):
         mine, theirs = [], []
         for number in FOLDS:
             fold = Fold(data, number, Protocol(seed=seed))
@@ -123,7 +124,7 @@ def main() -> None:
         [
             f"system: {chosen}, chosen by validation RMSE: {validation}",
             "baseline: GaussianFactorModel with item features, temper by validation",
-            "partition 0 is the seed of the course, 1 and up are fresh partitions",
+            "partition 0 is the seed of the course; 1 and up cut the same users anew",
             "low, high: 95% bootstrap over test users; p: sign flips; p_holm: Holm "
             "over K = 3, 5, 10 in rmse and mae, within a partition",
             f"torch {torch.__version__}, Python {platform.python_version()}",

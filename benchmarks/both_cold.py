@@ -38,11 +38,13 @@ class BothCold:
         new_items: Tensor,
         shown: int,
         reserved: int = 15,
+        order: str = "time",
     ) -> Self:
         """Cut the ratings; which ``K'`` ratings are shown is drawn, nested over ``K'``.
 
         Test users have more than ``reserved`` ratings of old items and one of a new
-        item.
+        item. ``order`` says which K of the old ones are the support: the earliest, or
+        with ``"random"`` any.
         """
         table = data.ratings.sample(frac=1, random_state=0)
         new = table["item"].isin(new_items.numpy())
@@ -54,10 +56,11 @@ class BothCold:
         seen, query = (
             UserHistories(
                 replace(data, ratings=table[rows].sort_index()),
+                how,
                 reserved=most,
                 vocabulary=users.train,
             )
-            for rows, most in ((kept, reserved), (asked, 0))
+            for rows, most, how in ((kept, reserved, order), (asked, 0, "time"))
         )
         judged = query.usable(seen.usable(users.test))
         if len(judged) == 0:
@@ -68,7 +71,7 @@ class BothCold:
         return cls(seen, query, judged)
 
     def tasks(self, k: int) -> Tasks:
-        """Support: the earliest K ratings of old items; query: all of new items."""
+        """Support: K ratings of old items; query: all ratings of new items."""
         support = self.seen.tasks(self.users, k).support
         return Tasks(support, self.asked.tasks(self.users, 0).query, self.users)
 

@@ -33,7 +33,11 @@ TYPES = {
 
 
 def draw(
-    path: Path, n_users: int, n_items: int = ITEMS, progress: bool = True
+    path: Path,
+    n_users: int,
+    n_items: int = ITEMS,
+    progress: bool = True,
+    seed: int = 0,
 ) -> SyntheticTruth:
     """Draw users as `synthetic_population` does, with long tails; return the truth.
 
@@ -46,7 +50,7 @@ def draw(
     """
     if n_items <= 4 * MEAN:
         raise ValueError(f"{n_items} items are too few for long tails: {4 * MEAN + 1}")
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     mu = 3.5
     b_i = rng.normal(0, 0.4, n_items)
     q_i = rng.normal(0, 1, (n_items, DIM)) / np.sqrt(DIM)
@@ -58,7 +62,7 @@ def draw(
     with WRITERS[path.suffix](path, schema) as file:
         for first in tqdm(range(0, n_users, size), "drawing", disable=not progress):
             # A generator for each chunk: who comes later changes nobody before.
-            draws = np.random.default_rng((0, first // size))
+            draws = np.random.default_rng((seed, first // size))
             w = draws.normal(size=(size, DIM + 1)) * scale
             tail = draws.lognormal(np.log(MEAN - FEWEST) - 0.5, 1.0, size)
             count = np.minimum(FEWEST + np.rint(tail), n_items // 2).astype(np.int64)

@@ -1,16 +1,17 @@
 """Meta-learners: from many users' histories to the prior of a new user."""
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import replace
 from math import log
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
 from metarec.learners import GradientDescent, Parameters, Prior, TaskBank, TaskLearner
 from metarec.learners.functional import predict
-from metarec.learners.heads import Rows, is_head
+from metarec.learners.heads import Rows
 from metarec.models import Gaussian, RatingModel, Softmax, answer, likelihood_of
 from metarec.tasks import Examples, Tasks
 
@@ -166,7 +167,8 @@ class MetaLearner(nn.Module):
             Weights of each task by name, each with a leading task axis.
         """
         support = support.like(next(self.model.parameters()))
-        return self.learner.adapt(self.model, self.prior(support), support)
+        meta = self.once(support)
+        return meta.learner.adapt(meta.model, meta.prior(support), support)
 
     def predict(self, support: Examples, x: Tensor) -> Tensor:
         """Adapt to ``support``, then predict ``x``: shape (B, N).
@@ -188,9 +190,38 @@ class MetaLearner(nn.Module):
             Predictions, shape (B, N).
         """
         support = support.like(next(self.model.parameters()))
-        own, here = self.adapt(support), x.to(support.x.device)
-        score = predict(self.model, own, here, support.profile)
+        meta = self.once(support)
+        own, here = meta.adapt(support), x.to(support.x.device)
+        score = predict(meta.model, own, here, support.profile)
         return answer(self.model, score).to(x.device)
+
+    def once(self, support: Examples) -> Self:
+        """The same for one batch of lists: features of all items once computed.
+
+        Parameters
+        ----------
+        support
+            Ratings to adapt on, of B users or tasks.
+
+        Returns
+        -------
+        MetaLearner
+            A shallow copy, whose parameters are this one's own, to be let go before
+            one of them changes; for other goals this one itself.
+        """
+        model, apart = copy(self.model), copy(self)
+        lists = isinstance(likelihood_of(model), Softmax) and self.adapted == ("head",)
+        if not (lists and isinstance(model, RatingModel)):
+            return self
+        every, of = torch.arange(model.n_items).to(support.x), model.features
+        phi, apart._modules = (
+            of(every, support.profile),
+            self._modules | {"model": model},
+        )
+        # Support, query and what a prior says of a task read them alike.
+        once = lambda x, who=None: phi if torch.equal(x, every) else of(x, who)  # noqa: E731
+        vars(model)["features"] = once
+        return apart
 
     def refresh(self) -> None:
         """Compute the banks of tasks, if there are any, with the model as it stands."""
@@ -217,15 +248,14 @@ class MetaLearner(nn.Module):
         """
         tasks = tasks.like(next(self.model.parameters()))
         banks = [part for part in self.modules() if isinstance(part, TaskBank)]
-        model, lists = self.model, isinstance(likelihood_of(self.model), Softmax)
+        lists = isinstance(likelihood_of(self.model), Softmax)
         if not (lists and all(bank.deltas.any() for bank in banks)):
             self.refresh()
         # Attention between tasks must know who a task is, to leave it out.
         tasks = replace(tasks, support=replace(tasks.support, user=tasks.user))
-        prior = self.prior(tasks.support)
-        if lists and is_head(model, prior.mean):
-            model = model.once(tasks.support.profile)
-        return self.learner.meta_loss(model, prior, tasks).mean()
+        meta = self.once(tasks.support)
+        prior = meta.prior(tasks.support)
+        return meta.learner.meta_loss(meta.model, prior, tasks).mean()
 
 
 class MAML(MetaLearner):
@@ -362,9 +392,8 @@ class MetaSGD(MetaLearner):
         """
         scales = {name: self.log_scale[_key(name)].exp() for name in self.adapted}
         if self.full:
-            one = torch.eye(len(self.lower)).to(self.lower)
             # Unit lower triangle times a positive diagonal: C C' stays definite.
-            root = (one + self.lower.tril(-1)) * scales["head"].sqrt()
+            root = self.lower.tril(-1).fill_diagonal_(1) * scales["head"].sqrt()
             scales["head"] = root @ root.T
         return scales
 
@@ -492,9 +521,8 @@ class MetaMind(MetaLearner):
         """
         theta = super().mean(support)
         if support is None:
-            head = self.model.head
-            empty = torch.zeros(1, 1).to(head)
-            nobody = head.new_zeros(1, getattr(self.model, "n_profile", 0))
+            empty = self.model.head.new_zeros(1, 1)
+            nobody = empty.new_zeros(1, getattr(self.model, "n_profile", 0))
             # A task without ratings still attends: the prior of somebody unknown.
             support = Examples(empty.long(), empty, empty > 0, nobody)
         weight = self.attention(support)

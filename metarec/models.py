@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from copy import copy
 from dataclasses import dataclass
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -631,31 +630,6 @@ class RatingModel(nn.Module):
         """
         raise NotImplementedError
 
-    def once(self, profile: Tensor | None) -> Self:
-        """The same model for one batch of users: features of all items once computed.
-
-        Support and query of a list read them alike. For items (N,), which must be all
-        items, and to be let go before a parameter changes.
-
-        Parameters
-        ----------
-        profile
-            What is known of the users beside the ratings, shape (B, F).
-
-        Returns
-        -------
-        RatingModel
-            A shallow copy: its parameters are this model's own.
-        """
-        apart, every = copy(self), torch.arange(self.n_items, device=self.head.device)
-        phi = self.features(every, profile)
-
-        def features(items: Tensor, profile: Tensor | None = None) -> Tensor:
-            return phi if items.dim() == 1 else self.features(items, profile)
-
-        vars(apart)["features"] = features
-        return apart
-
     def use_implicit(self, y: Tensor) -> None:
         """Let the choice of items shift the head, by vectors that are held fixed.
 
@@ -672,8 +646,8 @@ class RatingModel(nn.Module):
         ------
         Koren (2008), SVD++.
         """
-        own = y.to(self.item_factors, copy=True)  # lists train them in place
-        self.implicit = nn.Parameter(own, requires_grad=False)
+        # A copy: lists train them in place.
+        self.implicit = nn.Parameter(y.to(self.item_factors, copy=True), False)
 
     def shift(self, items: Tensor, mask: Tensor) -> Tensor | None:
         """``[K^-1/2 sum_{j in S} y_j, 0]``, shape (B, dim + 1), if the model has y.
@@ -936,12 +910,13 @@ class MLP(FeatureModel):
         split = self.dim + self.item_features.shape[1]
         inputs = torch.cat([q, self.features_of(items)], -1)
         # The user's part is the same for all items: added once, not copied to each.
-        hidden = inputs @ self.first[:split] + self.first_bias
+        shift: Tensor = self.first_bias
         if self.n_profile:
             profile = checked_profile(profile, self.n_profile)
-            hidden = hidden + (profile @ self.first[split:])[..., None, :]
+            shift = (shift + profile @ self.first[split:])[..., None, :]
         # In place: what takes time is memory, of each user's features of all items.
-        return (hidden.relu_() @ pad(self.second, (0, 1))).add_(with_one(q))
+        hidden = (inputs @ self.first[:split] + shift).relu_()
+        return (hidden @ pad(self.second, (0, 1))).add_(with_one(q))
 
 
 class FeatureAttention(FeatureModel):
@@ -1074,7 +1049,7 @@ class FeatureAttention(FeatureModel):
         weight, known = self.weights(profile), self.features_of(items)
         # Sums over features are products, without a table of weights for each user.
         own, rest = weight[..., None, :1], weight[..., 1:, None]
-        total = own + (known != 0).to(known) @ rest
+        total = own + known.sign().abs_() @ rest
         q = embedding(items, self.item_factors)
         both = torch.addcmul(known @ (rest * self.values), own, q)
         return with_one(both * total.reciprocal())

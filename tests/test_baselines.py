@@ -225,6 +225,27 @@ def test_sweeps_of_em_are_those_of_the_formula(histories: UserHistories) -> None
         )
 
 
+def test_em_starts_at_the_biases_with_a_prior_of_one_star(
+    histories: UserHistories,
+) -> None:
+    """Where EM stops short of the maximum, its start is part of the answer."""
+    features = torch.ones(histories.n_items, 2).double()
+    start = GaussianFactorModel.fit(histories, USERS, 3, features, sweeps=0, seed=4)
+    bias = UserItemBias.fit(histories, USERS)
+    rating = histories.ratings_of(USERS)[2]
+    torch.testing.assert_close(start.mu, rating.double().mean())
+    g = torch.Generator().manual_seed(4)
+    drawn = torch.randn(histories.n_items, 3, generator=g, dtype=torch.float64)
+    torch.testing.assert_close(start.q, 0.3 * drawn)
+    torch.testing.assert_close(start.v[:, 3], bias.offset.double() - start.mu)
+    assert start.user_covariance.diag().tolist() == [1, 1, 1, 0.2]
+    assert start.item_covariance.diag().tolist() == [0.1, 0.1, 0.1, 0.3]
+    torch.testing.assert_close(start.noise, torch.tensor(0.9, dtype=torch.float64))
+    assert not start.v_cov.any()
+    assert start.user_mean.tolist() == [0, 0, 0, bias.mean_bias]
+    assert start.features.tolist() == [[1, 1, 1]] * histories.n_items
+
+
 def test_doubt_about_items_and_temper_weaken_the_evidence(
     histories: UserHistories, gaussian: GaussianFactorModel
 ) -> None:

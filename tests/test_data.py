@@ -168,9 +168,25 @@ def test_labels_that_the_tables_do_not_know():
         rating_data(frame(), items=pd.DataFrame({"item_id": [10, 10, 30]}))
     with pytest.raises(ValueError, match="table of users has no column 'user_id'"):
         rating_data(frame(), users=pd.DataFrame({"id": ["bo"]}))
-    words = pd.DataFrame({"item_id": [10, 30], "genres": [("a",), "a|b"]})
-    with pytest.raises(ValueError, match="row 1: the genres of an item are a tuple"):
+    words = pd.DataFrame({"item_id": [10, 30], "genres": [("a",), 3]})
+    with pytest.raises(
+        ValueError, match="row 1: the genres of an item are words, such"
+    ):
         rating_data(frame(), items=words)
+
+
+def test_genres_in_a_file_are_words_in_one_text(tmp_path):
+    # The table of items that a shop exports: no cell of a CSV is a tuple.
+    file, films = tmp_path / "ratings.csv", tmp_path / "films.csv"
+    file.write_text("user,item,rating\n" + "".join(f"u,{n},3\n" for n in range(5)))
+    texts = ["War|Comedy", '"War, Comedy"', "Film-Noir;War", "", "Drama"]
+    lines = "".join(f"{n},{text}\n" for n, text in enumerate(texts))
+    films.write_text("item_id,genres\n" + lines)
+    data = read_csv(file, items=films)
+    both = ("War", "Comedy")
+    assert data.items["genres"].tolist() == [
+        *(both, both, ("Film-Noir", "War"), (), ("Drama",))
+    ]
 
 
 def test_the_last_of_duplicates_is_by_time_then_by_order():
@@ -307,6 +323,23 @@ def test_synthetic_time_seed_scale_and_errors():
     assert data.citation.startswith("Synthetic") and "free to use" in data.citation
     with pytest.raises(ValueError, match="ratings_per_user must lie in 1"):
         synthetic_population(20, 10, 1, 11)
+
+
+def test_a_seed_means_the_same_population_in_every_version():
+    """Chapters print what they found in populations named by a seed."""
+    data, truth = synthetic_population(3, 4, 2, 2, seed=1)
+    found = data.ratings.drop(columns="timestamp").to_numpy().round(3).tolist()
+    assert found == [
+        [0, 1, 4.619],
+        [0, 2, 3.66],
+        [1, 0, 1.683],
+        [1, 2, 3.07],
+        [2, 0, 3.618],
+        [2, 1, 3.329],
+    ]
+    assert truth.b_u.round(3).tolist() == [0.212, -0.249, 0.004]
+    assert truth.p_u.round(3).tolist()[0] == [-0.114, 0.495]
+    assert truth.covariance.diagonal().round(3).tolist() == [0.172, 0.14, 0.161]
 
 
 def test_what_is_not_known_of_an_item_is_unknown():

@@ -161,6 +161,24 @@ def test_untrained_it_takes_one_step_of_gradient_descent(likelihood: object) -> 
         torch.testing.assert_close(head[task], expected, atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize("deep", [False, True])
+def test_it_starts_by_its_generator_and_knows_no_item(deep: bool) -> None:
+    learner = InContext(7, 4, n_profile=2, deep=deep, generator=seeded(3))
+    drawn = seeded(3)
+    n_token, n_known = 4 + 1 + 5, 64 + 4 + 2
+    first = torch.randn(n_token, 64, generator=drawn) / n_token**0.5
+    torch.testing.assert_close(learner.first.detach(), first)
+    assert learner.first_bias.shape == (64,) and not learner.first_bias.any()
+    assert not learner.items.any() and learner.items.shape == (7, 4)
+    assert not learner.third.any()
+    assert learner.third.shape == (64 if deep else n_known, 12)
+    assert hasattr(learner, "second") == deep
+    if deep:
+        second = torch.randn(n_known, 64, generator=drawn) / n_known**0.5
+        torch.testing.assert_close(learner.second.detach(), second)
+        assert not learner.second_bias.any()
+
+
 def test_a_full_scale_is_a_covariance() -> None:
     root = torch.randn(DIM + 1, DIM + 1, generator=seeded(6))
     prior = PRIOR._replace(scale={"head": root @ root.T})

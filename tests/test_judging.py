@@ -21,8 +21,9 @@ from metarec.evaluation import (
     run_methods,
 )
 from metarec.evaluation.__main__ import main
-from metarec.evaluation.methods import CLICKS, LISTS
+from metarec.evaluation.methods import CLICKS, JUDGED, LISTS
 from metarec.metrics import bootstrap_means, holm, paired_bootstrap
+from metarec.systems import GRID, System
 from metarec.tasks import split_users
 from metarec.training import TrainingConfig
 
@@ -302,6 +303,33 @@ def test_the_command_takes_a_mean_of_seeds_by_name(
     assert "no method is called 'biases, 2 seeds'" in capsys.readouterr().err
     assert main([*words, "--methods", "magic, 2 seeds"]) == 1
     assert "no method is called 'magic, 2 seeds'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("goal", JUDGED)
+def test_a_group_stands_for_the_methods_of_its_goal(
+    goal: str, small: RatingData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[list[str]] = []
+
+    def stop(data: RatingData, methods: list[str], *_: object) -> None:
+        asked.append(methods)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("metarec.evaluation.__main__.run_methods", stop)
+    source = as_csv(small, tmp_path / "mine.csv")
+    words = ["--data", str(source), "--columns", "user=who", "item=what"]
+    words += ["--goal", goal, "--out", str(tmp_path / "out"), "--methods"]
+    for group in (["baselines"], ["systems"], ["all", "baselines"]):
+        assert main([*words, *group]) == 130
+    baselines, systems, both = asked
+    _, own, rival, _ = JUDGED[goal]
+    assert baselines == list(own)
+    assert [name for name in systems if name != rival][:27] == [
+        str(System(*parts, goal=goal)) for parts in GRID
+    ]
+    # With four extensions of stars, and softmax MAML for lists; the rival comes last.
+    assert len(systems) == 27 + 4 + (goal == "lists") + 1 and systems[-1] == rival
+    assert both == [*own, *systems[:-1]]
 
 
 def test_rivals_for_lists_work_on_any_table(small: RatingData, tmp_path: Path) -> None:

@@ -261,6 +261,19 @@ def test_the_plot_shows_each_method_at_its_difference(board: Leaderboard) -> Non
     labels = [label.get_text() for label in ax.get_yticklabels()]
     drawn = dict(zip(labels, ax.lines[0].get_xdata(), strict=True))
     assert drawn == pytest.approx(rows["difference"].to_dict())
+    # The smallest error on top, each within its interval, and a line at the rival.
+    assert labels == rows["difference"].sort_values(ascending=False).index.tolist()
+    (bars,) = ax.collections
+    for method, at, bar in zip(
+        labels, range(len(labels)), bars.get_segments(), strict=True
+    ):
+        low, high = rows.loc[method, ["low", "high"]]
+        np.testing.assert_allclose(bar, [[low, at], [high, at]], atol=1e-12)
+    assert ax.lines[0].get_linestyle() == "None"  # no curve: methods have no order
+    assert list(ax.lines[1].get_xdata()) == [0, 0]
+    assert ax.get_xlabel() == "RMSE less that of gaussian at K = 5 (stars)"
+    (one,) = board.plot(5, [labels[0]]).get_yticklabels()
+    assert one.get_text() == labels[0]
 
 
 # --- the run --------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from scipy.optimize import minimize
+from scipy.optimize import brentq, minimize
 from torch import Tensor
 from torch.autograd.functional import hessian, jacobian
 
@@ -193,6 +193,21 @@ def test_laplace_is_scipys_mode_and_its_curvature(
         torch.testing.assert_close(
             found.covariance[task], curvature, atol=1e-6, rtol=1e-6
         )
+
+
+@pytest.mark.parametrize("liked", [True, False])
+def test_laplace_reaches_one_click_that_nobody_expected(liked: bool) -> None:
+    """Whole steps of Newton's would jump to and fro, from one flat end to the other."""
+    far = -10.0 if liked else 10.0
+    one = torch.ones(1, 1).double()
+    model = MatrixFactorization.from_items(one, far * one[0])
+    model.likelihood = Bernoulli(like=4)
+    support = Examples(one.long() * 0, one * (5 if liked else 1), one > 0)
+    prior = Prior({"head": model.head}, {"head": torch.tensor(50.0).double()})
+    found = Bayesian().posterior(model, prior, support).mean[0]
+    # Both weights are 50 times v, v = y - p, and phi has two ones.
+    odd = brentq(lambda v: v - (liked - 1 / (1 + np.exp(-far - 100 * v))), -1, 1)
+    torch.testing.assert_close(found, torch.full((2,), 50 * odd).double())
 
 
 @pytest.mark.parametrize("goal", ["clicks", "lists"])

@@ -98,6 +98,16 @@ def test_a_choice_is_folded_in_by_weighted_ridge_regression(
         assert np.allclose(score, items.numpy() @ ridge.coef_, atol=1e-4)
 
 
+def test_implicit_als_starts_at_small_vectors(tables: tuple[Tensor, Tensor]) -> None:
+    """It stops after eight turns, so that its start is part of what it answers."""
+    seen, liked = tables
+    move = implicit_als(seen, liked, (5.0, 3.0, 4), sweeps=0)
+    cells = (cell.cell_contents for cell in move.__closure__ or ())
+    (items,) = (cell for cell in cells if isinstance(cell, Tensor))
+    g = torch.Generator().manual_seed(0)
+    torch.testing.assert_close(items, torch.randn(len(items), 4, generator=g) / 10)
+
+
 def test_each_turn_lowers_what_implicit_als_minimises(
     tables: tuple[Tensor, Tensor],
 ) -> None:

@@ -322,6 +322,32 @@ def test_the_panel_and_the_quiz_get_their_parts() -> None:
         assert f"sd-dropdown quiz-option quiz-{kind}" in treated(text, panels.quiz)
 
 
+def test_the_glossary_gets_its_letters() -> None:
+    terms = "".join(
+        f'<dt id="term-{at}">{term}</dt>'
+        for at, term in enumerate(
+            ["lift", "\N{CJK UNIFIED IDEOGRAPH-63D0}", "Loss", "a"]
+        )
+    )
+    shown = treated(f'<dl class="glossary">{terms}</dl>', extension("a_to_z").letters)
+    links = '<a href="#term-3">A</a><a href="#term-0">L</a>'
+    assert shown.startswith(
+        f'<nav aria-label="Terms by letter" class="letters">{links}<'
+    )
+    other = "<dl><dt>a</dt></dl>"
+    assert treated(other, extension("a_to_z").letters) == other
+
+
+@pytest.mark.site
+@pytest.mark.parametrize("page", [START, "genindex.html"])
+def test_the_menu_has_the_index(page: str) -> None:
+    built(page)
+    entries = soup(page).select("nav.bd-links li.toctree-l1 > a")
+    found = {one.get_text(strip=True): str(one["href"]) for one in entries}
+    place = "#" if page == "genindex.html" else "../genindex.html"
+    assert found["Index"] == place
+
+
 def test_every_step_is_in_the_one_pass_and_no_other_handler_touches_a_page() -> None:
     """The order of what changes a page is in one list, not among priorities."""
     files = set((ROOT / "book/_ext").glob("*.py"))

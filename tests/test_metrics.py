@@ -24,6 +24,7 @@ from metarec.metrics import (
     precision,
     recall,
     rmse,
+    simultaneous_bootstrap,
     user_mae,
     user_rmse,
 )
@@ -228,17 +229,79 @@ def test_strata_take_their_spread_out_of_the_interval() -> None:
         paired_bootstrap(a, np.zeros(3))
 
 
+def reach_in_errors(gaps: np.ndarray) -> float:
+    """The half-width of simultaneous intervals, in standard errors of the mean."""
+    mean, low, high = simultaneous_bootstrap(gaps)
+    np.testing.assert_allclose(mean, gaps.mean(0))
+    np.testing.assert_allclose(high - mean, mean - low)
+    errors = (high - mean) / (gaps.std(0) / np.sqrt(len(gaps)))
+    assert np.ptp(errors) < 0.1
+    return float(errors.mean())
+
+
+def test_simultaneous_intervals_are_as_wide_as_theory_says() -> None:
+    rng = np.random.default_rng(0)
+    columns = rng.normal(size=(400, 9))
+    # One comparison, and nine that are the same, need no correction.
+    for alike in (columns[:, :1], np.outer(columns[:, 0], np.arange(1, 10))):
+        assert reach_in_errors(alike) == pytest.approx(1.96, abs=0.05)
+    # Nine that have nothing to do with each other: Sidak, a trace below Bonferroni.
+    found, bonferroni = reach_in_errors(columns), stats.norm.ppf(1 - 0.025 / 9)
+    sidak = stats.norm.ppf((1 + 0.95 ** (1 / 9)) / 2)
+    assert found == pytest.approx(sidak, abs=0.05) and sidak < bonferroni
+    # All pairs of nine share columns: the studentised range, well below Bonferroni.
+    first, second = np.triu_indices(9, 1)
+    pairs = columns[:, first] - columns[:, second]
+    tukey = stats.studentized_range.ppf(0.95, 9, np.inf) / np.sqrt(2)
+    assert reach_in_errors(pairs) == pytest.approx(tukey, abs=0.05)
+    assert tukey < stats.norm.ppf(1 - 0.025 / 36) - 0.08
+
+
+@pytest.mark.slow
+def test_simultaneous_intervals_hold_the_truth_all_together() -> None:
+    rng = np.random.default_rng(1)
+    truth, fold = np.linspace(-0.2, 0.2, 9), np.repeat([0, 1], [50, 30])
+    together = alone = 0
+    for _ in range(60):
+        shared = 0.5 * rng.normal(size=(80, 1)) + fold[:, None]
+        gaps = truth + shared + rng.normal(size=(80, 9))
+        # The strata are fixed, so what differs between them is no part of the spread.
+        expected = truth + fold.mean()
+        _, low, high = simultaneous_bootstrap(gaps, fold)
+        together += ((low < expected) & (expected < high)).all()
+        ends = np.quantile(bootstrap_means(gaps, fold, 1000), [0.025, 0.975], axis=0)
+        alone += ((ends[0] < expected) & (expected < ends[1])).all()
+    assert 0.88 < together / 60 <= 1 and alone / 60 < 0.8
+
+
+def test_a_column_that_does_not_vary_has_no_part_in_the_others() -> None:
+    rng = np.random.default_rng(0)
+    gaps = rng.normal(size=(50, 2))
+    both = simultaneous_bootstrap(np.c_[gaps, np.zeros(50)])
+    np.testing.assert_allclose(both[:, :2], simultaneous_bootstrap(gaps))
+    assert (both[:, 2] == 0).all()
+    narrow = simultaneous_bootstrap(gaps, level=0.5)
+    assert (narrow[1] > both[1, :2]).all()
+
+
 def test_coverage_counts_the_closed_central_interval() -> None:
     g = torch.Generator().manual_seed(0)
-    mean, variance = torch.zeros(20_000), torch.full((20_000,), 4.0)
-    rating = 2 * torch.randn(20_000, generator=g)
+    # Neither at 0 nor of one width, where a sign or a root too many shows nothing.
+    mean, spread = 5 * torch.rand(2, 20_000, generator=g) + 0.1
+    variance = spread.square()
+    rating = mean + spread * torch.randn(20_000, generator=g)
     for level in (0.5, 0.9):
-        low, high = stats.norm.interval(level, 0, 2)
-        expected = ((rating >= low) & (rating <= high)).double().mean()
+        low, high = stats.norm.interval(level, mean.numpy(), spread.numpy())
+        r = rating.numpy()
+        expected = ((r >= low) & (r <= high)).mean()
         found = coverage(mean, variance, rating, level)
         assert abs(found - expected) < 2e-4 and abs(found - level) < 0.01
-    with pytest.raises(ValueError, match="between 0 and 1"):
-        coverage(mean, variance, rating, 90)
+    # Closed: a rating at the very end is inside, and an interval may be a point.
+    point = torch.ones(3)
+    assert coverage(point, 0 * point, torch.tensor([1.0, 1.5, 0.5]), 0.9) == 1 / 3
+    for wrong in (0, 1, 90):
+        with pytest.raises(ValueError, match="between 0 and 1"):
+            coverage(mean, variance, rating, wrong)
 
 
 def test_holm_is_the_step_down_of_bonferroni() -> None:

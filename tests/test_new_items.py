@@ -317,6 +317,17 @@ def test_more_shown_is_nested_and_the_query_stays(data: RatingData) -> None:
     assert pairs[0] < pairs[1]
 
 
+def test_the_support_can_be_drawn_in_place_of_the_earliest(data: RatingData) -> None:
+    users, items = split_users(data.n_users), split_users(data.n_items)
+    first, drawn = (
+        BothCold.of(data, users, items.test, 2, order=o) for o in ("time", "random")
+    )
+    assert torch.equal(first.users, drawn.users)
+    assert torch.equal(first.tasks(3).query.y, drawn.tasks(3).query.y)
+    assert not torch.equal(first.tasks(3).support.x, drawn.tasks(3).support.x)
+    drawn.tasks(3).check_disjoint()
+
+
 def test_both_cold_needs_users_who_rated_both_kinds(data: RatingData) -> None:
     users, items = split_users(data.n_users), split_users(data.n_items)
     with pytest.raises(ValueError, match="more than 30 ratings of old items"):

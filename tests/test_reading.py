@@ -46,6 +46,10 @@ def test_a_label_is_what_the_file_says(write):
     text = "user,item,rating\nann,01,5\nann,1,4\nbob,9E3,3\nbob,9000,2\n"
     items = read_csv(write(text)).items["item_id"].tolist()
     assert items == ["01", "1", "9000", "9E3"]
+    # Also where nothing but the place says which columns are labels.
+    data = read_csv(write("01,007,5\n1,7,4\n"), header=False)
+    assert data.users["user_id"].tolist() == ["01", "1"]
+    assert data.items["item_id"].tolist() == ["007", "7"]
     # Text all over, though one label alone is no number, far down.
     body = "".join(f"u{row},{row},3\n" for row in range(1, 3000))
     mixed = read_csv(write("user,item,rating\n" + body + "u0,12X,3\nu1,2998,3\n"))
@@ -327,6 +331,10 @@ def test_pairs_are_ones_and_clicks_draw_what_was_not_taken():
     assert (drawn["timestamp"] == last[drawn.index]).all()
     again = for_goal(rating_data(orders, {"rating": None}, items=stock), "clicks")
     assert again.content_hash() == for_goal(data, "clicks").content_hash()
+    # Four draws for each that was taken.
+    four = clicks(data, at=1, unseen=4)
+    assert again.content_hash() == four.content_hash()
+    assert again.content_hash() != clicks(data, at=1, unseen=5).content_hash()
     for goal in ("stars", "clicks", "lists"):  # what has zeros already, stays
         assert for_goal(again, goal) is again
     with pytest.raises(ValueError, match=r"no stars: columns={'rating': None}"):

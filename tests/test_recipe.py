@@ -1,5 +1,6 @@
 """What a system is put together from, how it starts and what it is trained on."""
 
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 import torch
 
 from metarec import systems
-from metarec.data import RatingData
+from metarec.data import RatingData, synthetic_population
 from metarec.factors import WarmStart
 from metarec.learners import (
     Bayesian,
@@ -17,8 +18,16 @@ from metarec.learners import (
     TaskBank,
 )
 from metarec.meta import MAML, MetaMind, MetaSGD
-from metarec.models import MLP, FeatureAttention, MatrixFactorization
+from metarec.models import (
+    MLP,
+    Bernoulli,
+    FeatureAttention,
+    Gaussian,
+    MatrixFactorization,
+    Softmax,
+)
 from metarec.systems import (
+    GOALS,
     LEARNERS,
     METAS,
     MODELS,
@@ -28,6 +37,7 @@ from metarec.systems import (
     default_config,
     fit_system,
     hold_out,
+    item_vectors,
 )
 from metarec.tasks import Examples, TaskSampler, UserHistories
 from metarec.training import TrainingConfig
@@ -87,6 +97,71 @@ def test_a_system_is_what_its_names_say(
     assert all(torch.equal(value, again[n]) for n, value in made.state_dict().items())
 
 
+STARTS = {
+    "stars": {"gradient": 0.01, "bayesian": 0.15, "attention": 1, "in-context": 0.15},
+    "clicks": {"gradient": 0.25, "bayesian": 2.4, "attention": 1, "in-context": 2.4},
+    "lists": {"gradient": 0.2, "bayesian": 0.5, "attention": 1, "in-context": 0.4},
+}
+
+
+@pytest.mark.parametrize("goal", GOALS)
+@pytest.mark.parametrize(("model", "learner"), [*product(MODELS, LEARNERS)])
+def test_a_goal_says_what_scores_mean_and_what_is_learned(
+    goal: str, model: str, learner: str, parts: Parts
+) -> None:
+    parts = replace(parts, like=3.5, ends=(0.0, 10.0))
+    made = build_system(System(model, learner=learner, steps=4, goal=goal), parts)
+    likelihood, lists = made.model.likelihood, goal == "lists"
+    if lists:
+        assert isinstance(likelihood, Softmax) and likelihood.like == 3.5
+        # Offsets are logarithms of likes: the most liked counts 1, others the root.
+        share = parts.warm.offset.exp() / parts.warm.offset.exp().max()
+        torch.testing.assert_close(likelihood.weight, share.sqrt())
+    else:
+        expected = Gaussian() if goal == "stars" else Bernoulli(3.5)
+        assert vars(likelihood) == vars(expected) and type(likelihood) is type(expected)
+    gradient, context = learner == "gradient", learner == "in-context"
+    own = gradient and model == "attention" and not lists
+    assert made.adapted == (("head", "query") if own else ("head",))
+    # What all steps together may move; the scale of stars is that of one step.
+    start = STARTS[goal][learner] / (4 if gradient and goal != "stars" else 1)
+    assert made.scale()["head"].item() == pytest.approx(start)
+    frozen = {n for n, p in made.model.named_parameters() if not p.requires_grad}
+    of_lists = {"item_offset", "head"} if context else set()
+    assert frozen == (of_lists if lists else {"item_factors", "item_offset"})
+    assert made.model.head.tolist() == [0, 0, 0, 0.25]
+    if context:
+        assert made.learner.items.requires_grad == lists
+        assert made.learner.levels.tolist() == [0, 2.5, 5, 7.5, 10]
+    still = System(model, learner=learner, steps=0, goal=goal)
+    scale = build_system(still, parts).scale()["head"].item()
+    assert scale == pytest.approx(STARTS[goal][learner])
+
+
+def test_vectors_for_clicks_are_those_of_likes_in_log_odds(
+    histories: UserHistories, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    users, features = torch.arange(60), torch.zeros(N_ITEMS, 0)
+    for implicit in (False, True):
+        likes = item_vectors(histories.likes(), users, features, 2, implicit)
+        found = item_vectors(histories, users, features, 2, implicit, goal="clicks")
+        assert torch.equal(found.factors, likes.factors)
+        assert torch.equal(found.item_rows, likes.item_rows)
+        # By a probability of 1/2 the slope of the logit is 4.
+        assert found.mean_bias == pytest.approx(4 * likes.mean_bias)
+        assert (found.implicit is None) == (not implicit)
+        if implicit:
+            torch.testing.assert_close(found.implicit, 4 * likes.implicit)
+        odds = (likes.offset / (1 - likes.offset)).log()
+        inside = (likes.offset > 0.02) & (likes.offset < 0.98)
+        torch.testing.assert_close(found.offset[inside], odds[inside])
+    ends = replace(likes, offset=torch.tensor([-0.3, 0.01, 0.5, 0.99, 1.4]))
+    monkeypatch.setattr(systems, "cross_fit", lambda *_, **__: ends)
+    found = item_vectors(histories, users, features, 2, goal="clicks").offset
+    odds = np.log(0.98 / 0.02)
+    np.testing.assert_allclose(found, [-odds, -odds, 0, odds, odds], atol=1e-5)
+
+
 def test_options_of_a_system(parts: Parts) -> None:
     system = System("mf", "meta-sgd", "bayesian", implicit=True, full=True)
     assert str(system) == "mf + meta-sgd + bayesian + implicit + full"
@@ -110,6 +185,15 @@ def test_settings_of_the_outer_loop() -> None:
         expected = TrainingConfig(learning_rate=rate, seed=7)
         assert default_config(System(model), 7) == expected
     assert default_config(System()).seed == 0
+    # For lists whatever the model, and with an average of weights for a network.
+    lists = TrainingConfig(80, learning_rate=0.003, patience=12, seed=7)
+    network = TrainingConfig(25, 0.003, 25, clip=1.0, seed=7, average=0.98)
+    for model, learner in product(MODELS, LEARNERS):
+        system = System(model, learner=learner, goal="lists")
+        expected = network if learner == "in-context" else lists
+        assert default_config(system, 7) == expected
+    clicks = System(learner="in-context", goal="clicks")
+    assert default_config(clicks) == TrainingConfig(learning_rate=0.01)
 
 
 def test_parts_hold_the_earliest_ratings_and_say_their_sizes(
@@ -118,6 +202,14 @@ def test_parts_hold_the_earliest_ratings_and_say_their_sizes(
     history = parts.history()
     assert history.user.tolist() == list(range(20))
     assert torch.equal(history.x, histories.everything(torch.arange(20), 64).x)
+    # Of a long history the first 64: a few dozen ratings tell a taste.
+    long = UserHistories(synthetic_population(3, 90, ratings_per_user=80)[0])
+    bank = Parts.of(long, torch.arange(3), parts.warm, parts.item_features).history()
+    assert bank.mask.sum(1).tolist() == [64] * 3
+    for user in range(3):
+        _, item, rating = long.ratings_of(torch.tensor([user]))
+        assert torch.equal(bank.x[user], item[:64])
+        assert torch.equal(bank.y[user], rating[:64])
     sizes = {"n_items": N_ITEMS, "n_rows": 2 * N_ITEMS, "dim": DIM, "n_features": 2}
     sizes |= {"n_profile": 0, "n_tasks": 20}
     assert parts.sizes == sizes == Parts.blank(sizes).sizes
@@ -157,6 +249,13 @@ def test_a_system_is_trained_on_every_size_but_0_from_its_own_copy(
     fit_system(System("mlp"), parts, few, users, lambda meta: 1.5, seed=4)
     assert seen["rest"][0] == default_config(System("mlp"), 4)
     assert seen["rest"][1:3] == (None, False)
+    # A list is asked for all that is liked after the support.
+    assert not sampler.to_the_end
+    fit_system(System(goal="lists"), parts, few, users, lambda meta: 1.5)
+    assert seen["tasks"].meta_batch == 64 and seen["tasks"].to_the_end
+    nobody = UserHistories(data, reserved=0)
+    fit_system(System(), parts, nobody, users, lambda meta: 1.5)
+    assert list(seen["tasks"].sizes) == [0]
 
 
 def test_a_tenth_of_the_usable_users_validates(data: RatingData) -> None:

@@ -160,6 +160,20 @@ def test_the_loops_leave_out_only_marks_that_exist() -> None:
     assert test == check - {"slow"}
 
 
+def test_faults_are_tried_by_tests_that_find_what_they_read() -> None:
+    """What borrows from a file that reads the book cannot run in a copy without it."""
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    words = settings["tool"]["mutmut"]["pytest_add_cli_args"]
+    left_out = {word.partition("--ignore=")[2] for word in words}
+    for path in sorted((ROOT / "tests").glob("test_*.py")):
+        text = path.read_text(encoding="utf-8")
+        borrows = re.findall(r"^from (test_\w+) import", text, re.MULTILINE)
+        if left_out & {f"tests/{name}.py" for name in borrows}:
+            assert f"tests/{path.name}" in left_out, f"{path.name}: see tool.mutmut"
+    there = {f"tests/{path.name}" for path in (ROOT / "tests").iterdir()} | {""}
+    assert left_out <= there
+
+
 def test_the_changelog_has_the_version() -> None:
     version = yaml.safe_load((ROOT / "CITATION.cff").read_text("utf-8"))["version"]
     text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")

@@ -221,6 +221,15 @@ def test_als_folds_a_user_in_by_ridge_regression(
         np.testing.assert_allclose(found, score, atol=1e-5)
 
 
+def test_als_starts_at_small_vectors(histories: UserHistories) -> None:
+    """Twenty turns do not reach the end: the start is part of the answer."""
+    start = ALS.fit(histories, USERS, dim=3, sweeps=0).z
+    g = torch.Generator().manual_seed(0)
+    drawn = torch.randn(len(start), 3, generator=g).double()
+    torch.testing.assert_close(start[:, :-1], 0.3 * drawn)
+    assert (start[:, -1] == 1).all()
+
+
 def als_objective(model: ALS, histories: UserHistories) -> float:
     """What ALS minimises, with the best users' weights for its item vectors."""
     everything = histories.everything(USERS, histories.n_items)

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import a_to_z
 import class_page
 import demo
 import figures
@@ -97,6 +98,8 @@ def share(page: Page) -> None:
 STEPS: tuple[Callable[[Page], None], ...] = (
     load,
     share,
+    a_to_z.index,
+    a_to_z.letters,
     learning_path.sidebar,
     learning_path.stations,
     plain_notebooks.buttons,

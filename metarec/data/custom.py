@@ -62,7 +62,8 @@ def rating_data(
     users
         Table with a column user_id, which fixes the order of the indices.
     items
-        Table with a column item_id and, where known, title, year and genres.
+        Table with a column item_id and, where known, title, year and genres: a tuple of
+        words, or text with ``|``, a comma or a semicolon between them.
     duplicates
         What to do with two ratings of a pair: refuse them, keep the first or the last,
         by timestamp and then by order, or keep the last with the mean rating.
@@ -354,15 +355,18 @@ def _described(items: pd.DataFrame) -> pd.DataFrame:
     """Give every item a title (else its label), a year and genres (else unknown)."""
     first = ["item_id", "title", "year", "genres"]
     items = items.reindex(columns=[*first, *items.columns.drop(first, errors="ignore")])
-    genres = items["genres"].astype(object)
-    genres = genres.where(genres.notna(), ())
-    plain = genres.map(lambda words: isinstance(words, str) or not np.iterable(words))
-    _reject(genres, plain, "the genres of an item are a tuple of words, not VALUE")
+    genres = items["genres"].astype(object).where(items["genres"].notna(), "")
+    # In a file the words of an item are one text.
+    text = genres.map(lambda words: isinstance(words, str))
+    genres = genres.mask(text, genres[text].str.split(r"\s*[|,;]\s*", regex=True))
+    remedy = "the genres of an item are words, such as 'Comedy|War', not VALUE"
+    _reject(genres, ~genres.map(np.iterable).astype(bool), remedy)
+    genres = genres.map(lambda words: tuple(filter(None, words)))
     known = _numbers(items["year"].astype(object).dropna(), "year")
     _reject(known, (known % 1 != 0) | (known.abs() > 1e6), "VALUE is not a year")
     year = known.astype("Int64").reindex(items.index)
     title = items["title"].astype(object).fillna(items["item_id"].astype(object))
-    return items.assign(title=title.astype(str), year=year, genres=genres.map(tuple))
+    return items.assign(title=title.astype(str), year=year, genres=genres)
 
 
 def clicks(data: RatingData, at: float = 4.0, unseen: int = 0) -> RatingData:

@@ -193,9 +193,7 @@ def _canonical(name: str, layout: Any, files: list[bytes]) -> RatingData:
     whole = items["title"].str.strip()
     parts = whole.str.extract(_TITLE)
     films = parts.assign(item_id=items["item_id"], title=parts["title"].fillna(whole))
-    genres = items["genres"].replace("(no genres listed)", "")
-    words = genres.str.split(layout["genres"])
-    films["genres"] = words.map(lambda some: tuple(filter(None, some)))
+    films["genres"] = items["genres"].str.replace(layout["genres"], "|", regex=False)
     users, films = users.sort_values("user_id"), films.sort_values("item_id")
     cite, scale = _FACTS["citation"], layout["scale"]
     return rating_data(ratings, None, scale, name, users, films, citation=cite)

@@ -115,6 +115,5 @@ def rank_catalogue(
     lists
     """
     table = judge(predictor, histories, users, "lists", sizes, at=at)
-    left_out = {k: len(users) - int((table["k"] == k).sum()) for k in sizes}
-    table.attrs["left_out"] = left_out
+    table.attrs["left_out"] = {k: len(users) - sum(table["k"] == k) for k in sizes}
     return table

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 _KEYS = ["fold", "user"]
-_NAMES = {"rmse": "RMSE", "ndcg": "nDCG@10", "log_loss": "log-loss (nats)"}
+_NAMES = {"rmse": "RMSE (stars)", "ndcg": "nDCG@10", "log_loss": "log-loss (nats)"}
 # What must stand in a table, and what in it is no measure.
 _NEEDED = {"rmse": {"mae", "n"}, "ndcg": {"recall"}, "log_loss": {"auc"}}
 _OTHER = ["k", "n", "n_relevant", *_KEYS, "fit_seconds", "ms_per_user"]
@@ -142,8 +142,7 @@ class Leaderboard:
         tables = [self._against(rival).assign(rival=rival) for rival in rivals]
         table = pd.concat(tables).reset_index()
         table = table[~table["method"].isin(rivals)]
-        by_rival = table.groupby(["k", "method"])["p"]
-        return table.assign(p_holm=by_rival.transform(holm))
+        return table.assign(p_holm=table.groupby(["k", "method"])["p"].transform(holm))
 
     def _against(self, rival: str) -> pd.DataFrame:
         """Difference, low, high and p of each K and method."""
@@ -234,6 +233,5 @@ class Leaderboard:
         ax.axvline(0, color="black", linewidth=1)
         ax.set_yticks(at, rows.index.tolist(), fontsize=9)
         name, at_k = _NAMES[self.metric], self.label.format(k)
-        unit = " (stars)" if self.metric == "rmse" else ""
-        ax.set_xlabel(f"{name} less that of {self.rival} at {at_k}{unit}")
+        ax.set_xlabel(f"{name} less that of {self.rival} at {at_k}")
         return ax

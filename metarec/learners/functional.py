@@ -1,6 +1,5 @@
 """A model under each task's own weights, without touching the model."""
 
-from copy import copy
 from typing import TypeVar
 
 from torch import Tensor, nn
@@ -68,9 +67,11 @@ def twin(module: M) -> M:
     ``functional_call`` swaps a module's parameters while it runs. In the module itself
     another thread, which adapts another user, would see them.
     """
-    apart = copy(module)
-    apart._parameters = dict(module._parameters)
-    apart._buffers = dict(module._buffers)
+    # Past ``__setattr__``, which looks at each value: this runs in every step.
+    apart = module.__new__(type(module))
+    vars(apart).update(vars(module))
+    for name in ("_parameters", "_buffers"):
+        vars(apart)[name] = dict(vars(module)[name])
     children = module._modules.items()
-    apart._modules = {name: child and twin(child) for name, child in children}
+    vars(apart)["_modules"] = {name: child and twin(child) for name, child in children}
     return apart

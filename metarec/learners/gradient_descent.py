@@ -156,8 +156,7 @@ class GradientDescent(TaskLearner):
             gram, _ = _gram(model, support, self.loss is mean_squared_error)
             curvature = most * gram
         second_order = torch.is_grad_enabled() and not self.first_order
-        gradient = _by_autograd(by_task, second_order)
-        return Objective(by_task, gradient, curvature)
+        return Objective(by_task, _by_autograd(by_task, second_order), curvature)
 
 
 def _downhill(
@@ -197,9 +196,8 @@ def _between(start: Parameters, end: Parameters, share: Tensor) -> Parameters:
 
 def _own(model: nn.Module, name: str, mean: Tensor, support: Examples) -> Tensor:
     """A mean with a row for each task, which it may have already."""
-    if mean.dim() > model.get_parameter(name).dim():
-        return mean
-    return mean.expand(len(support), *mean.shape)
+    own = mean.dim() > model.get_parameter(name).dim()
+    return mean if own else mean.expand(len(support), *mean.shape)
 
 
 def _refuse_divergence(loss: Objective, start: Parameters, own: Parameters) -> None:

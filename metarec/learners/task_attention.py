@@ -60,8 +60,7 @@ class TaskBank(nn.Module):
         self.history = self.history.like(model.head)
         prior = Prior({"head": model.head}, {"head": _RIDGE})
         some = self.history.split(64)  # each may need features of all items
-        heads = [Bayesian().adapt(model, prior, part)["head"] for part in some]
-        weights = torch.cat(heads)
+        weights = torch.cat([Bayesian().adapt(model, prior, x)["head"] for x in some])
         # In one piece, as it is read again: another layout would round differently.
         self.deltas = (weights - weights.mean(0)).contiguous()
 
@@ -163,8 +162,7 @@ class TaskAttention(TaskLearner, nn.Module):
         logits = (rows.slope(mean) @ keys.T - 0.5 * size) / prior.noise
         empty = ~support.mask.any(-1, keepdim=True)
         logits = logits.masked_fill(empty | self.bank.own(support), -torch.inf)
-        null = self.null.expand(len(support), 1)
-        return torch.cat([logits, null], -1).softmax(-1)
+        return torch.cat([logits, self.null.expand(len(support), 1)], -1).softmax(-1)
 
     def adapt(self, model: nn.Module, prior: Prior, support: Examples) -> Parameters:
         """Each task's head: the prior mean and what the attended tasks add to it.
@@ -184,5 +182,4 @@ class TaskAttention(TaskLearner, nn.Module):
             Weights of each task by name, each with a leading task axis.
         """
         weight = self.attention(needs_head(model, prior), prior, support)
-        mean = expand_mean(prior, support)
-        return {"head": mean + weight[:, :-1] @ self.bank.deltas}
+        return {"head": expand_mean(prior, support) + weight[:, :-1] @ self.bank.deltas}

@@ -115,7 +115,8 @@ def user_ratings(
         rating = np.array([stars for own in pairs for _, stars in own], dtype=float)
     item = rows_of(known, label)
     strange, off = item < 0, ~scale.contains(rating)
-    again = pd.Index(position * len(known) + item).duplicated()
+    # A place more than there are items, for those that are not known.
+    again = pd.Index(position * (len(known) + 1) + item).duplicated()
     bad = np.where(strange, unknown == "error", off | again)
     if bad.any():
         at = int(bad.argmax())

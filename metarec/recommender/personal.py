@@ -155,7 +155,8 @@ class PersonalModel:
         check(n=n, min_ratings=min_ratings, surprise=surprise)
         scores = self.score()[None] - self.recommender.expected(surprise)
         best = best_unseen(scores, self.support, self.recommender.items, n, min_ratings)
-        return pd.DataFrame(best, columns=["item_id", "title", "score"])
+        # Picked here: a table that is told its columns takes longer to make.
+        return pd.DataFrame({n: best[n] for n in ("item_id", "title", "score")})
 
     def explain(self, item_id: Any) -> pd.DataFrame:
         """What each rating did to the score of one item, by leaving it out.
