@@ -15,6 +15,7 @@ HOLD = [
     "book/the-system/new-items",
     "book/at-scale/scaling",
     "book/at-scale/many-users",
+    "book/the-system/published",
 ]
 FOLDED = {"hide-input", "hide-cell", "remove-cell", "remove-input"}
 DEFINES = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef)
