@@ -214,13 +214,14 @@ class MetaLearner(nn.Module):
         if not (lists and isinstance(model, RatingModel)):
             return self
         every, of = torch.arange(model.n_items).to(support.x), model.features
-        phi, apart._modules = (
-            of(every, support.profile),
-            self._modules | {"model": model},
-        )
+        phi = of(every, support.profile)
+
         # Support, query and what a prior says of a task read them alike.
-        once = lambda x, who=None: phi if torch.equal(x, every) else of(x, who)  # noqa: E731
+        def once(x: Tensor, who: Tensor | None = None) -> Tensor:
+            return phi if torch.equal(x, every) else of(x, who)
+
         vars(model)["features"] = once
+        apart._modules = self._modules | {"model": model}
         return apart
 
     def refresh(self) -> None:

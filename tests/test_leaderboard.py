@@ -271,7 +271,7 @@ def test_the_plot_shows_each_method_at_its_difference(board: Leaderboard) -> Non
         np.testing.assert_allclose(bar, [[low, at], [high, at]], atol=1e-12)
     assert ax.lines[0].get_linestyle() == "None"  # no curve: methods have no order
     assert list(ax.lines[1].get_xdata()) == [0, 0]
-    assert ax.get_xlabel() == "RMSE less that of gaussian at K = 5 (stars)"
+    assert ax.get_xlabel() == "RMSE (stars) less that of gaussian at K = 5"
     (one,) = board.plot(5, [labels[0]]).get_yticklabels()
     assert one.get_text() == labels[0]
 

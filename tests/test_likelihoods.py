@@ -411,7 +411,7 @@ def test_a_batch_of_lists_computes_its_features_once(
         once = slopes()
         assert asked.count(1) == 1
         with monkeypatch.context() as patch:
-            patch.setattr(RatingModel, "once", lambda self, profile: self)
+            patch.setattr(MetaLearner, "once", lambda self, support: self)
             torch.testing.assert_close(once, slopes())
         assert "features" not in vars(model)
         with torch.no_grad():
