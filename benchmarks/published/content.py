@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from metarec.evaluation import Fold
+from metarec.factors import GlobalMean
 
 WIDTH = 32
 
@@ -20,6 +21,16 @@ def fields(names: Sequence[str]) -> list[slice]:
         at = [n for n, name in enumerate(starts) if name == start]
         found.append(slice(at[0], at[-1] + 1))
     return found
+
+
+def levels(fold: Fold, centred: bool, items: bool) -> Tensor | None:
+    """What is added to scores: what is known of each item's level, the mean, or 0."""
+    if items:
+        return fold.warm.offset
+    if not centred:
+        return None
+    mean = float(GlobalMean.fit(fold.sealed, fold.split.train).mean)
+    return torch.full((len(fold.features),), mean)
 
 
 class Content(nn.Module):

@@ -1,16 +1,21 @@
-"""Meta-batches as the papers draw them, and as the course's protocol asks for them."""
+"""Meta-batches as the papers draw them or the protocol does, and training on them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from metarec.evaluation import Fold
 from metarec.metrics import user_rmse
 from metarec.tasks import Examples, Tasks, UserHistories
+from metarec.training import TrainingConfig, meta_train
 from metarec.validation import Predictor
+
+M = TypeVar("M", bound=nn.Module)
 
 SIZES = (1, 2, 3, 5, 10, 15)
 
@@ -93,3 +98,17 @@ class Stopping:
                 stars = predictor.predict(tasks.support, tasks.query.x).clamp(1, 5)
             errors.append(user_rmse(stars, tasks.query.y, tasks.query.mask).mean())
         return float(torch.stack(errors).mean())
+
+
+def learn(meta: M, fold: Fold, settings: Any, seed: int, **how: Any) -> M:
+    """Meta-train on the fold's training users, stopped by its validation users.
+
+    ``settings`` has epochs, outer_rate and patience; ``how`` is for `Draws`.
+    """
+    draws = Draws(fold.sealed, fold.train_users, **how)
+    stop = Stopping(fold.sealed, fold.split.validation)
+    config = TrainingConfig(
+        settings.epochs, settings.outer_rate, settings.patience, seed=seed
+    )
+    meta_train(meta, draws, lambda: stop(meta), config, progress=False)
+    return meta

@@ -11,14 +11,13 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
-from draws import Draws, Stopping
+from draws import learn
 from torch import Tensor
 
 from metarec.evaluation import Fold
 from metarec.learners import GradientDescent
 from metarec.meta import MAML
 from metarec.models import MLP, MatrixFactorization
-from metarec.training import TrainingConfig, meta_train
 
 BODY = ("first", "first_bias", "second")
 ADAPTED = {
@@ -91,10 +90,4 @@ def fit(
     if kind == "ANIL":
         learner = GradientDescent(settings.steps)  # its name says what, not which order
     meta = MAML(model, learner, ADAPTED[kind])
-    draws = Draws(fold.sealed, fold.train_users, item_rows=rows)
-    stop = Stopping(fold.sealed, fold.split.validation)
-    config = TrainingConfig(
-        settings.epochs, settings.outer_rate, settings.patience, seed=seed
-    )
-    meta_train(meta, draws, lambda: stop(meta), config, progress=False)
-    return meta
+    return learn(meta, fold, settings, seed, item_rows=rows)

@@ -12,14 +12,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from draws import Draws, Stopping
+from draws import learn
 from torch import Tensor, nn
 
 from metarec.evaluation import Fold
 from metarec.factors import GlobalMean
 from metarec.learners.losses import mean_squared_error, squared_error
 from metarec.tasks import Examples, Tasks
-from metarec.training import TrainingConfig, meta_train
 from metarec.validation import Predictor
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -201,14 +200,8 @@ def fit(
     else:
         below, rows = Factors(fold), fold.warm.item_rows
     meta = MetaEmbedding(below, settings, constant)
-    how = {"n_query": 20, "most": 20} if settings.random else {}
-    draws = Draws(fold.sealed, fold.train_users, settings.random, item_rows=rows, **how)
-    stop = Stopping(fold.sealed, fold.split.validation)
-    config = TrainingConfig(
-        settings.epochs, settings.outer_rate, settings.patience, seed=seed
-    )
-    meta_train(meta, draws, lambda: stop(meta), config, progress=False)
-    return meta
+    how = {"random": True, "n_query": 20, "most": 20} if settings.random else {}
+    return learn(meta, fold, settings, seed, item_rows=rows, **how)
 
 
 def gaussian(fold: Fold, settings: str, seed: int = 0) -> Predictor:

@@ -9,17 +9,15 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import torch
-from content import Content
-from draws import Draws, Stopping
+from content import Content, levels
+from draws import learn
 from torch import Tensor, nn
 
 from metarec.evaluation import Fold
-from metarec.factors import GlobalMean
 from metarec.learners import GradientDescent
 from metarec.learners.losses import mean_squared_error
 from metarec.meta import MAML
 from metarec.tasks import Examples, Tasks
-from metarec.training import TrainingConfig, meta_train
 
 
 class Network(Content):
@@ -123,23 +121,12 @@ def fit(
 ) -> MeLU:
     """Meta-train MeLU on a fold; ``items`` adds what is known of each item's level."""
     torch.manual_seed(seed)
-    offset = None
-    if settings.centred:
-        mean = GlobalMean.fit(fold.sealed, fold.split.train).mean
-        offset = torch.full((len(fold.features),), float(mean))
-    if items:
-        offset = fold.warm.offset
+    offset = levels(fold, settings.centred, items)
     model = Network(fold, offset)
     loss = mean_squared_error if settings.inner_mean else None
     learner = GradientDescent(settings.steps, loss, first_order)
     local = [n for n, _ in model.named_parameters() if n.startswith("decide")]
     meta = MeLU(model, learner, local, settings.inner_rate, settings.learn_rate)
     rows = fold.warm.item_rows if items else None
-    how = {"n_query": 10, "most": 20} if settings.random else {}
-    draws = Draws(fold.sealed, fold.train_users, settings.random, item_rows=rows, **how)
-    config = TrainingConfig(
-        settings.epochs, settings.outer_rate, settings.patience, seed=seed
-    )
-    stop = Stopping(fold.sealed, fold.split.validation)
-    meta_train(meta, draws, lambda: stop(meta), config, progress=False)
-    return meta
+    how = {"random": True, "n_query": 10, "most": 20} if settings.random else {}
+    return learn(meta, fold, settings, seed, item_rows=rows, **how)

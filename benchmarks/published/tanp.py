@@ -9,15 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import torch
-from content import Content
-from draws import Draws, Stopping
+from content import Content, levels
+from draws import learn
 from torch import Tensor, nn
 
 from metarec.evaluation import Fold
-from metarec.factors import GlobalMean
 from metarec.learners.losses import mean_squared_error
 from metarec.tasks import Examples, Tasks
-from metarec.training import TrainingConfig, meta_train
 
 LATENT = 32  # numbers of z, a user's code
 TASK = 64  # numbers that say which kind of user it is
@@ -161,19 +159,8 @@ def fit(
 ) -> TaNP:
     """Train TaNP on a fold; ``items`` adds what is known of each item's level."""
     torch.manual_seed(seed)
-    offset = None
-    if settings.centred:
-        mean = float(GlobalMean.fit(fold.sealed, fold.split.train).mean)
-        offset = torch.full((len(fold.features),), mean)
-    if items:
-        offset = fold.warm.offset
+    offset = levels(fold, settings.centred, items)
     meta = TaNP(fold, settings, offset)
     rows = fold.warm.item_rows if items else None
-    how = {"n_query": 10, "most": 20} if settings.random else {}
-    draws = Draws(fold.sealed, fold.train_users, settings.random, item_rows=rows, **how)
-    stop = Stopping(fold.sealed, fold.split.validation)
-    config = TrainingConfig(
-        settings.epochs, settings.outer_rate, settings.patience, seed=seed
-    )
-    meta_train(meta, draws, lambda: stop(meta), config, progress=False)
-    return meta
+    how = {"random": True, "n_query": 10, "most": 20} if settings.random else {}
+    return learn(meta, fold, settings, seed, item_rows=rows, **how)

@@ -115,5 +115,6 @@ def rank_catalogue(
     lists
     """
     table = judge(predictor, histories, users, "lists", sizes, at=at)
-    table.attrs["left_out"] = {k: len(users) - sum(table["k"] == k) for k in sizes}
+    there = table["k"].value_counts()
+    table.attrs["left_out"] = {k: len(users) - int(there.get(k, 0)) for k in sizes}
     return table

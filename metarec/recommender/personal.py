@@ -156,7 +156,7 @@ class PersonalModel:
         scores = self.score()[None] - self.recommender.expected(surprise)
         best = best_unseen(scores, self.support, self.recommender.items, n, min_ratings)
         # Picked here: a table that is told its columns takes longer to make.
-        return pd.DataFrame({n: best[n] for n in ("item_id", "title", "score")})
+        return pd.DataFrame({c: best[c] for c in ("item_id", "title", "score")})
 
     def explain(self, item_id: Any) -> pd.DataFrame:
         """What each rating did to the score of one item, by leaving it out.
